@@ -1,0 +1,156 @@
+"""The frozen records that leave the meter: one `Reading` per request, one `Tick` per source and pass.
+
+Floats are in SI units, joules are IT joules (before PUE), unknown is ``None`` and never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Tier = Literal["measured", "modelled", "sourced"]
+Outcome = Literal["ok", "error", "client_disconnect", "cancelled", "refused"]
+Decision = Literal["admit", "warn", "degrade", "throttle", "refuse", "cut"]
+
+#: weakest last: a figure made of several parts carries the weakest tier that holds 5 % of it
+TIERS: tuple[Tier, ...] = ("measured", "modelled", "sourced")
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A figure and its bounds, ``low <= mid <= high``, in the unit of the place it stands in."""
+
+    low: float
+    mid: float
+    high: float
+
+    def times(self, factor: float) -> Interval:
+        """The interval scaled by an exactly known, non-negative ``factor``."""
+        return Interval(self.low * factor, self.mid * factor, self.high * factor)
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request (or one `measure` block) cost.
+
+    ``energy_low_j … energy_high_j`` bound ``energy_full_j``; ``carbon_low_g … carbon_high_g`` carry the
+    energy, PUE and embodied intervals at the factor in force. While ``settled`` is false the figures are
+    the span's own CPU at the last known joules per CPU-second; the next tick replaces them.
+    """
+
+    id: str
+    service: str
+    started_at: float  # Unix time, s
+    route: str | None
+    method: str | None
+    status: int | None
+    outcome: Outcome
+    tenant: str | None
+    model_requested: str | None
+    model_served: str | None
+    wall_s: float
+    cpu_s: float
+    gpu_s: float | None
+    tokens_in: int | None
+    tokens_out: int | None
+    unit: str | None
+    units: float | None
+    quality: float | None
+    quality_metric: str | None
+    energy_dynamic_j: float | None
+    energy_full_j: float | None
+    energy_low_j: float | None
+    energy_high_j: float | None
+    energy_remote_j: float | None
+    tier: Tier | None
+    measured_share: float | None
+    boundary: tuple[str, ...]
+    carbon_g: float | None
+    carbon_low_g: float | None
+    carbon_high_g: float | None
+    factor_ids: tuple[str, ...]
+    method_id: str
+    idle_source: str | None
+    decision: Decision | None
+    settled: bool
+    #: the share of the host's energy over the ticks this span lived in; None without energy or before settlement
+    host_share: float | None = None
+    #: what a reader of the figure should know ("pue:default", "interval:expert-assumption", …)
+    flags: tuple[str, ...] = ()
+
+
+class Shares(Mapping[int, int]):
+    """Read-only span id → nanojoules, kept as two flat lists until somebody looks one up."""
+
+    __slots__ = ("_dict", "_keys", "_values")
+
+    def __init__(self, keys: Sequence[int] = (), values: Sequence[int] = ()) -> None:
+        self._keys, self._values = keys, values
+        self._dict: dict[int, int] | None = None
+
+    def _as_dict(self) -> dict[int, int]:
+        if self._dict is None:
+            self._dict = {k: v for k, v in zip(self._keys, self._values, strict=True) if v}
+        return self._dict
+
+    def __getitem__(self, key: int) -> int:
+        return self._as_dict()[key]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._as_dict())
+
+    def __len__(self) -> int:
+        return len(self._as_dict())
+
+    def __repr__(self) -> str:
+        return f"Shares({self._as_dict()!r})"
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """The books of one source over one pass; integers, in nanojoules, times on the monotonic clock.
+
+    On every tick ``energy_nj == idle_nj + sum(requests_nj.values()) + late_nj + overhead_nj + other_nj +
+    gap_nj``; ``overhead_parts`` sums to ``overhead_nj``; ``sum(idle_requests_nj.values()) <= idle_nj``
+    (idle allocated to spans in flight is a second view of ``idle_nj``, not a bucket beside it).
+    """
+
+    source: str
+    t0_ns: int
+    t1_ns: int
+    energy_nj: int
+    idle_nj: int
+    requests_nj: Mapping[int, int]
+    late_nj: int
+    overhead_nj: int
+    other_nj: int
+    gap_nj: int
+    idle_requests_nj: Mapping[int, int]
+    overhead_parts: Mapping[str, int]
+    component: str = "cpu"
+    tier: Tier = "measured"
+    low_nj: int | None = None
+    high_nj: int | None = None
+    #: why energy is in ``gap_nj`` or is missing ("suspend", "reset", "vanished", …)
+    gap_reason: str | None = None
+
+    @property
+    def closes(self) -> bool:
+        """Whether the buckets sum to the source's energy, to the nanojoule."""
+        booked = self.idle_nj + sum(self.requests_nj.values()) + self.late_nj + self.overhead_nj + self.other_nj + self.gap_nj
+        return booked == self.energy_nj
+
+
+class Exporter(Protocol):
+    """A receiver of settled figures, called in order on a thread of the meter's own."""
+
+    def export(self, readings: Sequence[Reading], ticks: Sequence[Tick]) -> None:
+        """Take what settled since the last call; an exception is counted, not raised."""
+
+
+def as_dict(record: Reading | Tick) -> dict[str, Any]:
+    """The record as plain builtins, ready for JSON."""
+    out = msgspec.structs.asdict(record)
+    for key, value in out.items():
+        if isinstance(value, Mapping):
+            out[key] = {str(k): v for k, v in value.items()}
+    return out
