@@ -73,6 +73,13 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     idle_source: str | None
     decision: Decision | None
     settled: bool
+    #: "http", "websocket" or "block"; a nested span names the span it ran in
+    kind: str = "http"
+    parent: str | None = None
+    #: this span and everything nested in it; never sum these over spans
+    inclusive_cpu_s: float | None = None
+    inclusive_energy_full_j: float | None = None
+    inclusive_carbon_g: float | None = None
     #: the share of the host's energy over the ticks this span lived in; None without energy or before settlement
     host_share: float | None = None
     #: what a reader of the figure should know ("pue:default", "interval:expert-assumption", …)

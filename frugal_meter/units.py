@@ -38,7 +38,10 @@ SHOWN_IN: Final[dict[Resource, str]] = {
     "requests": "requests",
 }
 
-_PREFIX: Final = {"": 1, "m": Decimal("0.001"), "µ": Decimal("0.000001"), "u": Decimal("0.000001"), "k": 1000, "M": 10**6, "G": 10**9}
+_PREFIX: Final[dict[str, Decimal]] = {
+    "": Decimal(1), "m": Decimal("0.001"), "µ": Decimal("0.000001"), "u": Decimal("0.000001"), "k": Decimal(1000), "M": Decimal(10**6),
+    "G": Decimal(10**9),
+}  # fmt: skip
 _UNITS: Final[dict[str, tuple[Resource, Decimal]]] = {}
 for _p, _m in _PREFIX.items():
     _UNITS[f"{_p}J"] = ("energy", Decimal(10**6) * _m)

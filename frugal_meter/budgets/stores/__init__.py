@@ -1,0 +1,1 @@
+"""Where budgets are kept. `memory` bounds one worker; shared stores have the same four verbs."""

@@ -1,0 +1,252 @@
+"""Own clock: the CPU that Python threads spend while they run a span.
+
+Each OS thread that ever runs metered code has one `Segment`: whose CPU is being spent now (``owner``) and the
+thread's CPU clock when that began. A switch reads the clock once, charges the old owner and installs the new one,
+so what is charged is exclusive: nested spans and eager tasks never count a nanosecond twice.
+
+An owner is anything with an integer ``cpu_ns``. Only one thread writes an owner at a time: work that leaves the
+span's own thread gets a `Cell` of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+clock = time.thread_time_ns
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """Whoever pays for the CPU of a thread; ``cpu_ns`` only grows."""
+
+    cpu_ns: int
+
+
+class Cell:
+    """CPU of a span on a thread other than its own; ``open`` while that thread is still at it."""
+
+    __slots__ = ("billed_ns", "cpu_ns", "open")
+
+    def __init__(self) -> None:
+        self.cpu_ns = 0
+        self.billed_ns = 0  # the tick's own note
+        self.open = True
+
+
+class Payer(Protocol):
+    """Lends cells to worker threads; asked in the worker thread, when the work begins."""
+
+    def borrow(self) -> Cell:
+        """A cell that no other thread writes until it is given back."""
+
+    def give_back(self, cell: Cell) -> None:
+        """The work is over."""
+
+
+class Cells:
+    """Cells lent to threads and used again, so that a thousand calls cost one cell; ``list.pop`` is atomic."""
+
+    __slots__ = ("all", "spare")
+
+    def __init__(self) -> None:
+        self.all: list[Cell] = []
+        self.spare: list[Cell] = []
+
+    def borrow(self) -> Cell:
+        """A cell of the caller's own until it is given back."""
+        try:
+            cell = self.spare.pop()
+            cell.open = True
+        except IndexError:
+            cell = Cell()
+            self.all.append(cell)
+        return cell
+
+    def give_back(self, cell: Cell) -> None:
+        """Close ``cell`` and keep it for the next."""
+        cell.open = False
+        self.spare.append(cell)
+
+    def total_ns(self) -> int:
+        """CPU in every cell, lent or not."""
+        return sum([cell.cpu_ns for cell in self.all])
+
+
+class Segment:
+    """What one OS thread is doing, and since when on its own CPU clock."""
+
+    __slots__ = ("begun_ns", "clock_id", "free_ns", "owner", "since_ns", "thread")
+
+    def __init__(self) -> None:
+        # The id is taken by the thread itself: asking for that of an exited thread crashes the process.
+        self.clock_id = time.pthread_getcpuclockid(threading.get_ident())
+        self.thread = threading.current_thread()
+        self.owner: Owner | None = None
+        self.free_ns = 0
+        self.since_ns = self.begun_ns = clock()
+
+
+class _Local(threading.local):
+    segment: Segment
+
+
+_local = _Local()
+_segments: list[Segment] = []
+_dead_ns = 0
+
+
+def here() -> Segment:
+    """The calling thread's segment, made on first use."""
+    try:
+        return _local.segment
+    except AttributeError:
+        segment = _local.segment = Segment()
+        _segments.append(segment)
+        return segment
+
+
+@coroutine
+def step(coro: Coroutine[Any, Any, T], owner: Owner) -> Generator[Any, Any, T]:
+    """Drive ``coro`` to its end, charging ``owner`` for each of its steps and for nothing between them.
+
+    Behaves as the coroutine does: values, exceptions, cancellation and ``close`` pass through unchanged.
+    """
+    send = coro.send
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        segment = here()
+        previous = segment.owner
+        now = clock()
+        if previous is None:
+            segment.free_ns += now - segment.since_ns
+        else:
+            previous.cpu_ns += now - segment.since_ns
+        segment.since_ns = now
+        segment.owner = owner
+        try:
+            yielded = send(value) if error is None else coro.throw(error)
+        except StopIteration as stop:
+            return cast("T", stop.value)
+        finally:
+            error = None  # a frame that keeps its own exception is a reference cycle
+            now = clock()
+            owner.cpu_ns += now - segment.since_ns
+            segment.since_ns = now
+            segment.owner = previous
+        try:
+            value = yield yielded
+        except GeneratorExit:
+            call(owner, coro.close)
+            raise
+        except BaseException as caught:
+            error = caught
+
+
+def drive(coro: Coroutine[Any, Any, T], owner: Owner) -> Awaitable[T]:
+    """`step`, typed as what it is to ``await``."""
+    return cast("Awaitable[T]", step(coro, owner))
+
+
+def enter(owner: Owner | None) -> Owner | None:
+    """Charge this thread to ``owner`` from now on; returns who was charged before, for `leave`."""
+    segment = here()
+    previous = segment.owner
+    now = clock()
+    if previous is None:
+        segment.free_ns += now - segment.since_ns
+    else:
+        previous.cpu_ns += now - segment.since_ns
+    segment.since_ns = now
+    segment.owner = owner
+    return previous
+
+
+leave = enter  # the same switch, named for how it reads at the end of a block
+
+
+def call(owner: Owner, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``fn`` on this thread at ``owner``'s expense."""
+    previous = enter(owner)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        leave(previous)
+
+
+def call_in_thread(payer: Payer, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run ``fn`` at the expense of a cell that ``payer`` lends: the worker-thread side of a span."""
+    cell = payer.borrow()
+    try:
+        return call(cell, fn, *args, **kwargs)
+    finally:
+        payer.give_back(cell)
+
+
+def open_ns() -> dict[int, int]:
+    """CPU not yet charged by threads that are inside a span now: ``id(owner)`` → ns.
+
+    Read from the tick thread without stopping anybody. A switch that happens between the reads is noticed and the
+    segment read again; what slips through is charged by the next tick, since charges are cumulative.
+    """
+    out: dict[int, int] = {}
+    for segment in _segments:
+        for _ in range(3):
+            owner, since = segment.owner, segment.since_ns
+            if owner is None:
+                break
+            now = _thread_clock(segment)
+            if now is None:
+                break
+            if segment.owner is owner and segment.since_ns == since:
+                out[id(owner)] = out.get(id(owner), 0) + max(0, now - since)
+                break
+    return out
+
+
+def threads_ns() -> int:
+    """CPU of every thread known here since its first metered moment; an exited thread keeps its last value."""
+    global _dead_ns
+    total = 0
+    for segment in list(_segments):
+        now = _thread_clock(segment)
+        if now is None:
+            _dead_ns += segment.since_ns - segment.begun_ns
+            with contextlib.suppress(ValueError):
+                _segments.remove(segment)
+        else:
+            total += now - segment.begun_ns
+    return total + _dead_ns
+
+
+def _thread_clock(segment: Segment) -> int | None:
+    # Thread ids are reused: once the Thread is over, its clock id may be another thread's.
+    if not segment.thread.is_alive():
+        return None
+    try:
+        return time.clock_gettime_ns(segment.clock_id)
+    except OSError:
+        return None
+
+
+def _after_fork_in_child() -> None:
+    """Only the forking thread lives on, and its CPU clock starts again."""
+    global _dead_ns
+    _dead_ns = 0
+    _segments.clear()
+    segment = getattr(_local, "segment", None)
+    if segment is not None:
+        segment.clock_id = time.pthread_getcpuclockid(threading.get_ident())
+        segment.thread = threading.current_thread()
+        segment.since_ns = segment.begun_ns = clock()
+        _segments.append(segment)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

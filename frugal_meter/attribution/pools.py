@@ -1,0 +1,109 @@
+"""Pools: what several spans use at once and that has a meter of its own.
+
+The CPU of native threads (BLAS, llama.cpp, onnxruntime) is on no Python thread's clock, a GPU's energy on no
+CPU clock at all. A span declares the time it holds such a pool with a `Section`; a tick's use of the pool is
+split over the sections open in it by weight × time, which is the fluid share V += Δuse / Σ weights for a use that is
+even within the tick.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from ..errors import ConfigurationError
+
+#: weights are kept as integers of a millionth, so that shares stay exact
+_WEIGHT_UNIT = 1_000_000
+
+
+class Section:
+    """The time a span holds a pool; a context manager, ``with span.section("native", weight=2):``.
+
+    ``weight`` may change while the section is open (tokens arrive): what was held so far keeps its old weight.
+    """
+
+    __slots__ = ("_held", "_micro", "_sections", "_since_ns", "billed", "listed", "pool", "span_key")
+
+    def __init__(self, sections: Sections, pool: str, span_key: int, weight: float) -> None:
+        self.pool, self.span_key = pool, span_key
+        self._sections = sections
+        self._since_ns = 0
+        self._held = 0
+        self._micro = _micro(weight)
+        self.billed = 0
+        self.listed = False
+
+    @property
+    def weight(self) -> float:
+        """The weight now in force; setting it leaves the past as it was."""
+        return self._micro / _WEIGHT_UNIT
+
+    @weight.setter
+    def weight(self, weight: float) -> None:
+        micro = _micro(weight)
+        if self._since_ns:
+            now = self._sections.mono()
+            self._held += self._micro * (now - self._since_ns)
+            self._since_ns = now
+        self._micro = micro
+
+    @property
+    def open(self) -> bool:
+        """Whether the pool is held now."""
+        return self._since_ns != 0
+
+    def held(self, now_ns: int) -> int:
+        """Weight × nanoseconds held up to ``now_ns``."""
+        since = self._since_ns
+        return self._held + (self._micro * max(0, now_ns - since) if since else 0)
+
+    def __enter__(self) -> Section:
+        self._since_ns = self._sections.mono()
+        self._sections.take_in(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        since, self._since_ns = self._since_ns, 0
+        if since:
+            self._held += self._micro * (self._sections.mono() - since)
+
+
+class Sections:
+    """Every section of a meter that is open, or closed and not yet billed."""
+
+    def __init__(self, mono: Callable[[], int]) -> None:
+        self.mono = mono
+        self._lock = threading.Lock()
+        self._listed: list[Section] = []
+
+    def take_in(self, section: Section) -> None:
+        """Take ``section`` into the next bill; called when it opens."""
+        with self._lock:
+            if not section.listed:
+                section.listed = True
+                self._listed.append(section)
+
+    def use(self, now_ns: int) -> dict[str, dict[int, int]]:
+        """Weight × time held since the last call: pool → span key → integer. Closed sections are then forgotten."""
+        out: dict[str, dict[int, int]] = {}
+        with self._lock:
+            kept: list[Section] = []
+            for section in self._listed:
+                section.listed = section.open
+                if section.listed:
+                    kept.append(section)
+                held = section.held(now_ns)
+                delta, section.billed = held - section.billed, max(held, section.billed)
+                if delta > 0:
+                    spans = out.setdefault(section.pool, {})
+                    spans[section.span_key] = spans.get(section.span_key, 0) + delta
+            self._listed = kept
+        return out
+
+
+def _micro(weight: float) -> int:
+    if not (isinstance(weight, int | float) and 0 < weight < 1e9):
+        raise ConfigurationError(f"a section's weight must be a positive number, not {weight!r}")
+    return max(1, round(weight * _WEIGHT_UNIT))

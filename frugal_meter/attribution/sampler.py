@@ -1,0 +1,194 @@
+"""The tick: a thread of its own that reads every source and settles what has finished.
+
+The request path only adds to ``live`` and ``finished``; everything that costs time happens here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ..records import Tick
+from ..sources import Window
+from ..sources.procfs import boot_offset_ns, slept_ns
+from .clocks import open_ns
+from .ledger import Ledger
+from .span import Span
+
+#: let go of the interpreter this long between chunks, so that a waiting request gets in
+BREATH_S = 0.0005
+
+
+class HostProbe(Protocol):
+    """What the sampler asks of the host (`sources.procfs.HostCpu` answers)."""
+
+    def busy_ns(self) -> int | None:
+        """Cumulative busy CPU of the host, ns."""
+
+    def cpus(self) -> int:
+        """Online hardware threads."""
+
+    def scope(self) -> str:
+        """Whose CPU ``busy_ns`` counts: host, container or unknown."""
+
+
+class Clock(Protocol):
+    """Wall and monotonic time, in nanoseconds."""
+
+    def time_ns(self) -> int:
+        """Unix time."""
+
+    def monotonic_ns(self) -> int:
+        """Monotonic time."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    time_ns = staticmethod(time.time_ns)
+    monotonic_ns = staticmethod(time.monotonic_ns)
+
+
+class Sampler:
+    """Runs `Ledger.settle` every ``period_s``, and at once when asked.
+
+    ``on_chunk(spans)`` gets spans settled for good, ``on_tick(ticks, window)`` the records of a pass; both on the
+    thread that ticks. ``on_error(stage, error)`` gets what failed; the thread goes on.
+    """
+
+    def __init__(
+        self, ledger: Ledger, probe: HostProbe, clock: Clock, period_s: float, *,
+        on_chunk: Callable[[list[Span]], None], on_tick: Callable[[Sequence[Tick], Window], None],
+        on_error: Callable[[str, BaseException], None],
+    ) -> None:  # fmt: skip
+        self.ledger, self.probe, self.clock, self.period_s = ledger, probe, clock, period_s
+        self._on_chunk, self._on_tick, self._on_error = on_chunk, on_tick, on_error
+        self.live: set[Span] = set()
+        self.finished: deque[Span] = deque()
+        self.meter_cpu_ns = 0
+        self._meter_last_ns = 0
+        self._ticking = threading.Lock()
+        self._wake = threading.Condition()
+        self._asked = self._done = 0
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._primed = False
+
+    @property
+    def process_ns_since_start(self) -> int:
+        """CPU of this process since the sources were first read."""
+        return time.process_time_ns() - self._process_begun_ns if self._primed else 0
+
+    @property
+    def running(self) -> bool:
+        """Whether the tick thread is alive."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Prime the sources and start the tick thread; raises RuntimeError when the interpreter is ending."""
+        self.prime()
+        self._stopping = False
+        thread = threading.Thread(target=self._run, name="frugal-meter-tick", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def prime(self) -> None:
+        """Take the first reading of every source: the energy of the next tick counts from here."""
+        self._t_ns = self.clock.monotonic_ns()
+        self._process_ns = self._process_begun_ns = time.process_time_ns()
+        self._host_ns = self.probe.busy_ns()
+        self._boot_ns = boot_offset_ns()
+        window = Window(self._t_ns, self._t_ns, 0, self.probe.cpus(), 0, 0, "host")
+        for books in self.ledger.books:
+            with contextlib.suppress(Exception):
+                books.source.read(window)
+        self._primed = True
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the thread, then tick once more so that nothing finished stays unsettled."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_s)
+        self.tick()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Force one tick that begins after this call, and wait for its end; False when it took too long."""
+        if not self.running or threading.current_thread() is self._thread:
+            return self.tick()
+        with self._wake:
+            self._asked += 1
+            mine = self._asked
+            self._wake.notify_all()
+            return self._wake.wait_for(lambda: self._done >= mine or not self.running, timeout_s)
+
+    def tick(self) -> bool:
+        """One pass over sources and spans; False when it failed (counted, and the next one goes on)."""
+        with self._ticking:
+            begun_ns = time.thread_time_ns()
+            try:
+                self._tick()
+            except Exception as error:
+                self._on_error("tick", error)
+                return False
+            finally:
+                self._meter_last_ns = time.thread_time_ns() - begun_ns
+                self.meter_cpu_ns += self._meter_last_ns
+            return True
+
+    def _tick(self) -> None:
+        if not self._primed:
+            self.prime()
+        finished = [self.finished.popleft() for _ in range(len(self.finished))]
+        live = list(self.live)
+        live_ns = self.ledger.live_ns(live, open_ns())
+        window, process_ns = self._window()
+        self.ledger.read(window)
+        for chunk in self.ledger.settle(window, live, live_ns, finished, process_ns, self._meter_last_ns):
+            if chunk:
+                self._on_chunk(chunk)
+            if len(finished) > len(chunk):
+                time.sleep(BREATH_S)
+        self._on_tick(self.ledger.ticks, window)
+
+    def _window(self) -> tuple[Window, int]:
+        t_ns, process, host, boot = self.clock.monotonic_ns(), time.process_time_ns(), self.probe.busy_ns(), boot_offset_ns()
+        busy = None if host is None or self._host_ns is None else max(0, host - self._host_ns)
+        process_ns = max(0, process - self._process_ns)
+        scope = self.probe.scope()
+        window = Window(
+            self._t_ns, t_ns, busy, self.probe.cpus(), process_ns,
+            slept_ns(self._boot_ns, boot),
+            "container" if scope == "container" else "host" if scope == "host" else "unknown",
+        )  # fmt: skip
+        self._t_ns, self._process_ns, self._host_ns, self._boot_ns = t_ns, process, host, boot
+        return window, process_ns
+
+    def _run(self) -> None:
+        due = time.monotonic() + self.period_s
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping or self._asked > self._done, max(0.0, due - time.monotonic()))
+                if self._stopping:
+                    return
+                asked = self._asked
+            self.tick()
+            due = max(due, time.monotonic()) + self.period_s if time.monotonic() >= due else due
+            with self._wake:
+                self._done = asked
+                self._wake.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Forget everything that belongs to the parent: its spans, its thread, its locks."""
+        self.live, self.finished = set(), deque()
+        self._ticking, self._wake = threading.Lock(), threading.Condition()
+        self._thread = None
+        self._asked = self._done = 0
+        self._primed = False
+

@@ -1,0 +1,233 @@
+"""A span: one metered piece of work, a request or a `measure` block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from ..records import Decision, Outcome, Reading
+from .clocks import Cell, Cells, Segment, here
+from .pools import Section, Sections
+
+Kind = Literal["http", "websocket", "block"]
+
+
+class Desk(Protocol):
+    """What a span asks of the meter that opened it."""
+
+    sections: Sections
+
+    def reading(self, span: Span) -> Reading:
+        """The span's figures now: provisional until settled."""
+
+    def identify(self, span: Span) -> None:
+        """Decide over the budgets that the keys learnt since admission concern."""
+
+    def late(self, span: Span) -> Late:
+        """Where work that outlives the span is booked."""
+
+
+class Late(Cells):
+    """Work of one route that went on after its spans had ended."""
+
+    __slots__ = ("billed_ns", "by_thread", "route")
+
+    def __init__(self, route: str) -> None:
+        super().__init__()
+        self.route = route
+        self.billed_ns = 0
+        self.by_thread: dict[int, Cell] = {}
+
+    def cell_here(self) -> Cell:
+        """The calling thread's cell: for tasks, whose end nobody tells."""
+        key = id(here())
+        cell = self.by_thread.get(key)
+        if cell is None:
+            cell = self.by_thread[key] = self.borrow()
+        return cell
+
+
+class Account:
+    """What the tick has billed to a span so far; written by the tick thread alone.
+
+    ``sources_nj`` holds dynamic energy per source, in the meter's order of sources; ``low_nj`` and ``high_nj`` bound
+    dynamic + idle; ``host_nj`` is the energy of the host over the ticks in which the span lived.
+    """
+
+    __slots__ = ("billed_ns", "cpu_ns", "embodied_g", "gap", "gpu_ns", "high_nj", "host_nj", "idle_nj", "idle_unknown", "low_nj", "sources_nj")
+
+    def __init__(self, sources: int) -> None:
+        self.billed_ns = 0  # own CPU already billed
+        self.cpu_ns = 0  # own CPU and share of the native pool
+        self.gpu_ns = 0
+        self.sources_nj = [0] * sources
+        self.idle_nj = [0] * sources
+        self.low_nj = self.high_nj = 0.0
+        self.host_nj = 0
+        self.embodied_g = (0.0, 0.0, 0.0)
+        self.idle_unknown = False
+        self.gap = False
+
+
+class Folded:
+    """What settled spans nested in a span used, summed; ``nj`` is dynamic and idle."""
+
+    __slots__ = ("cpu_ns", "dynamic_nj", "embodied_g", "gpu_ns", "idle_nj", "tokens")
+
+    def __init__(self) -> None:
+        self.cpu_ns = self.gpu_ns = self.dynamic_nj = self.idle_nj = self.tokens = 0
+        self.embodied_g = 0.0
+
+    def add(self, span: Span) -> None:
+        """Add a settled span with all that is folded into it."""
+        account, inner = span.account, span.folded
+        if account is not None:
+            self.cpu_ns += account.cpu_ns
+            self.gpu_ns += account.gpu_ns
+            self.dynamic_nj += sum(account.sources_nj)
+            self.idle_nj += sum(account.idle_nj)
+            self.embodied_g += account.embodied_g[1]
+        self.tokens += (span.tokens_in or 0) + (span.tokens_out or 0)
+        if inner is not None:
+            self.cpu_ns += inner.cpu_ns
+            self.gpu_ns += inner.gpu_ns
+            self.dynamic_nj += inner.dynamic_nj
+            self.idle_nj += inner.idle_nj
+            self.embodied_g += inner.embodied_g
+            self.tokens += inner.tokens
+
+
+class Span(msgspec.Struct, eq=False, weakref=True):
+    """One metered piece of work. Applications use the methods; the fields belong to the meter."""
+
+    desk: Desk
+    key: int
+    t0_ns: int
+    kind: Kind
+    parent: Span | None = None
+    segment: Segment | None = None
+    cpu_ns: int = 0  # on the span's own thread; others write cells
+    cells: Cells | None = None
+    t1_ns: int = 0  # 0 while running
+    route: str | None = None
+    method: str | None = None
+    status: int | None = None
+    outcome: Outcome = "ok"
+    tenant: str | None = None
+    model: str | None = None
+    model_served: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    tokens_cached: int | None = None
+    unit: str | None = None
+    units: float | None = None
+    quality_sum: float | None = None
+    quality_metric: str | None = None
+    decision: Decision | None = None
+    leases: Any = None
+    refusal: Mapping[str, Any] | None = None
+    first_byte_ns: int = 0
+    scope: Any = None
+    root_before: str = ""
+    account: Account | None = None
+    settled: bool = False
+    nested: dict[int, Span] | None = None  # not settled yet
+    folded: Folded | None = None  # settled
+    settled_reading: Reading | None = None
+
+    @property
+    def total_cpu_ns(self) -> int:
+        """CPU charged so far on every thread; open segments not included."""
+        return self.cpu_ns + (self.cells.total_ns() if self.cells is not None else 0)
+
+    def owner(self) -> Span | Cell:
+        """Who pays on the calling thread: the span itself on its own thread, a cell anywhere else."""
+        return self if here() is self.segment else self.borrow()
+
+    def lendable(self) -> Span:
+        """The span, ready to lend cells to other threads; called on a thread that runs it."""
+        if self.cells is None:
+            self.cells = Cells()
+        return self
+
+    def borrow(self) -> Cell:
+        """A cell for the calling worker thread; late work's once the span is over."""
+        if self.t1_ns:
+            return self.desk.late(self).borrow()
+        return self.lendable().cells.borrow()  # type: ignore[union-attr]
+
+    def give_back(self, cell: Cell) -> None:
+        """The worker thread is done with ``cell``."""
+        if self.cells is not None and not self.t1_ns:
+            self.cells.give_back(cell)
+        else:
+            cell.open = False
+
+    def adopt(self, child: Span) -> None:
+        """Note a span opened inside this one."""
+        if self.nested is None:
+            self.nested = {}
+        self.nested[child.key] = child
+
+    def fold(self, child: Span) -> None:
+        """Keep a settled child as sums only, so that an hour-long socket does not keep every block it ran."""
+        if self.folded is None:
+            self.folded = Folded()
+        self.folded.add(child)
+        if self.nested is not None:
+            self.nested.pop(child.key, None)
+
+    # -- what applications call
+
+    @property
+    def reading(self) -> Reading:
+        """The figures now: provisional at once, settled after the next tick (``.settled`` says which)."""
+        return self.desk.reading(self)
+
+    def add_tokens(self, *, input: int | None = None, output: int | None = None, cached: int | None = None) -> None:
+        """Add tokens read and written by a model; ``cached`` are those of ``input`` that were not computed again.
+
+        Counts that are not whole, non-negative numbers are left out: unknown is better than wrong.
+        """
+        for name, count in (("tokens_in", input), ("tokens_out", output), ("tokens_cached", cached)):
+            if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+                setattr(self, name, (getattr(self, name) or 0) + count)
+
+    def add_units(self, count: float = 1, unit: str | None = None) -> None:
+        """Add ``count`` functional units delivered (answers, letters, audio seconds), named by ``unit``."""
+        if isinstance(count, int | float) and count >= 0:
+            self.units = (self.units or 0) + count
+        if unit is not None:
+            self.unit = unit
+
+    def quality(self, score: float, *, metric: str | None = None) -> None:
+        """Record a quality score in 0…1 (the last one stands) and how it was obtained."""
+        if isinstance(score, int | float) and 0 <= score <= 1:
+            self.quality_sum, self.quality_metric = float(score), metric
+
+    def section(self, pool: str = "native", *, weight: float = 1) -> Section:
+        """A share of a pool, ``with span.section("gpu", weight=48):``; "native", "gpu" or a companion's name."""
+        return Section(self.desk.sections, pool, self.key, weight)
+
+    def identify(self, *, model: str | None = None, tenant: str | None = None, route: str | None = None) -> None:
+        """Name what was not known at admission; budgets on these keys are asked now.
+
+        Raises `BudgetRefused` when one of them refuses.
+        """
+        self.model = model or self.model
+        self.tenant = tenant or self.tenant
+        self.route = route or self.route
+        self.desk.identify(self)
+
+
+SPAN: ContextVar[Span | None] = ContextVar("frugal_meter_span", default=None)
+
+
+def carry(fn: Callable[..., Any], span: Span | None = None) -> Callable[..., Any]:
+    """``fn``, run wherever and whenever at the expense of the span that is current now (or ``span``)."""
+    from .hooks import carried
+
+    return carried(fn, span if span is not None else SPAN.get())

@@ -1,0 +1,134 @@
+"""`Budget`: what a service may spend, on what, over which window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, Literal
+
+from ..errors import ConfigurationError, UnknownBudgetKeyError
+from ..records import TIERS, Tier
+from ..units import Quantity, Resource, parse_quantity
+from .windows import PERIODS, Per, zone
+
+KEYS: Final = ("route", "model", "tenant")
+Key = str | tuple[str, ...] | None
+Match = str | Mapping[str, str | Collection[str]] | None
+
+
+class Budget:
+    """A limit on what requests may use, ``Budget("chat", "50 kJ", per="day", degrade_at=0.8)``.
+
+    limit: a quantity with a unit: "50 kJ", "3 Wh", "20 gCO2e", "120 CPU-s", "40000 tokens", "1000 requests".
+    per: minute, hour, day, week or month, on the clock of ``timezone``.
+    key: None (one budget for the service), or "route", "model", "tenant" or a tuple of them (one budget each).
+    match: which requests count: a route pattern ("/letters/*"), or {"route": …, "model": …, "tenant": …}.
+    estimate: what one request is taken to need before any has been seen, a quantity of the same kind; without it
+        1 % of the limit (1 for requests). Afterwards the running 90th percentile of its route and model.
+    warn_at, degrade_at: shares of the limit, settled and reserved together, at which the ladder steps up.
+    max_in_flight: at most so many at once, a second guard.
+    enforce: False only watches (shadow mode). require_tier: weaker joules warn and degrade, never refuse.
+    basis: "dynamic" debits what the request used, "full" also its part of the idle machine.
+    throttle_at and hard (queueing, cutting streams) are not part of this version and are refused when given.
+
+    Raises ConfigurationError (UnitError, UnknownBudgetKeyError) in one line for anything that cannot mean anything.
+    """
+
+    def __init__(
+        self, name: str, limit: str, *, per: Per, key: Key = None, match: Match = None, estimate: str | None = None,
+        warn_at: float = 0.7, degrade_at: float | None = 0.8, throttle_at: float | None = None, max_in_flight: int | None = None,
+        hard: bool = False, enforce: bool = True, require_tier: Tier | None = None,
+        basis: Literal["dynamic", "full"] = "dynamic", timezone: str = "Europe/Paris",
+    ) -> None:  # fmt: skip
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError(f"a budget needs a name, not {name!r}")
+        self.name = name
+        self.limit: Quantity = parse_quantity(limit)
+        self.per = _one_of(name, "per", per, PERIODS)
+        self.key = _keys(key)
+        self.match = _match(name, match)
+        self.estimate = self._estimate(estimate)
+        self.warn_at = _share(name, "warn_at", warn_at)
+        self.degrade_at = None if degrade_at is None else _share(name, "degrade_at", degrade_at)
+        if throttle_at is not None:
+            _share(name, "throttle_at", throttle_at)
+            raise ConfigurationError(f"budget {name!r}: throttle_at is not available in this version; leave it out, or use degrade_at")
+        if hard:
+            raise ConfigurationError(f"budget {name!r}: hard=True (cutting streams) is not available in this version; leave it out")
+        if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
+            raise ConfigurationError(f"budget {name!r}: max_in_flight is a whole number of at least 1, not {max_in_flight!r}")
+        self.max_in_flight = max_in_flight
+        self.enforce = bool(enforce)
+        self.require_tier = None if require_tier is None else _one_of(name, "require_tier", require_tier, TIERS)
+        self.basis = _one_of(name, "basis", basis, ("dynamic", "full"))
+        self.timezone = timezone
+        self.zone = zone(timezone)
+
+    @property
+    def resource(self) -> Resource:
+        """What it counts."""
+        return self.limit.resource
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The keys that must be known before it can be decided."""
+        return frozenset(self.key) | frozenset(self.match)
+
+    def concerns(self, known: Mapping[str, str | None]) -> bool:
+        """Whether a request with these keys counts against it."""
+        return all(_fits(known.get(name), patterns) for name, patterns in self.match.items())
+
+    def key_of(self, known: Mapping[str, str | None]) -> tuple[str, ...]:
+        """The request's own part of the budget; an unknown value has a budget of its own, "none"."""
+        return tuple(known.get(name) or "none" for name in self.key)
+
+    def __repr__(self) -> str:
+        return f"Budget({self.name!r}, {self.limit.text!r}, per={self.per!r})"
+
+    def _estimate(self, estimate: str | None) -> int:
+        if estimate is None:
+            return 1 if self.resource == "requests" else max(1, self.limit.amount // 100)
+        quantity = parse_quantity(estimate)
+        if quantity.resource != self.resource:
+            raise ConfigurationError(f"budget {self.name!r}: estimate {estimate!r} is not an amount of {self.resource} like {self.limit.text!r}")
+        return quantity.amount
+
+
+def _one_of(name: str, what: str, value: Any, known: Collection[Any]) -> Any:
+    if value not in known:
+        raise ConfigurationError(f"budget {name!r}: {what}={value!r} is not known; use {', '.join(map(str, known))}")
+    return value
+
+
+def _share(name: str, what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or not 0 < value <= 1:
+        raise ConfigurationError(f"budget {name!r}: {what} is a share of the limit between 0 and 1, not {value!r}")
+    return float(value)
+
+
+def _keys(key: Key) -> tuple[str, ...]:
+    keys = () if key is None else (key,) if isinstance(key, str) else tuple(key)
+    for one in keys:
+        if one not in KEYS:
+            raise UnknownBudgetKeyError(one, KEYS)
+    return keys
+
+
+def _match(name: str, match: Match) -> dict[str, tuple[str, ...]]:
+    if match is None:
+        return {}
+    if isinstance(match, str):
+        match = {"route": match}
+    if not isinstance(match, Mapping):
+        raise ConfigurationError(f"budget {name!r}: match is a route pattern or a mapping such as {{'model': 'large-*'}}, not {match!r}")
+    out = {}
+    for key, patterns in match.items():
+        if key not in KEYS:
+            raise UnknownBudgetKeyError(key, KEYS)
+        out[key] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    return out
+
+
+def _fits(value: str | None, patterns: Collection[str]) -> bool:
+    return value is not None and any(fnmatchcase(value, pattern) for pattern in patterns)

@@ -1,0 +1,75 @@
+"""``frugal.toml``: a meter's settings in a file, with every key checked."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .budgets.budget import Budget
+from .errors import ConfigurationError
+
+DEFAULT_PATH: Final = "frugal.toml"
+METER_KEYS: Final = (
+    "service", "zone", "sources", "tick", "pue", "host_share", "idle_watts", "declared", "capture_usage",
+)  # fmt: skip
+BUDGET_KEYS: Final = (
+    "name", "limit", "per", "key", "match", "estimate", "warn_at", "degrade_at", "throttle_at", "max_in_flight", "hard", "enforce",
+    "require_tier", "basis", "timezone",
+)  # fmt: skip
+
+
+def load(path: str | Path | None = None) -> dict[str, Any]:
+    """Keyword arguments for `Meter` from ``path``, ``$FRUGAL_CONFIG`` or ``frugal.toml``.
+
+    The file has a ``[meter]`` table and any number of ``[[budget]]`` tables. Raises ConfigurationError, in one line with
+    the file and the key, for a file that cannot be read, a key that does not exist or a value that cannot mean anything.
+    """
+    file = Path(path or os.environ.get("FRUGAL_CONFIG") or DEFAULT_PATH)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read ({error.strerror}); name the file, or set FRUGAL_CONFIG") from None
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
+    _only(file, "the file", tables, ("meter", "budget"))
+    meter = tables.get("meter", {})
+    if not isinstance(meter, dict):
+        raise ConfigurationError(f"{file}: [meter] is a table")
+    _only(file, "[meter]", meter, METER_KEYS)
+    if "service" not in meter:
+        raise ConfigurationError(f"{file}: [meter] needs service = \"…\", the name of what is metered")
+    return {**meter, "budgets": [_budget(file, table) for table in _tables(file, tables.get("budget", []))]}
+
+
+def _tables(file: Path, budgets: Any) -> list[dict[str, Any]]:
+    if not isinstance(budgets, list) or not all(isinstance(b, dict) for b in budgets):
+        raise ConfigurationError(f"{file}: budgets are written as [[budget]] tables, with double brackets")
+    return budgets
+
+
+def _budget(file: Path, table: dict[str, Any]) -> Budget:
+    where = f"[[budget]] {table.get('name', '')!r}"
+    _only(file, where, table, BUDGET_KEYS)
+    missing = [key for key in ("name", "limit", "per") if key not in table]
+    if missing:
+        raise ConfigurationError(f"{file}: {where} needs {', '.join(missing)}")
+    if isinstance(table.get("key"), list):
+        table["key"] = tuple(table["key"])
+    try:
+        return Budget(**table)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+
+
+def _only(file: Path, where: str, table: Mapping[str, Any], known: Collection[str]) -> None:
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigurationError(f"{file}: {where} has no setting {key!r}; {hint}")

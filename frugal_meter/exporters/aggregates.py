@@ -1,0 +1,164 @@
+"""The sums behind the metrics: plain integers and bucket arrays per label set, written by the tick thread alone.
+
+Per span this costs a dictionary look-up and some additions; metric objects would cost five times as much.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ..attribution.span import Span
+from ..figures import Figures
+from ..records import Tick
+
+DURATION_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+ENERGY_BUCKETS_J: Final = (
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000,
+)  # fmt: skip
+CPU_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300)
+#: label sets beyond this are folded into "other" and counted
+MAX_LABEL_SETS: Final = 1000
+BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
+Labels = tuple[str, str, str]
+
+
+class Histogram:
+    """Counts per bucket (upper bounds inclusive) and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class Row:
+    """Everything summed for one (route, model, tenant)."""
+
+    __slots__ = (
+        "cpu_ns", "embodied_g", "gpu_ns", "idle_nj", "operational_g", "outcomes", "quality_count", "quality_sum", "sources_nj",
+        "tokens_in", "tokens_out", "units",
+    )  # fmt: skip
+
+    def __init__(self, sources: int) -> None:
+        self.outcomes: dict[tuple[str, str], int] = {}
+        self.cpu_ns = self.gpu_ns = self.tokens_in = self.tokens_out = self.idle_nj = 0
+        self.sources_nj = [0] * sources
+        self.operational_g = self.embodied_g = self.quality_sum = 0.0
+        self.quality_count = 0
+        self.units: dict[str, float] = {}
+
+
+class Distribution:
+    """The histograms of one (route, model); no tenant, to keep series few."""
+
+    __slots__ = ("cpu_s", "duration_s", "energy_j")
+
+    def __init__(self) -> None:
+        self.duration_s = Histogram(DURATION_BUCKETS_S)
+        self.energy_j = Histogram(ENERGY_BUCKETS_J)
+        self.cpu_s = Histogram(CPU_BUCKETS_S)
+
+
+class Aggregates:
+    """All sums of one meter since it started."""
+
+    def __init__(self, figures: Figures, sources: int) -> None:
+        self._figures, self._sources = figures, sources
+        self._grams_per_nj = figures.factor.grams_per_joule * figures.pue.value / 1e9
+        self.rows: dict[Labels, Row] = {}
+        self.distributions: dict[tuple[str, str], Distribution] = {}
+        self.overflow = 0
+        self.energy_nj: dict[str, int] = {}
+        self.buckets_nj: dict[str, dict[str, int]] = {}
+        self.overhead_nj: dict[str, int] = {}
+
+    def add_ticks(self, ticks: Sequence[Tick]) -> None:
+        """Add the books of one pass."""
+        for tick in ticks:
+            self.energy_nj[tick.source] = self.energy_nj.get(tick.source, 0) + tick.energy_nj
+            sums = self.buckets_nj.setdefault(tick.source, dict.fromkeys(BUCKETS, 0))
+            # What the spans got is the rest, so that no pass over them is needed here; `Tick.closes` is tested apart.
+            others = tick.late_nj + tick.overhead_nj + tick.other_nj + tick.idle_nj + tick.gap_nj
+            sums["requests"] += tick.energy_nj - others
+            sums["late"] += tick.late_nj
+            sums["overhead"] += tick.overhead_nj
+            sums["other"] += tick.other_nj
+            sums["idle"] += tick.idle_nj
+            sums["gap"] += tick.gap_nj
+            for part, nj in tick.overhead_parts.items():
+                self.overhead_nj[part] = self.overhead_nj.get(part, 0) + nj
+
+    def add(self, span: Span) -> None:
+        """Add one settled span; nested spans add their own energy, and only outermost ones count as requests."""
+        account = span.account
+        model = span.model_served or span.model or "none"
+        row = self._row((span.route or "none", model, span.tenant or "none"))
+        if account is not None:
+            row.cpu_ns += account.cpu_ns
+            row.gpu_ns += account.gpu_ns
+            sums = row.sources_nj
+            idle = sum(account.idle_nj)
+            dynamic = 0
+            for place, nj in enumerate(account.sources_nj):
+                sums[place] += nj
+                dynamic += nj
+            row.idle_nj += idle
+            row.operational_g += (dynamic + idle) * self._grams_per_nj
+            row.embodied_g += account.embodied_g[1]
+        row.tokens_in += span.tokens_in or 0
+        row.tokens_out += span.tokens_out or 0
+        if span.units:
+            unit = span.unit or "unit"
+            row.units[unit] = row.units.get(unit, 0) + span.units
+        if span.quality_sum is not None:
+            row.quality_sum += span.quality_sum
+            row.quality_count += 1
+        if span.parent is None:
+            self._add_request(span, row, model)
+
+    def _add_request(self, span: Span, row: Row, model: str) -> None:
+        status = (str(span.status) if span.status is not None else "none", span.outcome)
+        row.outcomes[status] = row.outcomes.get(status, 0) + 1
+        if span.outcome == "refused":
+            return  # a refusal has no cost to distribute
+        key = (span.route or "none", model)
+        distribution = self.distributions.get(key)
+        if distribution is None:
+            if len(self.distributions) >= MAX_LABEL_SETS:
+                key = ("other", "other")
+            distribution = self.distributions.setdefault(key, Distribution())
+        nj, cpu_ns = _inclusive(span)
+        distribution.duration_s.observe((span.t1_ns - span.t0_ns) / 1e9)
+        distribution.cpu_s.observe(cpu_ns / 1e9)
+        if self._sources:
+            distribution.energy_j.observe(nj / 1e9)
+
+    def _row(self, labels: Labels) -> Row:
+        row = self.rows.get(labels)
+        if row is None:
+            if len(self.rows) >= MAX_LABEL_SETS:
+                self.overflow += 1
+                labels = ("other", "other", "other")
+            row = self.rows.setdefault(labels, Row(self._sources))
+        return row
+
+    def totals_nj(self) -> Mapping[str, int]:
+        """Where the joules went since the start, over all sources: bucket → nanojoules."""
+        return {bucket: sum(sums[bucket] for sums in self.buckets_nj.values()) for bucket in BUCKETS}
+
+
+def _inclusive(span: Span) -> tuple[int, int]:
+    account, folded = span.account, span.folded
+    nj, cpu_ns = (sum(account.sources_nj) + sum(account.idle_nj), account.cpu_ns) if account is not None else (0, 0)
+    if folded is not None:
+        nj, cpu_ns = nj + folded.dynamic_nj + folded.idle_nj, cpu_ns + folded.cpu_ns
+    return nj, cpu_ns

@@ -1,0 +1,104 @@
+"""Hands settled figures to exporters, in order, each slow one on a thread of its own with a bounded queue."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from ..records import Exporter, Reading, Tick
+
+#: batches waiting for one exporter; beyond it the newest is dropped and counted
+MAX_BATCHES = 1000
+Batch = tuple[Sequence[Reading], Sequence[Tick]]
+
+
+class _Lane:
+    """One exporter, its queue and its thread; ``inline = True`` on the exporter is called on the tick thread instead."""
+
+    def __init__(self, exporter: Exporter, fault: Callable[[str, BaseException], None]) -> None:
+        self.exporter, self._fault = exporter, fault
+        self.inline = bool(getattr(exporter, "inline", False))
+        self.dropped = 0
+        self._queue: queue.Queue[Batch | None] = queue.Queue(MAX_BATCHES)
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self.inline or self._thread is not None:
+            return
+        self._thread = threading.Thread(target=self._run, name="frugal-meter-export", daemon=True)
+        self._thread.start()
+
+    def send(self, batch: Batch) -> None:
+        if self.inline or self._thread is None:
+            self._export(batch)
+            return
+        try:
+            self._queue.put_nowait(batch)
+        except queue.Full:
+            self.dropped += len(batch[0])
+
+    def flush(self, until: float) -> bool:
+        while self._thread is not None and self._queue.unfinished_tasks:
+            if time.monotonic() > until:
+                return False
+            with self._queue.all_tasks_done:
+                self._queue.all_tasks_done.wait(0.05)
+        return True
+
+    def stop(self, until: float) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _run(self) -> None:
+        while (batch := self._queue.get()) is not None:
+            self._export(batch)
+            self._queue.task_done()
+        self._queue.task_done()
+
+    def _export(self, batch: Batch) -> None:
+        try:
+            self.exporter.export(*batch)
+        except Exception as error:
+            self._fault("export", error)
+
+
+class Dispatch:
+    """All exporters of one meter."""
+
+    def __init__(self, exporters: Sequence[Exporter], fault: Callable[[str, BaseException], None]) -> None:
+        self.exporters, self._fault = list(exporters), fault
+        self._lanes = [_Lane(e, fault) for e in self.exporters]
+
+    @property
+    def dropped(self) -> int:
+        """Readings dropped because an exporter was too slow."""
+        return sum(lane.dropped for lane in self._lanes)
+
+    def start(self) -> None:
+        """Start the threads of exporters that have one."""
+        for lane in self._lanes:
+            lane.start()
+
+    def send(self, readings: Sequence[Reading], ticks: Sequence[Tick]) -> None:
+        """Hand over one tick's worth; never waits for a slow exporter."""
+        for lane in self._lanes:
+            lane.send((readings, ticks))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until every queue is empty; False when it took longer."""
+        until = time.monotonic() + timeout_s
+        return all([lane.flush(until) for lane in self._lanes])
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Export what is queued and end the threads."""
+        until = time.monotonic() + timeout_s
+        for lane in self._lanes:
+            lane.stop(until)
+
+    def after_fork_in_child(self) -> None:
+        """Threads do not survive a fork, and what was queued is the parent's to export."""
+        self._lanes = [_Lane(e, self._fault) for e in self.exporters]

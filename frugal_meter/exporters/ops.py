@@ -1,0 +1,137 @@
+"""The ops surface: ``/metrics`` and the live page, for loopback only unless opened on purpose."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import ConfigurationError, MissingExtraError
+from .live_page import negotiate, render_data, render_page
+from .page_state import LiveState
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+#: a request that carries one of these came through a proxy: its loopback peer is the proxy, not the client
+FORWARDED: Final = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via", b"cf-connecting-ip", b"true-client-ip"}
+)
+_REFUSED: Final = (
+    "This page answers the machine itself only. To open it: ops_app(token=...), ops_app(public=True), or serve_ops() on a port of its own.\n"
+)
+
+
+def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
+    """Whether a request may see the ops pages: public, the right bearer token, or a direct loopback peer."""
+    if public:
+        return True
+    headers = list(scope.get("headers", ()))
+    if token is not None:
+        sent = next((value for name, value in headers if name == b"authorization"), b"")
+        return hmac.compare_digest(sent, b"Bearer " + token.encode())
+    client = scope.get("client")
+    if client is None or any(name.lower() in FORWARDED for name, _ in headers):
+        return False
+    try:
+        address = ipaddress.ip_address(str(client[0]).split("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)  # type: ignore[union-attr]
+
+
+def ops_app(
+    metrics: Callable[[str], tuple[bytes, str]], state: Callable[[], LiveState], *, token: str | None, public: bool
+) -> Starlette:
+    """A Starlette application with ``/metrics``, ``/`` (live page) and ``/data.json``, rendered off the event loop."""
+    from anyio.to_thread import run_sync
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse, PlainTextResponse, Response
+    from starlette.routing import Route
+
+    async def see_metrics(request: Request) -> Response:
+        if not is_open_to(request.scope, token, public):
+            return PlainTextResponse(_REFUSED, 403)
+        body, kind = await run_sync(metrics, request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
+
+    async def see_page(request: Request) -> Response:
+        if not is_open_to(request.scope, token, public):
+            return PlainTextResponse(_REFUSED, 403)
+        lang = negotiate(request.headers.get("accept-language", ""), request.query_params.get("lang"))
+        nonce = secrets.token_urlsafe(16)
+        page = await run_sync(lambda: render_page(state(), lang=lang, nonce=nonce))
+        return HTMLResponse(page, headers=_page_headers(nonce, lang))
+
+    async def see_data(request: Request) -> Response:
+        if not is_open_to(request.scope, token, public):
+            return PlainTextResponse(_REFUSED, 403)
+        lang = negotiate(request.headers.get("accept-language", ""), request.query_params.get("lang"))
+        body = await run_sync(lambda: render_data(state(), lang=lang))
+        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+    return Starlette(routes=[Route("/metrics", see_metrics), Route("/data.json", see_data), Route("/", see_page)])
+
+
+def _page_headers(nonce: str, lang: str) -> dict[str, str]:
+    return {
+        "content-security-policy": (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "cache-control": "no-store",
+        "content-language": lang,
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+    }
+
+
+class OpsServer:
+    """The ops application on uvicorn, on a port and a daemon thread of its own."""
+
+    def __init__(self, app: Starlette, address: str, *, guarded: bool) -> None:
+        host, port = _address(address)
+        if guarded and not _is_loopback(host):
+            raise ConfigurationError(f"serve_ops({address!r}) would listen beyond this machine: give token=\"…\" or public=True")
+        try:
+            import uvicorn
+        except ImportError:
+            raise MissingExtraError("cli", "serve_ops") from None
+        # Its own client address is the truth here: nothing rewrites it from headers.
+        config = uvicorn.Config(app, host=host, port=port, log_level="warning", proxy_headers=False, lifespan="off")
+        self._socket = config.bind_socket()
+        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=partial(self._server.run, [self._socket]), name="frugal-meter-ops", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where the live page is."""
+        return f"http://{self.address[0]}:{self.address[1]}/"
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the server."""
+        self._server.should_exit = True
+        self._thread.join(timeout_s)
+        self._socket.close()
+
+
+def _address(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(f"serve_ops({address!r}): write an address and a port, such as \"127.0.0.1:9464\"")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

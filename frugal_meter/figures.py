@@ -1,0 +1,221 @@
+"""From what a tick billed to a span to the figures that people read: energy, carbon, tier, interval."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from .attribution.ledger import KEY, Ledger
+from .attribution.span import Account, Folded, Span
+from .carbon.factors import Factor
+from .carbon.pue import Pue
+from .records import TIERS, Interval, Reading, Tier
+from .units import NJ_PER_J, Resource
+
+#: a part below this share of the energy does not decide the tier
+TIER_SHARE: Final = 0.05
+
+
+class Energy:
+    """Energy of one span, nanojoules: dynamic, its part of idle, and the bounds of their sum."""
+
+    __slots__ = ("dynamic_nj", "high_nj", "idle_nj", "low_nj")
+
+    def __init__(self, dynamic_nj: float, idle_nj: float, low_nj: float, high_nj: float) -> None:
+        self.dynamic_nj, self.idle_nj, self.low_nj, self.high_nj = dynamic_nj, idle_nj, low_nj, high_nj
+
+    @property
+    def full_nj(self) -> float:
+        """Dynamic and idle together."""
+        return self.dynamic_nj + self.idle_nj
+
+
+class Figures:
+    """Everything that turns a span's account into a `Reading` or an amount that a budget counts."""
+
+    def __init__(
+        self, service: str, ledger: Ledger, factor: Factor, pue: Pue, *, boundary: tuple[str, ...],
+        method_flags: tuple[str, ...],
+        now_ns: Callable[[], int], unix_offset_ns: int,
+    ) -> None:  # fmt: skip
+        self.service, self.ledger, self.factor, self.pue = service, ledger, factor, pue
+        self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
+        sources = [books.source for books in ledger.books]
+        self.tiers: list[Tier] = [s.tier for s in sources]
+        self.boundary = boundary
+        self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
+        self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
+        self.flags = ("interval:expert-assumption", *method_flags, *pue.flags)
+        self._random = int.from_bytes(os.urandom(5), "big")
+
+    def after_fork_in_child(self) -> None:
+        """New random bits: two processes must not give out the same ids."""
+        self._random = int.from_bytes(os.urandom(5), "big")
+
+    # -- energy
+
+    def energy(self, span: Span) -> Energy | None:
+        """The span's own energy: what ticks have billed, and before that its CPU at the last joules per CPU-second."""
+        account = span.account
+        if not self.tiers:
+            return None
+        billed = None
+        if account is not None and (account.host_nj or not account.gap):
+            billed = Energy(sum(account.sources_nj), sum(account.idle_nj), account.low_nj, account.high_nj)
+        pending_ns = 0 if span.settled else max(0, span.total_cpu_ns - (account.billed_ns if account is not None else 0))
+        pending = self._pending(pending_ns) if pending_ns or billed is None else None
+        if billed is None or pending is None:
+            return billed or pending
+        return Energy(
+            billed.dynamic_nj + pending.dynamic_nj, billed.idle_nj, billed.low_nj + pending.low_nj, billed.high_nj + pending.high_nj
+        )
+
+    def _pending(self, cpu_ns: int) -> Energy | None:
+        known = [b for b in self.ledger.books if b.lam is not None]
+        if not known:  # no tick has gone by yet: unknown, not 0
+            return None
+        lam = sum(b.lam or 0.0 for b in known)
+        return Energy(cpu_ns * lam, 0, cpu_ns * sum(b.lam_low for b in known), cpu_ns * sum(b.lam_high for b in known))
+
+    def tier(self, span: Span) -> tuple[Tier | None, float | None]:
+        """The weakest tier that holds 5 % of the span's energy, and the measured share of it."""
+        account = span.account
+        whole = 0 if account is None else sum(account.sources_nj) + sum(account.idle_nj)
+        if account is None or not whole:
+            return self.weakest_tier, None
+        by: dict[Tier, int] = {}
+        for tier, dynamic, idle in zip(self.tiers, account.sources_nj, account.idle_nj, strict=True):
+            by[tier] = by.get(tier, 0) + dynamic + idle
+        holds = [tier for tier, nj in by.items() if nj >= TIER_SHARE * whole]
+        return max(holds, key=TIERS.index), by.get("measured", 0) / whole
+
+    def grams(self, span: Span, energy: Energy | None) -> Interval | None:
+        """gCO2e: full energy × PUE × factor, plus the span's part of embodied."""
+        if energy is None:
+            return None
+        per_j = self.factor.grams_per_joule / NJ_PER_J
+        pue = self.pue.interval
+        low, mid, high = span.account.embodied_g if span.account is not None else (0.0, 0.0, 0.0)
+        return Interval(
+            energy.low_nj * per_j * pue.low + low, energy.full_nj * per_j * pue.mid + mid, energy.high_nj * per_j * pue.high + high
+        )
+
+    # -- what budgets count
+
+    def milli(self, span: Span, resource: Resource, basis: str) -> int | None:
+        """What the span and everything nested in it used, in thousandths of the budget's unit; None when unknown."""
+        own = self._own_milli(span, resource, basis)
+        if own is None or resource == "requests":
+            return own
+        if span.folded is not None:
+            own += self._folded_milli(span.folded, resource, basis)
+        for child in list((span.nested or {}).values()):
+            part = self.milli(child, resource, basis)
+            if part is None:
+                return None
+            own += part
+        return own
+
+    def _folded_milli(self, folded: Folded, resource: Resource, basis: str) -> int:
+        if resource == "cpu":
+            return folded.cpu_ns
+        if resource == "gpu":
+            return folded.gpu_ns
+        if resource == "tokens":
+            return 1000 * folded.tokens
+        return self._energy_milli(folded.dynamic_nj + (folded.idle_nj if basis == "full" else 0), resource)
+
+    def _energy_milli(self, nj: float, resource: Resource) -> int:
+        """Thousandths of a µJ, or of a nanogram of CO2e at the factor and PUE in force."""
+        return int(nj) if resource == "energy" else int(nj / NJ_PER_J * self.factor.grams_per_joule * self.pue.value * 1e12)
+
+    def _own_milli(self, span: Span, resource: Resource, basis: str) -> int | None:
+        if resource == "requests":
+            return 1000
+        if resource == "cpu":
+            return max(span.total_cpu_ns, span.account.cpu_ns if span.account is not None else 0)
+        if resource == "gpu":
+            return span.account.gpu_ns if span.account is not None else 0
+        if resource == "tokens":
+            return 1000 * ((span.tokens_in or 0) + (span.tokens_out or 0))
+        energy = self.energy(span)
+        if energy is None:
+            return None
+        return self._energy_milli(energy.full_nj if basis == "full" else energy.dynamic_nj, resource)
+
+    # -- the reading
+
+    def reading(self, span: Span) -> Reading:
+        """The span's figures now; the same object again once settled."""
+        if span.settled_reading is not None:
+            return span.settled_reading
+        reading = self._build(span)
+        if span.settled:
+            span.settled_reading = reading
+        return reading
+
+    def _build(self, span: Span) -> Reading:
+        energy = self.energy(span)
+        grams = self.grams(span, energy)
+        tier, measured = self.tier(span) if energy is not None else (None, None)
+        account = span.account
+        end_ns = span.t1_ns or self.now_ns()
+        cpu_ns = max(span.total_cpu_ns, account.cpu_ns) if account is not None else span.total_cpu_ns
+        return Reading(
+            id=self.uuid(span), service=self.service, started_at=(span.t0_ns + self.unix_offset_ns) / 1e9,
+            route=span.route, method=span.method, status=span.status, outcome=span.outcome, tenant=span.tenant,
+            model_requested=span.model, model_served=span.model_served or span.model, wall_s=(end_ns - span.t0_ns) / 1e9,
+            cpu_s=cpu_ns / 1e9, gpu_s=account.gpu_ns / 1e9 if account is not None and account.gpu_ns else None,
+            tokens_in=span.tokens_in, tokens_out=span.tokens_out, unit=span.unit, units=span.units,
+            quality=span.quality_sum, quality_metric=span.quality_metric,
+            energy_dynamic_j=None if energy is None or (account is not None and account.idle_unknown) else energy.dynamic_nj / NJ_PER_J,
+            energy_full_j=None if energy is None else energy.full_nj / NJ_PER_J,
+            energy_low_j=None if energy is None else energy.low_nj / NJ_PER_J,
+            energy_high_j=None if energy is None else energy.high_nj / NJ_PER_J,
+            energy_remote_j=None, tier=tier, measured_share=measured, boundary=self.boundary,
+            carbon_g=None if grams is None else grams.mid, carbon_low_g=None if grams is None else grams.low,
+            carbon_high_g=None if grams is None else grams.high, factor_ids=(self.factor.id,), method_id=self.method_id,
+            idle_source=self._idle_source(), decision=span.decision, settled=span.settled,
+            host_share=energy.full_nj / account.host_nj if energy is not None and account is not None and account.host_nj else None,
+            parent=self.uuid(span.parent) if span.parent is not None else None, kind=span.kind, flags=self._flags(account),
+            **self._inclusive(span, cpu_ns, energy, grams),
+        )  # fmt: skip
+
+    def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None, grams: Interval | None) -> dict[str, float | None]:
+        cpu_s, full, mid = cpu_ns / 1e9, None if energy is None else energy.full_nj / NJ_PER_J, None if grams is None else grams.mid
+        if (folded := span.folded) is not None:
+            nj = folded.dynamic_nj + folded.idle_nj
+            cpu_s += folded.cpu_ns / 1e9
+            full = None if full is None else full + nj / NJ_PER_J
+            mid = None if mid is None else mid + nj / NJ_PER_J * self.factor.grams_per_joule * self.pue.value + folded.embodied_g
+        for child in list((span.nested or {}).values()):
+            part = self.reading(child)
+            cpu_s += part.inclusive_cpu_s or 0.0
+            full = None if full is None or part.inclusive_energy_full_j is None else full + part.inclusive_energy_full_j
+            mid = None if mid is None or part.inclusive_carbon_g is None else mid + part.inclusive_carbon_g
+        return {"inclusive_cpu_s": cpu_s, "inclusive_energy_full_j": full, "inclusive_carbon_g": mid}
+
+    def _flags(self, account: Account | None) -> tuple[str, ...]:
+        return (*self.flags, "energy:incomplete") if account is not None and account.gap else self.flags
+
+    def _idle_source(self) -> str | None:
+        origins = {b.idle_origin for b in self.ledger.books if b.sample is not None}
+        return "+".join(sorted(origins)) if origins else None
+
+    def uuid(self, span: Span) -> str:
+        """A UUIDv7 (RFC 9562) made of the span's start, this process's random bits and the span's key."""
+        ms = (span.t0_ns + self.unix_offset_ns) // 1_000_000
+        low = (self._random << 34 | span.key & (1 << 34) - 1) & (1 << 74) - 1
+        value = ms << 80 | 0x7 << 76 | (low >> 62) << 64 | 0b10 << 62 | low & (1 << 62) - 1
+        return str(uuid.UUID(int=value))
+
+
+def provenance(factor: Factor, pue: Pue) -> Mapping[str, object]:
+    """The carbon side of every figure of a meter, for exports and pages."""
+    return {
+        "factor_id": factor.id, "zone": factor.zone, "grams_per_kwh": factor.grams_per_kwh, "dataset": factor.dataset, "year": factor.year,
+        "licence": factor.licence, "pue": [pue.interval.low, pue.interval.mid, pue.interval.high], "pue_source": pue.source,
+    }  # fmt: skip
+

@@ -1,0 +1,329 @@
+"""`meter.measure`: the decorator and the block. One lifecycle, five thin drivers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from . import routes
+from .attribution.clocks import Owner, call, drive, enter, leave
+from .attribution.hooks import watch_running_loop
+from .attribution.span import SPAN, Span
+from .errors import BudgetRefused
+from .refusal import refused
+from .usage import note_usage
+
+if TYPE_CHECKING:
+    from .meter import Meter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Measure:
+    """A piece of work to meter: decorates a function, or wraps a ``with`` / ``async with`` block (re-entrant)."""
+
+    def __init__(
+        self, meter: Meter, name: str | None = None, *, model: str | None = None, fallback: Callable[..., Any] | None = None,
+        unit: str | None = None, tenant: str | None = None,
+    ) -> None:  # fmt: skip
+        self._meter, self._name, self._model, self._fallback, self._unit, self._tenant = meter, name, model, fallback, unit, tenant
+        self._open: list[_Block] = []
+
+    # -- as a block
+
+    def __enter__(self) -> Span:
+        block = _Block(self._meter, self._name, self._model, self._unit, self._tenant)
+        block.begin()
+        self._open.append(block)
+        block.take_over()
+        return block.span
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        block = self._open.pop()
+        block.hand_back()
+        if error is None:
+            block.delivered(None)
+        block.end(error)
+
+    async def __aenter__(self) -> Span:
+        watch_running_loop()
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.__exit__(kind, error, tb)
+
+    # -- as a decorator
+
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        if inspect.isasyncgenfunction(fn):
+            driver: Any = self._async_generator(fn)
+        elif inspect.iscoroutinefunction(fn):
+            driver = self._coroutine(fn)
+        elif inspect.isgeneratorfunction(fn):
+            driver = self._generator(fn)
+        else:
+            driver = self._function(fn)
+        wrapped = functools.wraps(fn)(driver)
+        wrapped.__frugal_model__ = self._model  # type: ignore[attr-defined]
+        return wrapped
+
+    def _block(self, fn: Callable[..., Any]) -> _Block:
+        block = _Block(self._meter, self._name or getattr(fn, "__qualname__", "function"), self._model, self._unit, self._tenant)
+        block.begin(self._fallback)
+        return block
+
+    def _function(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            block = self._block(fn)
+            token, error = block.set(), None
+            try:
+                return block.delivered(call(block.span, block.chosen(fn), *args, **kwargs))
+            except BaseException as caught:
+                error = caught
+                raise
+            finally:
+                block.reset(token)
+                block.end(error)
+                del error
+
+        return metered
+
+    def _coroutine(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        async def metered(*args: Any, **kwargs: Any) -> Any:
+            watch_running_loop()
+            block = self._block(fn)
+            token, error = block.set(), None
+            try:
+                result = call(block.span, block.chosen(fn), *args, **kwargs)
+                if inspect.iscoroutine(result):
+                    result = await drive(result, block.span)
+                elif inspect.isawaitable(result):
+                    result = await result
+                return block.delivered(result)
+            except BaseException as caught:
+                error = caught
+                raise
+            finally:
+                block.reset(token)
+                block.end(error)
+                del error
+
+        return metered
+
+    def _generator(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        def metered(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            block = self._block(fn)
+            error = None
+            try:
+                source = block.inside(block.chosen(fn), *args, **kwargs)
+                if not isinstance(source, Generator):
+                    source = iter(_pieces(source))
+                return (yield from block.steps(source))
+            except BaseException as caught:
+                error = caught
+                raise
+            finally:
+                block.end(error)
+                del error
+
+        return metered
+
+    def _async_generator(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        async def metered(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            watch_running_loop()
+            block = self._block(fn)
+            error, source = None, None
+            try:
+                source = await block.opened(block.chosen(fn), *args, **kwargs)
+                sent = None
+                while True:
+                    try:
+                        item = await block.step(source.asend(sent))
+                    except StopAsyncIteration:
+                        block.delivered(None)
+                        return
+                    block.notice(item)
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as thrown:
+                        sent = yield await block.step(source.athrow(thrown))
+            except BaseException as caught:
+                error = caught
+                raise
+            finally:
+                if source is not None:
+                    await block.step(source.aclose())
+                block.end(error)
+                del error
+
+        return metered
+
+
+class _Block:
+    """One run of measured work: its span, from admission to settlement. Only a budget's refusal leaves it."""
+
+    __slots__ = ("_fallback", "_meter", "_model", "_name", "_owner", "_tenant", "_token", "_unit", "span")
+
+    def __init__(self, meter: Meter, name: str | None, model: str | None, unit: str | None, tenant: str | None) -> None:
+        self._meter, self._name, self._model, self._unit, self._tenant = meter, name, model, unit, tenant
+        self._fallback: Callable[..., Any] | None = None
+        self._owner: Owner | None = None
+        self._token: Token[Span | None] | None = None
+
+    def begin(self, fallback: Callable[..., Any] | None = None) -> None:
+        """Open the span and ask the budgets that its keys concern; raises BudgetRefused."""
+        meter, parent = self._meter, SPAN.get()
+        if parent is not None and parent.desk is not meter:
+            parent = None
+        span = self.span = meter.open_span("block", parent)
+        span.model, span.tenant, span.unit, span.route = self._model, self._tenant, self._unit, self._name
+        try:
+            if parent is not None:
+                self._inherit(span, parent)
+            meter.decide(span)
+        except Exception as error:
+            meter.fault("admit", error)
+        if span.refusal is not None:
+            at = parent
+            while at is not None:
+                at.refusal = span.refusal
+                at = at.parent
+            span.outcome = "refused"
+            meter.close_span(span)
+            raise refused(span.refusal)
+        asked = span.decision == "degrade" or (parent is not None and parent.decision == "degrade")
+        if fallback is not None and asked:
+            self._fallback = fallback
+            span.decision = "degrade"
+            span.model_served = getattr(fallback, "__frugal_model__", None) or getattr(fallback, "__name__", "fallback")
+
+    def _inherit(self, span: Span, parent: Span) -> None:
+        if parent.route is None and parent.scope is not None:
+            parent.route = routes.template(parent.scope, parent.root_before)
+        span.route = parent.route or self._name
+        span.method, span.tenant = parent.method, self._tenant or parent.tenant
+
+    def end(self, error: BaseException | None) -> None:
+        """Close the span with the outcome that ``error`` tells."""
+        span = self.span
+        if error is not None and span.outcome == "ok":
+            span.outcome = outcome_of(error)
+        self._meter.close_span(span)
+
+    def chosen(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """``fn``, or the fallback when a budget has degraded."""
+        return self._fallback or fn
+
+    def delivered(self, result: Any) -> Any:
+        """Note what a successful call brought: one functional unit, and the usage of an OpenAI-shaped answer."""
+        span = self.span
+        if self._unit is not None and span.units is None:
+            span.units = 1
+        self.notice(result)
+        return result
+
+    def notice(self, item: Any) -> None:
+        """Take token counts from ``item`` when it looks like an answer with a ``usage``."""
+        if isinstance(item, Mapping) or hasattr(item, "usage"):
+            with self._meter.guard("usage"):
+                note_usage(self.span, item.get("usage") if isinstance(item, Mapping) else item.usage)
+
+    # -- drivers' pieces
+
+    def set(self) -> Token[Span | None]:
+        """Make the span current."""
+        return SPAN.set(self.span)
+
+    def reset(self, token: Token[Span | None]) -> None:
+        """Make the former one current again (a generator finished elsewhere has lost its context: then leave it)."""
+        try:
+            SPAN.reset(token)
+        except ValueError:
+            SPAN.set(self.span.parent)
+
+    def take_over(self) -> None:
+        """Charge this thread to the span: the body of a ``with``."""
+        self._token = self.set()
+        self._owner = enter(self.span)
+
+    def hand_back(self) -> None:
+        """Charge whoever was charged before."""
+        leave(self._owner)
+        if self._token is not None:
+            self.reset(self._token)
+
+    def inside(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """``fn`` run at the span's expense, with the span current for that long."""
+        token = self.set()
+        try:
+            return call(self.span, fn, *args, **kwargs)
+        finally:
+            self.reset(token)
+
+    async def step(self, awaitable: Any) -> Any:
+        """One step of an async generator, driven at the span's expense."""
+        token = self.set()
+        try:
+            return await drive(awaitable, self.span)
+        finally:
+            self.reset(token)
+
+    async def opened(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        """The async generator to run; a fallback may answer in one piece, at once or awaited."""
+        result = self.inside(fn, *args, **kwargs)
+        if inspect.iscoroutine(result):
+            result = await self.step(result)
+        return result if inspect.isasyncgen(result) else _async_pieces(result)
+
+    def steps(self, source: Any) -> Generator[Any, Any, Any]:
+        """Drive a generator step by step at the span's expense."""
+        sent: Any = None
+        step: Callable[..., Any] = next
+        argument: tuple[Any, ...] = (source,)
+        try:
+            while True:
+                try:
+                    item = self.inside(step, *argument)
+                except StopIteration as stop:
+                    self.delivered(None)
+                    return stop.value
+                self.notice(item)
+                try:
+                    sent = yield item
+                    step, argument = (next, (source,)) if sent is None else (source.send, (sent,))
+                except GeneratorExit:
+                    raise
+                except BaseException as thrown:
+                    step, argument = source.throw, (thrown,)
+        finally:
+            if hasattr(source, "close"):
+                self.inside(source.close)
+
+
+def outcome_of(error: BaseException) -> Any:
+    """The outcome that an exception tells."""
+    if isinstance(error, BudgetRefused):
+        return "refused"
+    name = type(error).__name__
+    if name == "ClientDisconnect":
+        return "client_disconnect"
+    return "cancelled" if name in ("CancelledError", "GeneratorExit") else "error"
+
+
+def _pieces(answer: Any) -> Generator[Any, None, None]:
+    if hasattr(answer, "__iter__") and not isinstance(answer, str | bytes | Mapping):
+        yield from answer
+    else:
+        yield answer
+
+
+async def _async_pieces(answer: Any) -> AsyncGenerator[Any, None]:
+    for piece in _pieces(answer):
+        yield piece

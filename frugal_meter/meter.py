@@ -1,0 +1,370 @@
+"""The meter: sources, attribution, carbon, budgets and exporters, composed for one service."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import routes
+from .attribution import hooks
+from .attribution.clocks import here
+from .attribution.idle import Baseline, HostSlice
+from .attribution.ledger import Ledger
+from .attribution.pools import Sections
+from .attribution.sampler import Clock, Sampler, SystemClock
+from .attribution.span import SPAN, Kind, Late, Span, carry
+from .budgets.admission import Admission
+from .budgets.budget import Budget
+from .budgets.stores.memory import MemoryStore
+from .carbon.factors import Factor
+from .carbon.pue import Pue
+from .exporters.aggregates import Aggregates
+from .exporters.dispatch import Dispatch
+from .figures import Figures
+from .records import Decision, Exporter, Reading, Tick, Tier
+from .setup import Setup, prepare
+from .sources import Source, Window
+from .units import Resource
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from .exporters.ops import OpsServer
+    from .measure import Measure
+
+log = logging.getLogger("frugal_meter")
+#: settled requests kept for the live page
+RECENT = 30
+_SETTLE_TIMEOUT_S = 10.0
+_alive: weakref.WeakSet[Meter] = weakref.WeakSet()
+
+
+class Meter:
+    """Meters one service: ``Meter(service="accueil-usagers", zone="FR", budgets=[...])``.
+
+    service: its name, a label of every figure. zone: an emission-factor zone ("FR", "FR-COR"), never guessed.
+    sources: "auto", "model", "rapl", or `Source` objects. budgets: `Budget` objects. exporters: objects with
+    ``export(readings, ticks)``. tick: seconds between passes. pue: the site's, a number or `Pue`; None takes a
+    published default with its range, flagged. tenant: a function of the ASGI scope that names an authenticated tenant,
+    or None. host_share: this service's part of the host (0…1); None derives it. factor: a `Factor` instead of the
+    bundled table's. idle_watts: the host's measured idle power per source name or component. Further settings: see
+    docs/settings.md.
+
+    Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
+    """
+
+    def __init__(
+        self, service: str, *, zone: str | None = None, sources: str | Source | Sequence[Source] = "auto", budgets: Iterable[Budget] = (),
+        exporters: Iterable[Exporter] = (), journal: object = None, tick: float = 0.5, pue: float | Pue | None = None,
+        tenant: Callable[[Mapping[str, Any]], str | None] | None = None, host_share: float | None = None, factor: Factor | None = None,
+        embodied: Any = "default", idle_watts: Mapping[str, float] | None = None, declared: Any = None, capture_usage: bool = True,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        budgets = list(budgets)
+        setup: Setup = prepare(
+            service=service, zone=zone, sources=sources, budgets=budgets, journal=journal, tick=tick, pue=pue, host_share=host_share,
+            factor=factor, embodied=embodied, idle_watts=idle_watts, declared=declared,
+        )  # fmt: skip
+        self.service, self.setup = setup.service, setup
+        self.clock: Clock = clock or SystemClock()
+        self.disabled = os.environ.get("FRUGAL_DISABLED", "") not in ("", "0")
+        self.capture_usage = capture_usage
+        self.errors: dict[str, int] = {}
+        self.sections = Sections(self.clock.monotonic_ns)
+        baselines = [Baseline(setup.idle_watts_of(s), setup.modelled_idle_of(s)) for s in setup.sources]
+        priors = [setup.prior_of(s) for s in setup.sources]
+        self.ledger = Ledger(setup.sources, baselines, priors, HostSlice(host_share, setup.quota_cpus), self.sections, setup.embodied_grams)
+        self.sampler = Sampler(
+            self.ledger, setup.probe, self.clock, tick, on_chunk=self._settled, on_tick=self._ticked, on_error=self.fault
+        )  # fmt: skip
+        offset_ns = self.clock.time_ns() - self.clock.monotonic_ns()
+        self.figures = Figures(
+            service, self.ledger, setup.factor, setup.pue, boundary=setup.discovery.boundary, method_flags=setup.flags, now_ns=self.clock.monotonic_ns, unix_offset_ns=offset_ns
+        )
+        self.aggregates = Aggregates(self.figures, len(setup.sources))
+        self._tenant = tenant
+        self.admission = self._admission(budgets)
+        self.recent: deque[Span] = deque(maxlen=RECENT)
+        self.last_ticks: Sequence[Tick] = ()
+        self._dispatch = Dispatch(list(exporters), self.fault)
+        self._readings: list[Reading] = []
+        self._keys = itertools.count(1)
+        self._mono = self.clock.monotonic_ns
+        self._live, self._finished = self.sampler.live, self.sampler.finished
+        self._lifecycle = threading.Lock()
+        self._starts = 0
+        self._running = False
+        self._path_routes: dict[str, str] = {}
+        self.since_ns = self._mono()
+        _alive.add(self)
+
+    # -- life
+
+    @classmethod
+    def from_config(cls, path: str | Path | None = None, **more: Any) -> Meter:
+        """A meter from ``frugal.toml`` (or ``$FRUGAL_CONFIG``); keyword arguments win over the file."""
+        from .config import load
+
+        return cls(**{**load(path), **more})
+
+    def start(self) -> None:
+        """Start ticking; counted, so that two applications can share a meter."""
+        with self._lifecycle:
+            self._starts += 1
+            self._start()
+
+    def stop(self) -> None:
+        """End one start; the last one settles what is finished, flushes exporters and ends the tick thread."""
+        with self._lifecycle:
+            self._starts = max(0, self._starts - 1)
+            if self._starts == 0 and self._running:
+                self._running = False
+                self.sampler.stop()
+                self._dispatch.stop()
+
+    def __enter__(self) -> Meter:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        if self._running or self.disabled:
+            return
+        hooks.install()
+        self._dispatch.start()
+        self.sampler.start()
+        self._running = True
+
+    def _start_lazily(self) -> None:
+        with self._lifecycle, self.guard("start"):
+            self._start()
+
+    def settle(self, timeout: float = _SETTLE_TIMEOUT_S) -> bool:
+        """Force one tick and wait until it is booked and exported; False when that took longer than ``timeout`` s."""
+        return self.sampler.settle(timeout) and self._dispatch.flush(timeout)
+
+    # -- spans
+
+    def current(self) -> Span | None:
+        """The running span, or None."""
+        return SPAN.get()
+
+    def carry(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """``fn`` at the expense of the span that runs now, on whatever thread it is called (one our hooks do not see)."""
+        return carry(fn)
+
+    def measure(
+        self, name: str | Callable[..., Any] | None = None, *, model: str | None = None, fallback: Callable[..., Any] | None = None,
+        unit: str | None = None, tenant: str | None = None,
+    ) -> Measure:  # fmt: skip
+        """Meter a function (sync, async, generator, async generator) or a ``with`` / ``async with`` block.
+
+        ``fallback`` answers instead when a budget degrades; ``unit`` names what one successful call delivers.
+        """
+        from .measure import Measure
+
+        if callable(name):  # @meter.measure without parentheses
+            return Measure(self)(name)  # type: ignore[return-value]
+        return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant)
+
+    def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
+        """A running span, charged from the caller's next switch on; `close_span` ends it."""
+        if not self._running:
+            self._start_lazily()
+        span = Span(self, next(self._keys), self._mono(), kind, parent, here())
+        self._live.add(span)
+        if parent is not None:
+            parent.adopt(span)
+        return span
+
+    def close_span(self, span: Span) -> None:
+        """End ``span``: settle its budgets on what is known, and leave the rest to the tick. Never raises."""
+        try:
+            span.t1_ns = self._mono()
+            self._live.discard(span)
+            if span.leases:
+                self.admission.settle(span)
+        except Exception as error:
+            self.fault("close", error)
+        self._finished.append(span)
+
+    def open_request(self, kind: Kind, scope: Mapping[str, Any]) -> Span:
+        """A span for one HTTP request or websocket, decided over the budgets whose keys are known at the door."""
+        span = self.open_span(kind)
+        span.scope = scope
+        method = scope.get("method")
+        span.method = method if method in routes.METHODS else routes.OTHER_METHOD if kind == "http" else None
+        if self._tenant is not None:
+            with self.guard("tenant"):
+                span.tenant = self._tenant(scope)
+        admission = self.admission
+        if admission.budgets:
+            if admission.needs_route:
+                span.route = self._route_at_door(scope)
+            span.refusal = admission.admit(span, self.clock.time_ns() / 1e9)
+        return span
+
+    def _route_at_door(self, scope: Mapping[str, Any]) -> str | None:
+        path = scope["path"]
+        known = self._path_routes.get(path)
+        if known is None:
+            with self.guard("route"):
+                known = routes.match(scope.get("app"), scope)
+            if known is not None and len(self._path_routes) < 1000:
+                self._path_routes[path] = known
+        return known
+
+    def decide(self, span: Span) -> None:
+        """Ask the budgets whose keys are now known; a refusal is left on the span, a decision on it and its parents."""
+        admission = self.admission
+        if not admission.budgets:
+            return
+        span.refusal = admission.admit(span, self.clock.time_ns() / 1e9)
+        parent = span.parent
+        while parent is not None:
+            parent.decision = _stronger(parent.decision, span.decision)
+            parent = parent.parent
+
+    # -- what spans ask (attribution.span.Desk)
+
+    def reading(self, span: Span) -> Reading:
+        """The span's figures now."""
+        return self.figures.reading(span)
+
+    def identify(self, span: Span) -> None:
+        """Decide over the keys that ``span`` has just learnt; raises BudgetRefused."""
+        from .refusal import refused
+
+        self.decide(span)
+        if span.refusal is not None:
+            raise refused(span.refusal)
+
+    def late(self, span: Span) -> Late:
+        """Where work that outlives ``span`` is booked."""
+        return self.ledger.late_of(span)
+
+    # -- the tick's side
+
+    def _settled(self, spans: list[Span]) -> None:
+        for span in spans:
+            span.settled = True
+            span.scope = None
+            parent = span.parent
+            if parent is not None:
+                parent.fold(span)
+                if span.model is not None and parent.model is None:
+                    parent.model, parent.model_served = span.model, span.model_served
+            else:
+                self.recent.append(span)
+            self.aggregates.add(span)
+        if self.admission.budgets:
+            self.admission.correct(spans)
+        if self._dispatch.exporters:
+            self._readings += [self.figures.reading(span) for span in spans]
+
+    def _ticked(self, ticks: Sequence[Tick], window: Window) -> None:
+        self.last_ticks = ticks
+        self.aggregates.add_ticks(ticks)
+        readings, self._readings = self._readings, []
+        self._dispatch.send(readings, ticks)
+
+    def fault(self, stage: str, error: BaseException) -> None:
+        """Count a fault of the meter's own, and log the first of each stage; the application goes on."""
+        self.errors[stage] = count = self.errors.get(stage, 0) + 1
+        if count == 1:
+            log.warning("frugal_meter: %s failed and was passed over (%s: %s)", stage, type(error).__name__, error, exc_info=error)
+
+    @contextlib.contextmanager
+    def guard(self, stage: str) -> Any:
+        """Count what fails inside and go on."""
+        try:
+            yield
+        except Exception as error:
+            self.fault(stage, error)
+
+    @property
+    def dropped(self) -> int:
+        """Readings that a slow exporter lost."""
+        return self._dispatch.dropped
+
+    # -- surfaces
+
+    def metrics(self, accept: str = "") -> tuple[bytes, str]:
+        """The exposition and its content type: Prometheus text, or OpenMetrics where ``accept`` asks for it."""
+        from .exporters.prometheus import render
+
+        return render(self, accept)
+
+    def ops_app(self, *, token: str | None = None, public: bool = False) -> Starlette:
+        """An ASGI application with ``/metrics`` and the live page.
+
+        It answers loopback only, and never a request that carries Forwarded headers, unless opened on purpose: with
+        ``token`` (or ``$FRUGAL_OPS_TOKEN``) to whoever sends ``Authorization: Bearer``, with ``public=True`` to everybody.
+        """
+        from .exporters.ops import ops_app
+        from .status import live_state
+
+        return ops_app(self.metrics, lambda: live_state(self), token=token or os.environ.get("FRUGAL_OPS_TOKEN"), public=public)
+
+    def serve_ops(self, address: str = "127.0.0.1:9464", *, token: str | None = None, public: bool = False) -> OpsServer:
+        """The ops application on a port of its own, on a thread of its own; returns the server, ``.stop()`` ends it.
+
+        Listening beyond loopback needs ``token`` or ``public=True``.
+        """
+        from .exporters.ops import OpsServer
+
+        return OpsServer(self.ops_app(token=token, public=public), address, guarded=not public and token is None)
+
+    def _admission(self, budgets: list[Budget]) -> Admission:
+        admission = Admission(budgets, MemoryStore(), self.figures.milli, has_tenants=self._tenant is not None)
+        energy_tier: Tier | None = self.figures.weakest_tier
+        tiers: dict[Resource, Tier | None] = {"energy": energy_tier, "carbon": energy_tier, "cpu": "measured", "gpu": "measured"}
+        for line in admission.check(tiers, self.setup.unavailable, self.clock.time_ns() / 1e9):
+            log.warning("frugal_meter: %s", line)
+        return admission
+
+    def _after_fork_in_child(self) -> None:
+        self._lifecycle = threading.Lock()
+        self._running = False
+        self._starts = 0
+        self.sampler.after_fork_in_child()
+        self._live, self._finished = self.sampler.live, self.sampler.finished
+        self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns)
+        self.admission.store.after_fork_in_child()
+        self._dispatch.after_fork_in_child()
+        self.figures.after_fork_in_child()
+
+
+def _stronger(one: Decision | None, other: Decision | None) -> Decision | None:
+    from .budgets.ladder import strongest
+
+    return strongest(one, other)
+
+
+def _after_fork_in_child() -> None:
+    SPAN.set(None)  # the request that forked is the parent's
+    for meter in list(_alive):
+        meter._after_fork_in_child()
+
+
+def _flush_at_exit() -> None:
+    for meter in list(_alive):
+        if meter._running:
+            meter._starts = 1
+            with meter.guard("exit"):
+                meter.stop()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_flush_at_exit)

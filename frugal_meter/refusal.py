@@ -1,0 +1,68 @@
+"""What a refused request is told: RFC 9457 problem details, in English and French."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from .errors import BudgetRefused
+from .units import format_si
+
+TYPE: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+#: clients that retry by themselves should not when the wait is longer than this
+LONG_WAIT_S: Final = 120
+_WINDOWS: Final = {"minute": "minute", "hour": "heure", "day": "jour", "week": "semaine", "month": "mois"}
+_UNITS_FR: Final = {"requests": "demandes", "tokens": "jetons", "CPU-s": "s de processeur", "GPU-s": "s de GPU"}
+_TIERS: Final = {"measured": "mesurée", "modelled": "modélisée", "sourced": "fournie par un tiers", None: "comptée"}
+
+
+def sentences(refusal: Mapping[str, Any]) -> tuple[str, str]:
+    """One sentence each in English and in French."""
+    unit = refusal["unit"]
+    limit, limite = _amount(refusal["limit"], unit), _amount(refusal["limit"], _UNITS_FR.get(unit, unit)).replace(".", ",")
+    wait = refusal["retry_after_s"]
+    tier = refusal["tier"] or "counted"
+    return (
+        f"The frugality budget {refusal['budget']!r} of {limit} per {refusal['window']} ({tier} figures) cannot hold this request. "
+        f"Try again in {wait} s.",
+        f"Le budget de frugalité « {refusal['budget']} » de {limite} par {_WINDOWS[refusal['window']]} "
+        f"(grandeur {_TIERS[refusal['tier']]}) ne permet pas de traiter cette demande. Réessayez dans {wait} s.",
+    )
+
+
+def _amount(value: float, unit: str) -> str:
+    return format_si(value, unit) if unit in ("J", "gCO2e") else f"{value:g} {unit}"
+
+
+def refused(refusal: Mapping[str, Any]) -> BudgetRefused:
+    """The exception for work that a budget refused outside HTTP."""
+    return BudgetRefused(sentences(refusal)[0], refusal)
+
+
+def problem(refusal: Mapping[str, Any]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of the 429: never another tenant's figures, only the refusing budget's."""
+    english, french = sentences(refusal)
+    body = msgspec.json.encode(
+        {
+            "type": TYPE,
+            "title": "Frugality budget exceeded",
+            "status": 429,
+            "detail": english,
+            "detail_fr": french,
+            "violated-policies": [refusal["budget"]],
+            **{k: refusal[k] for k in ("resource", "unit", "limit", "settled", "reserved", "estimate", "tier", "window", "reset")},
+        }
+    )
+    wait = refusal["retry_after_s"]
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", str(wait).encode()),
+        (b"cache-control", b"no-store"),
+        (b"content-language", b"en, fr"),
+    ]
+    if wait > LONG_WAIT_S:
+        headers.append((b"x-should-retry", b"false"))
+    return headers, body

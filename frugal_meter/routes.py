@@ -1,0 +1,58 @@
+"""The route template of a request: known after routing, and before it only by asking the router."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any, Final
+
+UNMATCHED: Final = "unmatched"
+#: anything else a client invents is one label
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+OTHER_METHOD: Final = "_OTHER"
+
+
+def template(scope: Mapping[str, Any], root_before: str) -> str:
+    """The template of the route that handled ``scope``, after the call; ``unmatched`` where there was none.
+
+    FastAPI leaves the whole path format in the scope. Starlette leaves the innermost route, whose path lacks what
+    mounts in front of it took: that is what ``root_path`` has gained since ``root_before``.
+    """
+    fastapi = scope.get("fastapi")
+    if fastapi is not None:
+        context = fastapi.get("effective_route_context") if isinstance(fastapi, Mapping) else None
+        path = getattr(context, "path_format", None)
+        if isinstance(path, str):
+            return _gained(scope, root_before) + path
+    route = scope.get("route")
+    path = getattr(route, "path", None)
+    if not isinstance(path, str) or hasattr(route, "routes"):  # a Mount is no route
+        return UNMATCHED
+    return _gained(scope, root_before) + path
+
+
+def _gained(scope: Mapping[str, Any], root_before: str) -> str:
+    root = scope.get("root_path") or ""
+    return root[len(root_before) :] if root.startswith(root_before) else ""
+
+
+def match(app: Any, scope: Mapping[str, Any]) -> str | None:
+    """The template that ``app``'s router will choose for ``scope``; None when it cannot be asked."""
+    routes = getattr(app, "routes", None)
+    return None if routes is None else _match(routes, dict(scope), "")
+
+
+def _match(routes: Iterable[Any], scope: MutableMapping[str, Any], prefix: str) -> str:
+    for route in routes:
+        matches = getattr(route, "matches", None)
+        if matches is None:
+            continue
+        found, child = matches(scope)
+        if not found.value:  # Match.NONE
+            continue
+        path = getattr(route, "path", "") or ""
+        inner = getattr(route, "routes", None)
+        if inner and not hasattr(route, "endpoint"):
+            below = {**scope, **child}
+            return _match(inner, below, prefix + path)
+        return prefix + path
+    return UNMATCHED

@@ -1,0 +1,178 @@
+"""What a `Meter` is told, checked and resolved: sources found, zone to factor, PUE, embodied, slice of the host.
+
+Everything that can be wrong is refused here, in one line, before the first request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from .budgets.budget import Budget
+from .carbon.embodied import Embodied
+from .carbon.factors import Factor
+from .carbon.pue import Pue
+from .errors import ConfigurationError
+from .records import Interval
+from .sources import Source
+from .sources.discovery import DeclaredWatts, Discovery, discover
+from .sources.procfs import HostCpu, cgroup_cpu_quota, memory_bytes
+from .units import Resource
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """A meter's settings, resolved."""
+
+    service: str
+    factor: Factor
+    pue: Pue
+    embodied: Embodied | None
+    discovery: Discovery
+    probe: HostCpu
+    quota_cpus: float | None
+    idle_watts: Mapping[str, float]
+    flags: tuple[str, ...]
+    unavailable: Mapping[Resource, str]
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources that are booked."""
+        return self.discovery.sources
+
+    def idle_watts_of(self, source: Source) -> float | None:
+        """Configured idle power of a source, by its name or its component."""
+        return self.idle_watts.get(source.name, self.idle_watts.get(source.component))
+
+    def modelled_idle_of(self, source: Source) -> Interval | None:
+        """Idle power by the table, for a measured CPU; its packages share it evenly."""
+        baseline = self.discovery.baseline
+        packages = sum(1 for s in self.sources if s.component == "cpu" and s.tier == "measured")
+        if baseline is None or not packages or source.component != "cpu" or source.tier != "measured" or source.sensor == "synthetic":
+            return None
+        return baseline.times(1 / packages)
+
+    def prior_of(self, source: Source) -> float | None:
+        """Joules per CPU-second to show before the first tick has measured any: the model's, or a source's own."""
+        if source.component != "cpu":
+            return 0.0
+        watts = getattr(source, "watts", None)
+        if source.sensor == "synthetic" and watts is not None:
+            return float(watts(1.0).mid - watts(0.0).mid)
+        if watts is not None:
+            return float(watts(1.0).mid - watts(0.0).mid) / max(1, self.probe.cpus())
+        return None
+
+    def embodied_grams(self, seconds: float, share: float) -> tuple[float, float, float] | None:
+        """Embodied gCO2e of ``share`` of the host over ``seconds``: low, mid, high."""
+        if self.embodied is None:
+            return None
+        grams = self.embodied.grams(max(0.0, seconds), min(1.0, max(0.0, share)))
+        return grams.low, grams.mid, grams.high
+
+
+def prepare(
+    *, service: str, zone: str | None, sources: Any, budgets: Iterable[Budget], journal: object, tick: float, pue: Any,
+    host_share: float | None, factor: Factor | None, embodied: Any, idle_watts: Mapping[str, float] | None, declared: Any,
+) -> Setup:  # fmt: skip
+    """Check and resolve a meter's settings; raises ConfigurationError and its kin."""
+    if not isinstance(service, str) or not service.strip():
+        raise ConfigurationError(f"service is the name of what is metered, such as \"accueil-usagers\", not {service!r}")
+    if journal is not None:
+        raise ConfigurationError("journal is not available in this version; leave it out")
+    _number("tick", tick, 0.01, 60, "seconds between passes")
+    if host_share is not None:
+        _number("host_share", host_share, 0, 1, "this service's part of the host")
+    for name, watts in (idle_watts or {}).items():
+        _number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
+    _budgets(budgets)
+    found = discover(sources, declared=_declared(declared))
+    synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
+    used_pue = _pue(pue)
+    used_embodied = _embodied(embodied, found, synthetic)
+    return Setup(
+        service, _factor(zone, factor), used_pue, used_embodied, found, HostCpu(), cgroup_cpu_quota(), dict(idle_watts or {}),
+        _flags(found, used_embodied), _unavailable(found.sources),
+    )  # fmt: skip
+
+
+def _number(name: str, value: Any, low: float, high: float, what: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
+        raise ConfigurationError(f"{name}={value!r} cannot be: it is {what}, from {low:g} to {high:g}")
+
+
+def _budgets(budgets: Iterable[Budget]) -> None:
+    seen: set[str] = set()
+    for budget in budgets:
+        if not isinstance(budget, Budget):
+            raise ConfigurationError(f"budgets holds {budget!r}; write Budget(\"chat\", \"50 kJ\", per=\"day\")")
+        if budget.name in seen:
+            raise ConfigurationError(f"two budgets are called {budget.name!r}; names must differ")
+        seen.add(budget.name)
+
+
+def _declared(declared: Any) -> DeclaredWatts | None:
+    if declared is None or isinstance(declared, DeclaredWatts):
+        return declared
+    if isinstance(declared, Mapping):
+        try:
+            return msgspec.convert(dict(declared), DeclaredWatts, strict=True) if set(declared) <= set(DeclaredWatts.__struct_fields__) else _unknown(declared)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"declared watts: {error}") from None
+    raise ConfigurationError(f"declared is a mapping such as {{'cpu_idle': 30, 'cpu_full': 150}} in watts, not {declared!r}")
+
+
+def _unknown(declared: Mapping[str, Any]) -> DeclaredWatts:
+    known = ", ".join(DeclaredWatts.__struct_fields__)
+    raise ConfigurationError(f"declared watts: {', '.join(sorted(set(declared) - set(DeclaredWatts.__struct_fields__)))} not known; use {known}")
+
+
+def _factor(zone: str | None, factor: Factor | None) -> Factor:
+    from .carbon import grid
+
+    if factor is not None:
+        if not isinstance(factor, Factor):
+            raise ConfigurationError(f"factor is a Factor, made by Factor.declared(...), not {factor!r}")
+        return factor
+    if zone is None:
+        raise ConfigurationError("zone is required: the zone of the electricity grid, such as \"FR\" or \"FR-COR\"; it is never guessed")
+    return grid.factor(zone)
+
+
+def _pue(pue: Any) -> Pue:
+    if pue is None:
+        return Pue.default()
+    return pue if isinstance(pue, Pue) else Pue.declared(pue, source="declared by the operator")
+
+
+def _embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embodied | None:
+    if embodied is None or isinstance(embodied, Embodied):
+        return embodied
+    if embodied != "default":
+        raise ConfigurationError(f"embodied is an Embodied, None or \"default\", not {embodied!r}")
+    if synthetic or found.cpu is None:  # figures of an imagined machine
+        return None
+    gpus = sum(1 for s in found.sources if s.component == "gpu")
+    if found.cpu.flags_hypervisor:
+        return Embodied.vm(vcpus=found.cpu.threads, gpus=gpus)
+    return Embodied.host(sockets=found.cpu.sockets or 1, memory_gb=(memory_bytes() or 0) / 1e9 or 1.0, gpus=gpus)
+
+
+def _flags(found: Discovery, embodied: Embodied | None) -> tuple[str, ...]:
+    flags = list(embodied.flags) if embodied is not None else ["embodied:none"]
+    for source in found.sources:
+        flags += [f for f in getattr(source, "flags", ()) if f not in flags]
+    return tuple(flags)
+
+
+def _unavailable(sources: Sequence[Source]) -> dict[Resource, str]:
+    out: dict[Resource, str] = {}
+    if not sources:
+        out["energy"] = out["carbon"] = "no source of joules was given"
+    if not any(s.component == "gpu" for s in sources):
+        out["gpu"] = "there is no GPU source on this machine"
+    return out
+
+

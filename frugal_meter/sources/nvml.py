@@ -1,0 +1,211 @@
+"""NVIDIA GPUs through nvidia-ml-py: the energy counter of each board, or its power integrated between ticks.
+
+One source per physical GPU, named by UUID. A GPU in MIG mode is read once, as a whole: its instances have no energy
+of their own. Names are those of the NVML API Reference Guide (NVIDIA, vR570, 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from ..errors import MissingExtraError
+from ..records import Tier
+from . import Sample, Scope, Sensor, Window, findings
+from .counters import EnergyCounter, Step, sample
+from .findings import Finding
+
+NJ_PER_MJ: Final = 1_000_000
+#: more than any single board draws (1,400 W for the largest of 2025); twice the board's own limit may raise it
+MAX_WATTS: Final = 2000.0
+#: half-widths in percent, *expert assumptions*. Counter: NVML states ± 5 % of power for Fermi and Kepler and nothing
+#: since; twice that covers a counter that moves every 20-100 ms. Integrated power: on A100 and H100 only a quarter of
+#: the time is sampled, and correcting for it moves energies by 35 % on average (Yang et al. 2023, arXiv 2312.02741)
+COUNTER_ERROR_PERCENT: Final = 10
+POWER_ERROR_PERCENT: Final = 35
+
+
+class NvmlFindings(NamedTuple):
+    """The GPUs of this machine that can be read, and what stands in the way of the others."""
+
+    sources: list[NvmlGpu]
+    findings: list[Finding]
+
+
+class NvmlGpu:
+    """One GPU, found by ``uuid``. ``counts`` tells whether it has an energy counter; ``shared`` whether it is in MIG mode.
+
+    Each source holds NVML open once and lets go when the GPU stops answering, so that a driver that was reloaded is
+    opened anew: one attempt per read. ``read`` is a `Sample` of 0 the first time, ``None`` while the GPU is silent.
+    """
+
+    component = "gpu"
+    tier: Tier = "measured"
+    sensor: Sensor = "physical"
+    scope: Scope = "host"
+
+    def __init__(self, nvml: Any, uuid: str, *, counts: bool, shared: bool = False, label: str = "NVIDIA GPU") -> None:
+        self._nvml, self.uuid, self.counts, self.shared = nvml, uuid, counts, shared
+        self.name, self.covers = f"nvml:{uuid}", (f"gpu:{uuid}",)
+        self.method = "nvml-energy/1" if counts else "nvml-power-trapezoid/1"
+        self.error_percent = COUNTER_ERROR_PERCENT if counts else POWER_ERROR_PERCENT
+        self.resolution_nj: int | None = NJ_PER_MJ if counts else None
+        self.provenance = (
+            f"{label}: {'NVML total energy counter' if counts else 'NVML power, integrated between ticks'}"
+            f"{', whole board, shared by MIG instances' if shared else ''}, ± {self.error_percent} % (expert assumption)"
+        )
+        self._handle: Any = None
+        self._open = False
+        self._counter: EnergyCounter | None = None
+        self._power = _PowerIntegral()
+
+    def read(self, window: Window) -> Sample | None:
+        """The energy of ``window`` in nanojoules; None while the GPU gives none."""
+        raw = self._ask()
+        if not self.counts:
+            step = self._power.advance(raw, window)
+        elif self._counter is None:
+            step = None
+        else:
+            step = self._counter.advance(raw, window)
+        return None if step is None else sample(step, self.error_percent, self.resolution_nj or 0)
+
+    def _ask(self) -> int | None:
+        """Energy in mJ, or power in mW; None when the driver or the GPU does not answer."""
+        nvml = self._nvml
+        try:
+            if self._handle is None:
+                self._find()
+            if self.counts:
+                return int(nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+            return int(nvml.nvmlDeviceGetPowerUsage(self._handle))
+        except nvml.NVMLError:
+            self.close()
+            return None
+
+    def _find(self) -> None:
+        if not self._open:
+            self._nvml.nvmlInit()
+            self._open = True
+        self._handle = self._nvml.nvmlDeviceGetHandleByUUID(self.uuid)
+        if self._counter is None:
+            limit_watts = 2e-3 * _limit_mw(self._nvml, self._handle)
+            self._counter = EnergyCounter(unit_nj=NJ_PER_MJ, range_units=None, max_watts=max(MAX_WATTS, limit_watts))
+
+    def utilization_of(self, pids: Collection[int], since: int) -> float | None:
+        """Share (0…1) of the GPU's busy time that ``pids`` used after ``since`` (Unix time, µs).
+
+        Out of the latest sample of each process. None when NVML gives none (MIG, an idle GPU, older boards) or names
+        none of ``pids``: inside a container NVML shows the host's process ids, so absence is not zero.
+        """
+        try:
+            samples = self._nvml.nvmlDeviceGetProcessUtilization(self._handle, since)
+        except (self._nvml.NVMLError, TypeError):
+            return None
+        latest = {each.pid: each.smUtil for each in sorted(samples, key=lambda each: int(each.timeStamp))}
+        total = sum(latest.values())
+        return sum(latest[pid] for pid in pids if pid in latest) / total if total and not latest.keys().isdisjoint(pids) else None
+
+    def close(self) -> None:
+        """Let NVML go; ``read`` opens it again. Safe to call twice."""
+        self._handle = None
+        if self._open:
+            self._open = False
+            # the driver may have gone first
+            with suppress(self._nvml.NVMLError):
+                self._nvml.nvmlShutdown()
+
+
+class _PowerIntegral:
+    """Power at two tick edges, as the energy of the trapezoid between them."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None
+        self._away = self._slept = False
+
+    def advance(self, power_mw: int | None, window: Window) -> Step | None:
+        self._slept |= window.suspended_ns > 0
+        if power_mw is None:
+            self._away = self._last is not None
+            return None
+        # what a board drew unseen or asleep lies on no line between two readings
+        gap = "suspend" if self._slept else "vanished" if self._away else None
+        energy_nj = 0
+        if self._last is not None and gap is None:
+            last_mw, last_ns = self._last
+            energy_nj = (last_mw + power_mw) * max(0, window.t1_ns - last_ns) // 2000
+        gap = gap if self._last is not None else None
+        self._last, self._away, self._slept = (power_mw, window.t1_ns), False, False
+        return Step(energy_nj, gap)
+
+
+def discover() -> NvmlFindings:
+    """Every GPU that the driver lists, and what stands in the way. Raises nothing."""
+    try:
+        nvml = _nvml()
+    except MissingExtraError:
+        return NvmlFindings([], [findings.nvml_extra_missing()])
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return NvmlFindings([], [findings.nvml_no_driver(error)])
+    try:
+        return _listed(nvml)
+    finally:
+        with suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+def _nvml() -> Any:
+    try:
+        import pynvml
+    except ImportError:
+        raise MissingExtraError("nvidia", "reading NVIDIA GPUs") from None
+    return pynvml
+
+
+def _listed(nvml: Any) -> NvmlFindings:
+    sources: list[NvmlGpu] = []
+    found: list[Finding] = []
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError as error:
+        return NvmlFindings([], [findings.nvml_no_driver(error)])
+    for index in range(count):
+        where = f"gpu {index}"
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            where = nvml.nvmlDeviceGetUUID(handle)
+            counts = _counts(nvml, handle)
+            shared = _shared(nvml, handle)
+            sources.append(NvmlGpu(nvml, where, counts=counts, shared=shared, label=nvml.nvmlDeviceGetName(handle)))
+        except nvml.NVMLError as error:
+            found.append(findings.nvml_unreadable(where, error))
+            continue
+        found += [findings.nvml_mig_shared(where)] if shared else []
+        found += [] if counts else [findings.nvml_power_only(where)]
+    return NvmlFindings(sources, found)
+
+
+def _counts(nvml: Any, handle: Any) -> bool:
+    try:
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound):
+        nvml.nvmlDeviceGetPowerUsage(handle)
+        return False
+    return True
+
+
+def _shared(nvml: Any, handle: Any) -> bool:
+    try:
+        return bool(nvml.nvmlDeviceGetMigMode(handle)[0])
+    except nvml.NVMLError:
+        return False  # boards before Ampere know no MIG
+
+
+def _limit_mw(nvml: Any, handle: Any) -> int:
+    try:
+        return int(nvml.nvmlDeviceGetPowerManagementLimitConstraints(handle)[1])
+    except nvml.NVMLError:
+        return 0

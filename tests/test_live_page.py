@@ -1,0 +1,242 @@
+"""The live page's figures, words and markup, as pure functions; test_live_page_in_browser.py opens it for real."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from live_page_samples import AT, blind, busy, reading
+
+from frugal_meter.exporters.live_page import LiveState, negotiate, render_data, render_page
+from frugal_meter.exporters.page_figures import bounds, clock, count, figure, percent
+from frugal_meter.exporters.page_markup import Html, el, join
+from frugal_meter.exporters.page_texts import TEXTS
+from frugal_meter.records import Interval
+
+
+class _Text(HTMLParser):
+    """The words of a page outside its style and script, with no-break spaces made plain."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words, self.mute = [], 0
+        self.feed(page)
+        self.text = " ".join(re.sub(r"[\s\u00a0\u202f]+", " ", " ".join(self.words)).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.mute += tag in ("style", "script")
+
+    def handle_endtag(self, tag):
+        self.mute -= tag in ("style", "script")
+
+    def handle_data(self, data):
+        if not self.mute:
+            self.words.append(data)
+
+
+def words(state: LiveState, lang: str = "en") -> str:
+    return _Text(render_page(state, lang=lang)).text
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "french", "english"),
+    [
+        (0.0042, "J", "4,2 mJ", "4.2 mJ"),
+        (142.0, "W", "140 W", "140 W"),
+        (999.6, "J", "1,0 kJ", "1.0 kJ"),
+        (3.2e-5, "gCO2e", "32 µgCO₂e", "32 µgCO₂e"),
+        (12_345.0, "s", "12 000 s", "12,000 s"),
+        (41_234.0, "tokens", "41 234 jetons", "41,234 tokens"),
+        (0.0, "J", "0 J", "0 J"),
+        (None, "J", "inconnu", "unknown"),
+        (float("nan"), "J", "inconnu", "unknown"),
+    ],
+)
+def test_a_figure_has_two_digits_a_unit_and_the_readers_decimal_mark(value, unit, french, english):
+    assert figure(value, unit, "fr").replace("\u202f", " ") == french
+    assert figure(value, unit, "en").replace("\u202f", " ") == english
+
+
+_PREFIX = {"G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6, "n": 1e-9}
+
+
+def _read_back(shown: str) -> float:
+    number, unit = shown.replace(",", "").split("\u202f")
+    return float(number) * _PREFIX[unit.removesuffix("J")]
+
+
+@given(st.floats(1e-9, 1e11))
+def test_a_figure_shown_is_within_five_percent_of_the_figure_meant(value):
+    assert _read_back(figure(value, "J", "en")) == pytest.approx(value, rel=0.05001)
+
+
+@given(st.lists(st.floats(1e-9, 1e11), min_size=2, max_size=2).map(sorted))
+def test_bounds_shown_never_shrink_the_interval_meant(ends):
+    low, high = bounds(Interval(ends[0], ends[0], ends[1]), "J", "en").split(" to ")
+    if "\u202f" not in low:
+        low += "\u202f" + high.split("\u202f")[1]
+    assert _read_back(low) <= ends[0] * (1 + 1e-12)
+    assert _read_back(high) >= ends[1] * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0, "0%"),
+        (1e-6, "<\u202f0.01%"),
+        (0.00042, "0.042%"),
+        (0.0951, "9.5%"),
+        (0.62, "62%"),
+        (0.9999, ">\u202f99%"),
+        (1.12, "112%"),
+    ],
+)
+def test_a_trace_is_not_nothing_and_nearly_all_is_not_all(share, shown):
+    assert percent(share, "en") == shown
+
+
+def test_a_count_keeps_its_digits_and_an_unknown_one_is_said():
+    assert count(1234.5, "en") == "1,234.5"
+    assert count(1e6, "fr") == "1\u202f000\u202f000"
+    assert (count(None, "fr"), count(float("inf"), "en")) == ("inconnu", "unknown")
+
+
+def test_a_clock_names_its_zone_and_falls_back_to_utc():
+    assert ">18 novembre 2026, 12:06:40 CET<" in clock(AT, "Europe/Paris", "fr", with_date=True)
+    assert clock(AT, "Nowhere/Land", "en") == '<time datetime="2026-11-18T11:06:40Z">11:06:40 UTC</time>'
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "param", "lang"),
+    [
+        (None, None, "fr"),
+        ("", None, "fr"),
+        ("en-GB,en;q=0.9", None, "en"),
+        ("de, fr-CA;q=0.8, en;q=0.5", None, "fr"),
+        ("de-DE, es;q=0.5", None, "en"),
+        ("fr;q=0, en;q=0.1", None, "en"),
+        ("en;q=abc, fr;q=0.2", None, "fr"),
+        ("*", None, "fr"),
+        ("fr", "en", "en"),
+        ("en", "FR-fr", "fr"),
+        ("en", "klingon", "en"),
+        ("en", 7, "en"),
+        ("fr;x=1, en;q=0.5", None, "en"),
+        (",;q=;,fr;q", None, "en"),
+        ("en;q=nan, fr;q=0.1", None, "fr"),
+    ],
+)
+def test_the_language_follows_the_link_then_the_browser(header, param, lang):
+    assert negotiate(header, param) == lang
+
+
+def test_both_languages_say_the_same_things_with_the_same_blanks():
+    assert TEXTS["fr"].keys() == TEXTS["en"].keys()
+    for key, french in TEXTS["fr"].items():
+        assert french.strip(), key
+        assert french.count("{}") == TEXTS["en"][key].count("{}"), key
+
+
+def test_every_number_of_a_request_has_unit_interval_and_tier():
+    page = words(busy(requests=(reading(3),)))
+    assert "25 J 11 to 45 J, modelled of which 17 J for computing" in page
+    assert "1.2 mgCO₂e 480 µgCO₂e to 2.9 mgCO₂e, modelled" in page
+    assert "2.5 s CPU, measured 412 tokens in, 96 out" in page
+
+
+def test_a_request_that_the_next_tick_will_correct_says_provisional():
+    assert "provisional" in words(busy(requests=(reading(0),))).split("How to read")[0]
+    assert "provisional" not in words(busy(requests=(reading(1),))).split("How to read")[0]
+
+
+def test_unknown_is_said_and_no_zero_takes_its_place():
+    page = words(blind())
+    for told in ("Power of the machine unknown", "Since start unknown", "unknown of 50 kJ", "unknown: carbon is not computed"):
+        assert told in page
+    shown = page.split("How to read these figures")[0]
+    assert not re.search(r"(?<![\d.,])0(?:[.,]0+)? ?(?:[nµmk]?J|W|[mµ]?gCO₂e|%)", shown)
+
+
+def test_the_account_says_that_it_closes_only_when_it_does():
+    assert "the parts sum to the host’s energy, 0 nJ off" in words(busy())
+    assert "does not close: 12 nJ" in words(busy(off_nj=12))
+    assert "Difference between host and parts: unknown" in words(busy(off_nj=None))
+
+
+def test_the_parts_of_the_account_sum_to_the_total_shown():
+    page = words(busy())
+    assert "Requests 4.2 kJ 2.1 to 7.9 kJ, modelled 27%" in page
+    assert "Total of the machine 16 kJ 9.8 to 25 kJ, modelled 100%" in page
+
+
+def test_only_the_dynamic_figure_is_called_so_when_the_full_one_is_unknown():
+    page = words(busy(requests=(reading(1, energy_full_j=None, energy_remote_j=3.0),)))
+    assert "15 J interval unknown, modelled for computing alone, without idle and 3.0 J elsewhere" in page
+
+
+def test_a_budget_says_in_words_what_its_bar_shows():
+    page = words(busy())
+    assert "42 kJ of 50 kJ, that is 84% 20 to 80 kJ, modelled of which 900 J reserved by running requests smaller model" in page
+    assert "1,120 requests of 1,000 requests, that is 112% counted one by one spent watched only: nothing is refused" in page
+
+
+def test_the_factor_is_cited_with_dataset_year_and_licence():
+    page = words(busy(), "fr")
+    assert "33 gCO₂e/kWh 31 à 98 gCO₂e/kWh, publié FR, Ember yearly electricity data , 2024, licence CC BY 4.0" in page
+
+
+def test_the_building_is_told_as_declared_or_with_its_range():
+    assert "Bâtiment (PUE) 1,5 (1,1 à 2)" in words(busy(), "fr")
+    assert "Building (PUE) 1.25 Method" in words(busy(pue=Interval(1.25, 1.25, 1.25)))
+    assert "Building (PUE) declared by the host Method" in words(busy(pue="declared by the host"))
+
+
+def test_parts_without_a_source_are_listed_as_not_counted():
+    assert "not in the joules: graphics card, board and disks." in words(busy())
+    node = msgspec.structs.replace(busy().sources[0], component="node")
+    assert "not in the joules" not in words(busy(sources=(node,)))
+
+
+def test_the_page_is_whole_without_javascript():
+    page = render_page(busy(), lang="fr")
+    served = _Text(page).text
+    for told in ("14 W", "4,2 kJ", "/demarches/{theme}", "42 kJ sur 50 kJ", "Ember", "Actualiser la page"):
+        assert told in served
+    assert 'id="pause" hidden' in page
+
+
+@given(st.text(max_size=40))
+def test_no_text_becomes_markup(text):
+    inside = el("td", text, title=text)
+    assert inside.count("<") == 2
+    assert inside.count(">") == 2
+    assert join(inside + text).count("<") == 0  # joining by hand loses the mark, and is escaped
+    assert join(Html("<b>")) == "<b>"
+
+
+def test_the_data_holds_the_figures_for_programs_and_nobody_s_identity():
+    answer = json.loads(render_data(busy()))
+    assert answer["state"]["watts_now"] == {"low": 10.2, "mid": 14.1, "high": 21.4}
+    assert answer["state"]["requests"][3]["energy_full_j"] is None
+    assert set(answer["parts"]) == {"fr", "en"}
+    assert set(json.loads(render_data(busy(), lang="fr"))["parts"]) == {"fr"}
+    for served in (render_data(busy()).decode(), render_page(busy(), lang="fr")):
+        assert "mairie-secrete" not in served
+
+
+def test_at_most_thirty_requests_are_drawn():
+    many = busy(requests=tuple(reading(n, route=f"/r{n}") for n in range(45)))
+    assert "/r29" in words(many)
+    assert "/r30" not in words(many)
+    assert len(json.loads(render_data(many, lang="en"))["state"]["requests"]) == 30
