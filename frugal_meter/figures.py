@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from .attribution.ledger import KEY, Ledger
-from .attribution.span import Account, Folded, Span
+from .attribution.span import Folded, Span
 from .carbon.factors import Factor
 from .carbon.pue import Pue
 from .records import TIERS, Interval, Reading, Tier
@@ -179,7 +179,7 @@ class Figures:
             carbon_high_g=None if grams is None else grams.high, factor_ids=(self.factor.id,), method_id=self.method_id,
             idle_source=self._idle_source(), decision=span.decision, settled=span.settled,
             host_share=energy.full_nj / account.host_nj if energy is not None and account is not None and account.host_nj else None,
-            parent=self.uuid(span.parent) if span.parent is not None else None, kind=span.kind, flags=self._flags(account),
+            parent=self.uuid(span.parent) if span.parent is not None else None, kind=span.kind, flags=self._flags(span),
             **self._inclusive(span, cpu_ns, energy, grams),
         )  # fmt: skip
 
@@ -197,8 +197,11 @@ class Figures:
             mid = None if mid is None or part.inclusive_carbon_g is None else mid + part.inclusive_carbon_g
         return {"inclusive_cpu_s": cpu_s, "inclusive_energy_full_j": full, "inclusive_carbon_g": mid}
 
-    def _flags(self, account: Account | None) -> tuple[str, ...]:
-        return (*self.flags, "energy:incomplete") if account is not None and account.gap else self.flags
+    def _flags(self, span: Span) -> tuple[str, ...]:
+        flags = self.flags
+        if span.account is not None and span.account.gap:
+            flags = (*flags, "energy:incomplete")
+        return (*flags, "cpu:up-to-first-await") if span.partial else flags
 
     def _idle_source(self) -> str | None:
         origins = {b.idle_origin for b in self.ledger.books if b.sample is not None}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from . import routes
-from .attribution.clocks import Owner, call, drive, enter, leave
+from .attribution.clocks import Owner, Segment, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
 from .errors import BudgetRefused
@@ -32,19 +34,21 @@ class Measure:
         unit: str | None = None, tenant: str | None = None,
     ) -> None:  # fmt: skip
         self._meter, self._name, self._model, self._fallback, self._unit, self._tenant = meter, name, model, fallback, unit, tenant
-        self._open: list[_Block] = []
+        self._open: dict[int, _Block] = {}
 
     # -- as a block
 
     def __enter__(self) -> Span:
         block = _Block(self._meter, self._name, self._model, self._unit, self._tenant)
         block.begin()
-        self._open.append(block)
+        self._open[block.span.key] = block
         block.take_over()
         return block.span
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        block = self._open.pop()
+        # By the context's own span, not the last one entered: tasks that share this object interleave.
+        span = SPAN.get()
+        block = self._open.pop(span.key) if span is not None and span.key in self._open else self._open.popitem()[1]
         block.hand_back()
         if error is None:
             block.delivered(None)
@@ -252,10 +256,22 @@ class _Block:
         """Charge this thread to the span: the body of a ``with``."""
         self._token = self.set()
         self._owner = enter(self.span)
+        task = _bare_task(self._owner)
+        if task is not None:
+            # Nobody steps this task, so nobody would notice it being suspended: stop paying at its first await.
+            self.span.bare_task, self._owner = task, None
+            _call_next(task.get_loop(), self._park, here())
+
+    def _park(self, segment: Segment) -> None:
+        span = self.span
+        if segment.owner is span and not span.t1_ns:
+            enter(None)
+            span.partial = True
 
     def hand_back(self) -> None:
         """Charge whoever was charged before."""
         leave(self._owner)
+        self.span.bare_task = None
         if self._token is not None:
             self.reset(self._token)
 
@@ -305,6 +321,24 @@ class _Block:
         finally:
             if hasattr(source, "close"):
                 self.inside(source.close)
+
+
+def _bare_task(owner: Owner | None) -> asyncio.Task[Any] | None:
+    """The running task, when it is driven by its loop and not by us; None anywhere else."""
+    if owner is not None and getattr(owner, "bare_task", None) is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _call_next(loop: asyncio.AbstractEventLoop, callback: Callable[..., Any], *args: Any) -> None:
+    """Call back as soon as the running task lets go: before the other ready ones where the loop has a queue we can see."""
+    handle = loop.call_soon(callback, *args)
+    ready = getattr(loop, "_ready", None)
+    if isinstance(ready, deque) and ready and ready[-1] is handle:
+        ready.rotate(1)
 
 
 def outcome_of(error: BaseException) -> Any:

@@ -162,7 +162,12 @@ def test_a_request_that_the_next_tick_will_correct_says_provisional():
 
 def test_unknown_is_said_and_no_zero_takes_its_place():
     page = words(blind())
-    for told in ("Power of the machine unknown", "Since start unknown", "unknown of 50 kJ", "unknown: carbon is not computed"):
+    for told in (
+        "Power of the machine unknown",
+        "Since start unknown",
+        "unknown of 50 kJ unknown watched only",
+        "unknown: carbon is not computed",
+    ):
         assert told in page
     shown = page.split("How to read these figures")[0]
     assert not re.search(r"(?<![\d.,])0(?:[.,]0+)? ?(?:[nµmk]?J|W|[mµ]?gCO₂e|%)", shown)
@@ -189,6 +194,12 @@ def test_a_budget_says_in_words_what_its_bar_shows():
     page = words(busy())
     assert "42 kJ of 50 kJ, that is 84% 20 to 80 kJ, modelled of which 900 J reserved by running requests smaller model" in page
     assert "1,120 requests of 1,000 requests, that is 112% counted one by one spent watched only: nothing is refused" in page
+
+
+def test_a_budget_says_whose_it_is():
+    chat = busy().budgets[0]
+    for key, told in ((None, "the whole service"), ("route", "per route"), ("/chat", "for /chat")):
+        assert f"chat {told} each day" in words(busy(budgets=(msgspec.structs.replace(chat, key=key),)))
 
 
 def test_the_factor_is_cited_with_dataset_year_and_licence():

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-import sys
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from frugal_meter import Meter
+from frugal_meter.errors import FrugalMeterError
 from frugal_meter.records import as_dict
 
 from . import demo, service, tables
@@ -40,7 +41,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _bars(words: Words) -> Iterator[demo.Progress]:
     """A progress bar per phase, on stderr: stdout belongs to the report."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
         tasks: dict[str, Any] = {}
 
         def move(phase: str, done: int, total: int) -> None:
@@ -85,31 +87,16 @@ def _notes(notebook: service.Notebook) -> tuple[str, str]:
     return ", ".join(factors) or "–", f"90 %, {', '.join(methods)}"
 
 
-def _stay_up() -> None:
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """0 when the report was printed, 1 when the client could not finish, 2 for a port that cannot be had."""
+def _report(asked: argparse.Namespace, words: Words, errors: Console, door: socket.socket) -> int:
     began = time.monotonic()
-    asked = _arguments(argv)
-    words = Words(asked.lang)
-    errors = Console(stderr=True)
-    door = _door(asked.port)
-    if door is None:
-        errors.print(words("port_taken", port=asked.port))
-        return 2
     with errors.status(words("loading")):
         tiers, why = demo.load_tiers(not asked.no_llm)
-        meter_budgets = demo.budgets(demo.price(tiers))
+        budgets = demo.budgets(demo.price(tiers))
     if tiers.language_model is None:
         why = why or words("no_llm_asked")
-        errors.print(words("no_llm", why=why), highlight=False)
+        errors.print(words("no_llm", why=why), highlight=False, soft_wrap=True)
     notebook = service.Notebook()
-    meter = Meter(demo.SERVICE, zone="FR", budgets=meter_budgets, exporters=[notebook])
+    meter = Meter(demo.SERVICE, zone="FR", budgets=budgets, exporters=[notebook])
     with service.serving(create_app(meter, tiers), door) as base:
         with _bars(words) as progress:
             report = demo.run(meter, notebook, tiers, base, progress, demo.QUALITY_SECONDS[asked.quality])
@@ -121,12 +108,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             tables.show(report, words, out, *_notes(notebook))
             out.print(words("seconds", seconds=words.figure(seconds, "s")), highlight=False)
         if not asked.once:
-            errors.print(words("up", base=base), highlight=False)
-            _stay_up()
+            errors.print(words("up", base=base), highlight=False, soft_wrap=True)
+            threading.Event().wait()
     return 1 if report.client_error else 0
 
 
-def _door(port: int | None) -> Any:
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when the report was printed, 1 when the client could not finish, 2 for what cannot work here, in one line."""
+    asked = _arguments(argv)
+    words, errors = Words(asked.lang), Console(stderr=True)
+    door = _door(asked.port)
+    if door is None:
+        errors.print(words("port_taken", port=asked.port), soft_wrap=True)
+        return 2
+    try:
+        return _report(asked, words, errors, door)
+    except KeyboardInterrupt:
+        return 0
+    except FrugalMeterError as error:
+        errors.print(str(error), style="red", highlight=False, soft_wrap=True)
+        return 2
+
+
+def _door(port: int | None) -> socket.socket | None:
     try:
         return service.listen(service.DEFAULT_PORT if port is None else port)
     except OSError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
 
 import msgspec
 from anyio import to_thread
@@ -45,13 +44,14 @@ def create_app(meter: Meter, tiers: Tiers) -> Starlette:
     @meter.measure(model=tiers.dearest, fallback=cheaper, unit="answer")
     def answer(question: str) -> Answer:
         given = tiers.generate(question)
-        _count(meter, given.tokens_in, given.tokens_out, given.tokens_cached)
+        _tell(meter, given)
         return given
 
     @meter.measure(model=tiers.dearest, unit="answer")
     async def answer_in_pieces(question: str) -> AsyncIterator[str]:
         generation, plain = await run_in_threadpool(tiers.stream, question)
         if generation is None:
+            _tell(meter, plain)
             yield plain.text
             return
         try:
@@ -60,7 +60,7 @@ def create_app(meter: Meter, tiers: Tiers) -> Starlette:
         finally:
             # A citizen who hangs up stops the model between two tokens and pays for those already written.
             generation.close()
-            _count(meter, generation.tokens_in, generation.tokens_out, generation.tokens_cached)
+            _tell(meter, generation)
 
     async def ask(request: Request) -> Response:
         asked = _parse(await request.body())
@@ -106,10 +106,14 @@ def _parse(body: bytes) -> Question | Response:
         return JSONResponse({"error": f'{error}; send {{"question": "…"}}'}, status_code=422)
 
 
-def _count(meter: Meter, read: int | None, written: int | None, cached: int | None) -> None:
-    span: Any = meter.current()
-    if span is not None:
-        span.add_tokens(input=read, output=written, cached=cached)
+def _tell(meter: Meter, given: Answer | Generation) -> None:
+    """Report the tokens, and the model where it is not the one that was asked for."""
+    span = meter.current()
+    if span is None:
+        return
+    span.add_tokens(input=given.tokens_in, output=given.tokens_out, cached=given.tokens_cached)
+    if isinstance(given, Answer) and given.model == RETRIEVAL:
+        span.identify(model=RETRIEVAL)
 
 
 def _next_piece(generation: Generation) -> str | None:

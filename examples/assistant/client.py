@@ -29,6 +29,8 @@ REPORTS: Final = 2
 TOTAL: Final = FAQ_ALONE + FAQ_BESIDE + ASK + 2 + LETTERS + REPORTS
 #: always the same question where a budget is shown: what it costs is known beforehand
 BUDGET_QUESTION: Final = "Combien coûte la location de la salle des fêtes ?"
+#: one that has a text and takes some fifty tokens: a citizen can hang up in the middle
+STREAM_QUESTION: Final = "Quelle autorisation pour un abri de jardin ?"
 
 Outcome = dict[str, Any]
 
@@ -66,8 +68,8 @@ def load(base: str, seed: int) -> Iterator[Outcome]:
         mixed = [("/ask", q) for q in questions[:ASK]] + [("/faq", q) for q in questions[-FAQ_BESIDE:]]
         chance.shuffle(mixed)
         yield from crowd.map(lambda job: send(http, *job), mixed)
-        yield listen(http, questions[0], None)
-        yield listen(http, questions[1], CUT_AFTER)
+        yield listen(http, STREAM_QUESTION, None)
+        yield listen(http, STREAM_QUESTION, CUT_AFTER)
         for kind, times in (("/letters", LETTERS), ("/reports", REPORTS)):
             for _ in range(times):
                 yield send(http, kind, BUDGET_QUESTION)

@@ -20,7 +20,7 @@ def show(report: Report, words: Words, console: Console, factors: str, interval:
     _account(report, words, console)
     _quality(report, words, console)
     for step, key in ((report.degraded, "degraded"), (report.refused, "refused")):
-        console.print(_sentence(step, key, words), highlight=False)
+        console.print(_sentence(step, key, words), highlight=False, markup=False)
     if report.client_error is not None:
         console.print(words("client_failed", n=report.requests, all=report.expected, why=report.client_error), style="red")
 
@@ -75,7 +75,8 @@ def _account(report: Report, words: Words, console: Console) -> None:
         share = joules * 1e9 / books.energy_nj if books.energy_nj else None
         table.add_row(words(name), words.figure(joules, "J", 3), _percent(share, words))
     table.add_section()
-    table.add_row(words("total"), _interval(books.energy_j, "J", words) if books.energy_j else words.figure(books.energy_nj / 1e9, "J"), "")
+    plain = words.figure(books.energy_nj / 1e9, "J")
+    table.add_row(words("total"), plain if books.energy_j is None else _interval(books.energy_j, "J", words), "")
     _print(console, words("account", seconds=words.figure(books.seconds, "s")), table)
     sources = ", ".join(f"{name} ({words(tier)})" for name, tier in books.sources.items()) or words("unknown")
     console.print(f"{words('closes', difference=books.difference_nj)} {sources}", highlight=False)

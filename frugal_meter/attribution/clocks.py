@@ -119,6 +119,7 @@ def step(coro: Coroutine[Any, Any, T], owner: Owner) -> Generator[Any, Any, T]:
     Behaves as the coroutine does: values, exceptions, cancellation and ``close`` pass through unchanged.
     """
     send = coro.send
+    payer = owner  # a block opened inside goes on paying after an await
     value: Any = None
     error: BaseException | None = None
     while True:
@@ -130,7 +131,7 @@ def step(coro: Coroutine[Any, Any, T], owner: Owner) -> Generator[Any, Any, T]:
         else:
             previous.cpu_ns += now - segment.since_ns
         segment.since_ns = now
-        segment.owner = owner
+        segment.owner = payer
         try:
             yielded = send(value) if error is None else coro.throw(error)
         except StopIteration as stop:
@@ -138,13 +139,14 @@ def step(coro: Coroutine[Any, Any, T], owner: Owner) -> Generator[Any, Any, T]:
         finally:
             error = None  # a frame that keeps its own exception is a reference cycle
             now = clock()
-            owner.cpu_ns += now - segment.since_ns
+            payer = segment.owner or owner
+            payer.cpu_ns += now - segment.since_ns
             segment.since_ns = now
             segment.owner = previous
         try:
             value = yield yielded
         except GeneratorExit:
-            call(owner, coro.close)
+            call(payer, coro.close)
             raise
         except BaseException as caught:
             error = caught

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
-from .clocks import Owner, call, call_in_thread, enter, leave
+from .clocks import Owner, call_in_thread, enter, leave
 from .span import SPAN, Span
 
 #: off means pass-through: the hooks stay where they are and do nothing
@@ -36,9 +36,9 @@ class ChildTask(collections.abc.Coroutine[Any, Any, Any]):
     def __init__(self, coro: Coroutine[Any, Any, Any], span: Span) -> None:
         self._coro = coro
         self._span: Span | None = span
-        self._owner: Owner = span.owner()
+        self._owner: Owner | None = span.owner()
 
-    def _payer(self) -> Owner:
+    def _payer(self) -> Owner | None:
         span = self._span
         if span is not None and span.t1_ns:
             # The span is over: what goes on after it is late work, booked by route.
@@ -52,7 +52,7 @@ class ChildTask(collections.abc.Coroutine[Any, Any, Any]):
         try:
             return self._coro.send(value)
         finally:
-            leave(previous)
+            self._owner = leave(previous)  # a block opened inside goes on paying after an await
 
     def __next__(self) -> Any:
         return self.send(None)
@@ -63,11 +63,15 @@ class ChildTask(collections.abc.Coroutine[Any, Any, Any]):
         try:
             return self._coro.throw(*error)
         finally:
-            leave(previous)
+            self._owner = leave(previous)
 
     def close(self) -> None:
         """Close the coroutine, charged."""
-        call(self._payer(), self._coro.close)
+        previous = enter(self._payer())
+        try:
+            self._coro.close()
+        finally:
+            leave(previous)
 
     def __await__(self) -> ChildTask:
         return self

@@ -133,6 +133,8 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     scope: Any = None
     root_before: str = ""
     account: Account | None = None
+    bare_task: Any = None  # the task of a block that nobody steps
+    partial: bool = False  # such a block was suspended: what it did after its first await is not seen
     settled: bool = False
     nested: dict[int, Span] | None = None  # not settled yet
     folded: Folded | None = None  # settled

@@ -16,6 +16,8 @@ Level = Literal["ok", "warn", "degrade", "throttle", "refuse"]
 
 #: where a joule can go, in the order in which the page tells it
 BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
+#: what a budget can be kept per
+KEYS: Final = ("route", "model", "tenant")
 #: the page shows this many requests and no more, so that its size has a ceiling
 MOST_REQUESTS: Final = 30
 
@@ -35,6 +37,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
 class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     """One budget line, amounts in ``unit`` (J, gCO2e, CPU-s, GPU-s, tokens or requests).
 
+    ``key`` is None for the whole service, one of ``KEYS``, or the value this line is for ("/chat").
     ``tier`` is None for what is simply counted (tokens, requests). With ``enforced`` false the budget watches
     and never refuses. ``settled`` is None when the figure it counts cannot be had on this machine.
     """

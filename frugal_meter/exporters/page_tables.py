@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..records import Interval, Reading
 from .page_figures import bounds, clock, count, figure, percent, proof, tier_words
 from .page_markup import Html, amount, cell, el, empty_row, join, named, notes, row, row_head
-from .page_state import MOST_REQUESTS, BudgetState, LiveState, SourceState
+from .page_state import KEYS, MOST_REQUESTS, BudgetState, LiveState, SourceState
 from .page_texts import Lang, text, word
 
 
@@ -67,16 +67,27 @@ def budgets(state: LiveState, lang: Lang) -> Html:
 
 
 def _budget_row(b: BudgetState, state: LiveState, lang: Lang) -> Html:
-    whom = text("whole_service", lang) if b.key is None else text("per_key", lang) + word("key", b.key, lang)
-    level = "refuse_shadow" if b.level == "refuse" and not b.enforced else b.level
     reset = text("rolling", lang) if b.resets_at is None else clock(b.resets_at, state.timezone, lang, with_date=True)
     return row(
-        row_head(named(b.name, whom, word("window", b.window, lang))),
+        row_head(named(b.name, _whom(b, lang), word("window", b.window, lang))),
         cell(text("used", lang), _gauge(b), _used(b, lang)),
-        cell(text("level", lang), el("span", word("level", level, lang), class_="level"),
+        cell(text("level", lang), el("span", _level(b, lang), class_="level"),
              notes(text("enforced" if b.enforced else "shadow", lang))),
         cell(text("reset", lang), el("span", reset)),
     )  # fmt: skip
+
+
+def _whom(b: BudgetState, lang: Lang) -> str:
+    """Whose budget: the whole service's, each route's, or the one route, model or organisation that it names."""
+    if b.key is None:
+        return text("whole_service", lang)
+    return text("per_key", lang) + word("key", b.key, lang) if b.key in KEYS else text("for_key", lang) + b.key
+
+
+def _level(b: BudgetState, lang: Lang) -> str:
+    if b.used is None:  # a budget that counts nothing is neither kept nor spent
+        return text("unknown", lang)
+    return word("level", "refuse_shadow" if b.level == "refuse" and not b.enforced else b.level, lang)
 
 
 def _used(b: BudgetState, lang: Lang) -> Html:

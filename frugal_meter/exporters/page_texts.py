@@ -144,6 +144,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "reserved": ("dont {} réservés aux requêtes en cours", "of which {} reserved by running requests"),
     "whole_service": ("tout le service", "the whole service"),
     "per_key": ("par ", "per "),
+    "for_key": ("pour ", "for "),
     "key_route": ("route", "route"),
     "key_model": ("modèle", "model"),
     "key_tenant": ("organisme", "tenant"),

@@ -47,7 +47,8 @@ class NvmlGpu:
 
     def __init__(self, nvml: Any, uuid: str, *, counts: bool, shared: bool = False, label: str = "NVIDIA GPU") -> None:
         self._nvml, self.uuid, self.counts, self.shared = nvml, uuid, counts, shared
-        self.name, self.covers = f"nvml:{uuid}", (f"gpu:{uuid}",)
+        self.name = f"nvml:{uuid}"
+        self.covers: tuple[str, ...] = (f"gpu:{uuid}",)
         self.method = "nvml-energy/1" if counts else "nvml-power-trapezoid/1"
         self.error_percent = COUNTER_ERROR_PERCENT if counts else POWER_ERROR_PERCENT
         self.resolution_nj: int | None = NJ_PER_MJ if counts else None

@@ -72,7 +72,8 @@ class RaplZone:
         scope: Scope = "host",
         sensor: Sensor = "unknown",
     ) -> None:
-        self.name, self.component, self.covers, self.scope, self.sensor = name, component, (covers,), scope, sensor
+        self.covers: tuple[str, ...] = (covers,)
+        self.name, self.component, self.scope, self.sensor = name, component, scope, sensor
         self._files = [KeptFile(folder / "energy_uj", 64) for folder in folders]
         limits = [integer_of(folder / "constraint_0_max_power_uw") or 0 for folder in folders]
         ranges = [integer_of(folder / "max_energy_range_uj") for folder in folders]
