@@ -37,14 +37,14 @@ class Figures:
 
     def __init__(
         self, service: str, ledger: Ledger, factor: Factor, pue: Pue, *, boundary: tuple[str, ...],
-        method_flags: tuple[str, ...],
-        now_ns: Callable[[], int], unix_offset_ns: int,
+        embodied_spread: tuple[float, float],
+        method_flags: tuple[str, ...],         now_ns: Callable[[], int], unix_offset_ns: int,
     ) -> None:  # fmt: skip
         self.service, self.ledger, self.factor, self.pue = service, ledger, factor, pue
         self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
         sources = [books.source for books in ledger.books]
         self.tiers: list[Tier] = [s.tier for s in sources]
-        self.boundary = boundary
+        self.boundary, self._embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
         self.flags = ("interval:expert-assumption", *method_flags, *pue.flags)
@@ -73,11 +73,10 @@ class Figures:
         )
 
     def _pending(self, cpu_ns: int) -> Energy | None:
-        known = [b for b in self.ledger.books if b.lam is not None]
-        if not known:  # no tick has gone by yet: unknown, not 0
+        ledger = self.ledger
+        if ledger.lam is None:  # nothing has told joules per CPU-second yet: unknown, not 0
             return None
-        lam = sum(b.lam or 0.0 for b in known)
-        return Energy(cpu_ns * lam, 0, cpu_ns * sum(b.lam_low for b in known), cpu_ns * sum(b.lam_high for b in known))
+        return Energy(cpu_ns * ledger.lam, 0, cpu_ns * ledger.lam_low, cpu_ns * ledger.lam_high)
 
     def tier(self, span: Span) -> tuple[Tier | None, float | None]:
         """The weakest tier that holds 5 % of the span's energy, and the measured share of it."""
@@ -97,7 +96,8 @@ class Figures:
             return None
         per_j = self.factor.grams_per_joule / NJ_PER_J
         pue = self.pue.interval
-        low, mid, high = span.account.embodied_g if span.account is not None else (0.0, 0.0, 0.0)
+        mid = span.account.embodied_g if span.account is not None else 0.0
+        low, high = mid * self._embodied_spread[0], mid * self._embodied_spread[1]
         return Interval(
             energy.low_nj * per_j * pue.low + low, energy.full_nj * per_j * pue.mid + mid, energy.high_nj * per_j * pue.high + high
         )
@@ -106,6 +106,16 @@ class Figures:
 
     def milli(self, span: Span, resource: Resource, basis: str) -> int | None:
         """What the span and everything nested in it used, in thousandths of the budget's unit; None when unknown."""
+        if span.account is None and span.nested is None and span.folded is None:
+            # A plain request at its end, before any tick: the path that every request takes.
+            if resource == "requests":
+                return 1000
+            lam = self.ledger.lam
+            if resource == "energy" and lam is not None:
+                return int(span.total_cpu_ns * lam)
+        elif span.settled and span.folded is None and resource == "energy" and span.account is not None and not span.account.gap:
+            account = span.account
+            return sum(account.sources_nj) + (sum(account.idle_nj) if basis == "full" else 0)
         own = self._own_milli(span, resource, basis)
         if own is None or resource == "requests":
             return own

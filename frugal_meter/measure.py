@@ -11,7 +11,6 @@ from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from . import routes
 from .attribution.clocks import Owner, Segment, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
@@ -209,8 +208,8 @@ class _Block:
             span.model_served = getattr(fallback, "__frugal_model__", None) or getattr(fallback, "__name__", "fallback")
 
     def _inherit(self, span: Span, parent: Span) -> None:
-        if parent.route is None and parent.scope is not None:
-            parent.route = routes.template(parent.scope, parent.root_before)
+        if parent.scope is not None:
+            self._meter.place(parent)
         span.route = parent.route or self._name
         span.method, span.tenant = parent.method, self._tenant or parent.tenant
 

@@ -88,7 +88,7 @@ class Meter:
         )  # fmt: skip
         offset_ns = self.clock.time_ns() - self.clock.monotonic_ns()
         self.figures = Figures(
-            service, self.ledger, setup.factor, setup.pue, boundary=setup.discovery.boundary, method_flags=setup.flags, now_ns=self.clock.monotonic_ns, unix_offset_ns=offset_ns
+            service, self.ledger, setup.factor, setup.pue, boundary=setup.discovery.boundary, embodied_spread=setup.embodied_spread, method_flags=setup.flags, now_ns=self.clock.monotonic_ns, unix_offset_ns=offset_ns
         )
         self.aggregates = Aggregates(self.figures, len(setup.sources))
         self._tenant = tenant
@@ -98,7 +98,7 @@ class Meter:
         self._dispatch = Dispatch(list(exporters), self.fault)
         self._readings: list[Reading] = []
         self._keys = itertools.count(1)
-        self._mono = self.clock.monotonic_ns
+        self._mono, self._unix_ns = self.clock.monotonic_ns, self.clock.time_ns
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self._lifecycle = threading.Lock()
         self._starts = 0
@@ -201,10 +201,10 @@ class Meter:
 
     def open_request(self, kind: Kind, scope: Mapping[str, Any]) -> Span:
         """A span for one HTTP request or websocket, decided over the budgets whose keys are known at the door."""
-        span = self.open_span(kind)
-        span.scope = scope
-        method = scope.get("method")
-        span.method = method if method in routes.METHODS else routes.OTHER_METHOD if kind == "http" else None
+        if not self._running:
+            self._start_lazily()
+        span = Span(self, next(self._keys), self._mono(), kind, None, here(), scope, scope.get("root_path", ""))
+        self._live.add(span)
         if self._tenant is not None:
             with self.guard("tenant"):
                 span.tenant = self._tenant(scope)
@@ -212,8 +212,24 @@ class Meter:
         if admission.budgets:
             if admission.needs_route:
                 span.route = self._route_at_door(scope)
-            span.refusal = admission.admit(span, self.clock.time_ns() / 1e9)
+            if not admission.admit_plainly(span, self._unix_ns()):
+                span.refusal = admission.admit(span, self._unix_ns())
         return span
+
+    def place(self, span: Span) -> None:
+        """Route and method of a request from its scope, once routing has been done; then the scope is let go."""
+        scope = span.scope
+        if scope is None:
+            return
+        try:
+            if span.route is None:
+                span.route = routes.template(scope, span.root_before)
+            if span.kind == "http":
+                span.method = routes.method(scope)
+        except Exception as error:
+            self.fault("route", error)
+        if span.t1_ns:
+            span.scope = None
 
     def _route_at_door(self, scope: Mapping[str, Any]) -> str | None:
         path = scope["path"]
@@ -230,7 +246,7 @@ class Meter:
         admission = self.admission
         if not admission.budgets:
             return
-        span.refusal = admission.admit(span, self.clock.time_ns() / 1e9)
+        span.refusal = admission.admit(span, self._unix_ns())
         parent = span.parent
         while parent is not None:
             parent.decision = _stronger(parent.decision, span.decision)
@@ -240,6 +256,7 @@ class Meter:
 
     def reading(self, span: Span) -> Reading:
         """The span's figures now."""
+        self.place(span)
         return self.figures.reading(span)
 
     def identify(self, span: Span) -> None:
@@ -259,7 +276,8 @@ class Meter:
     def _settled(self, spans: list[Span]) -> None:
         for span in spans:
             span.settled = True
-            span.scope = None
+            if span.scope is not None:
+                self.place(span)
             parent = span.parent
             if parent is not None:
                 parent.fold(span)
@@ -330,7 +348,7 @@ class Meter:
         admission = Admission(budgets, MemoryStore(), self.figures.milli, has_tenants=self._tenant is not None)
         energy_tier: Tier | None = self.figures.weakest_tier
         tiers: dict[Resource, Tier | None] = {"energy": energy_tier, "carbon": energy_tier, "cpu": "measured", "gpu": "measured"}
-        for line in admission.check(tiers, self.setup.unavailable, self.clock.time_ns() / 1e9):
+        for line in admission.check(tiers, self.setup.unavailable, self.clock.time_ns()):
             log.warning("frugal_meter: %s", line)
         return admission
 

@@ -6,8 +6,7 @@ from asyncio import CancelledError, get_running_loop
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from . import routes
-from .attribution.clocks import drive
+from .attribution.clocks import step
 from .attribution.hooks import TaskFactory, watch_loop
 from .attribution.span import SPAN, Span
 from .errors import BudgetRefused
@@ -36,11 +35,8 @@ class MeterMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         meter = self.meter
-        if meter.disabled or kind not in ("http", "websocket"):
-            if kind == "lifespan" and not meter.disabled:
-                await self._lifespan(scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
+        if kind not in ("http", "websocket") or meter.disabled:
+            await (self._lifespan if kind == "lifespan" and not meter.disabled else self.app)(scope, receive, send)
             return
         try:
             loop = get_running_loop()
@@ -51,50 +47,25 @@ class MeterMiddleware:
             meter.fault("open", error)
             await self.app(scope, receive, send)
             return
-        if span.refusal is not None:
-            await _Answer(span, send, kind).refuse()
-            meter.close_span(span)
-            return
-        await self._metered(span, scope, receive, send, kind)
-
-    async def _metered(self, span: Span, scope: Scope, receive: Receive, send: Send, kind: str) -> None:
-        answer = _Answer(span, send, kind)
-        span.root_before = scope.get("root_path", "")
+        answer = _Answer(span, receive, send)
         token = SPAN.set(span)
         try:
-            await drive(self.app(scope, answer.watched(receive), answer.send), span)  # type: ignore[arg-type]
-        except BudgetRefused:
-            if span.refusal is None or (answer.started and not answer.replaced):
-                span.outcome = "error"
-                raise
-            await answer.refuse()
+            if span.refusal is not None:
+                await answer.refuse()
+            else:
+                respond = answer.send if kind == "http" else answer.send_websocket
+                await step(self.app(scope, answer.receive, respond), span)  # type: ignore[arg-type]
         except BaseException as error:
-            if span.outcome == "ok":
-                span.outcome = "client_disconnect" if isinstance(error, OSError) and answer.send_failed else outcome_of(error)
-            if isinstance(error, CancelledError) and answer.gone:
-                span.outcome = "client_disconnect"
-            raise
+            if not await answer.failed(error):
+                raise
         finally:
             SPAN.reset(token)
-            self._close(span, scope, answer)
-
-    def _close(self, span: Span, scope: Scope, answer: _Answer) -> None:
-        meter = self.meter
-        try:
-            if span.route is None:
-                span.route = routes.template(scope, span.root_before)
-            if span.status is None and span.outcome == "error" and span.kind == "http":
-                span.status = 500  # what servers answer for an application that raised
-            if span.outcome == "ok":
-                if answer.gone:
-                    span.outcome = "client_disconnect"
-                elif span.status is not None and span.status >= 500:
-                    span.outcome = "error"
+            if span.outcome == "ok" and (answer.gone or span.status is None or span.status >= 500):
+                answer.judge()
             if answer.usage is not None and meter.capture_usage:
-                note_body(span, answer.usage)
-        except Exception as error:
-            meter.fault("close", error)
-        meter.close_span(span)
+                with meter.guard("usage"):
+                    note_body(span, answer.usage)
+            meter.close_span(span)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.meter.guard("start"):
@@ -107,29 +78,35 @@ class MeterMiddleware:
 
 
 class _Answer:
-    """What goes back to the client, watched: status, end, disconnect, and the chunk that may hold a ``usage``."""
+    """The exchange with the client, watched: status, end, disconnect, and the chunk that may hold a ``usage``."""
 
-    __slots__ = ("_kind", "_send", "complete", "gone", "replaced", "send", "send_failed", "span", "started", "usage")
+    __slots__ = ("_receive", "_send", "complete", "gone", "replaced", "span", "started", "usage")
 
-    def __init__(self, span: Span, send: Send, kind: str) -> None:
-        self.span, self._send, self._kind = span, send, kind
-        self.complete = self.gone = self.started = self.send_failed = self.replaced = False
+    def __init__(self, span: Span, receive: Receive, send: Send) -> None:
+        self.span, self._receive, self._send = span, receive, send
+        self.complete = self.gone = self.started = self.replaced = False
         self.usage: bytes | None = None
-        self.send: Send = self._send_http if kind == "http" else self._send_websocket
 
-    async def _send_http(self, message: Message) -> None:
+    async def receive(self) -> Message:
+        """``receive``, noticing a client that leaves before its answer is complete."""
+        message = await self._receive()
+        if not self.complete and message["type"] in ("http.disconnect", "websocket.disconnect"):
+            self.gone = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        """``send`` of an HTTP exchange."""
         if message["type"] == "http.response.body":
             if self.replaced:
                 return
             if not message.get("more_body"):
                 self.complete = True
-            body = message.get("body", b"")
-            if b'"usage"' in body:
-                self.usage = body
+            if b'"usage"' in message.get("body", b""):
+                self.usage = message["body"]
         elif message["type"] == "http.response.start":
             status = message["status"]
             if self.span.refusal is not None and status >= 500:
-                # An inner error handler turned the refusal into a 500: answer the refusal instead.
+                # An inner error handler turned the refusal into a 500: the refusal is answered instead.
                 self.replaced = True
                 return
             self.started = True
@@ -137,10 +114,11 @@ class _Answer:
         try:
             await self._send(message)
         except OSError:
-            self.send_failed = self.gone = True
+            self.gone = True
             raise
 
-    async def _send_websocket(self, message: Message) -> None:
+    async def send_websocket(self, message: Message) -> None:
+        """``send`` of a websocket: accepted is 101, closed before that is 403."""
         if message["type"] == "websocket.accept":
             self.span.status = 101
         elif message["type"] == "websocket.close":
@@ -149,16 +127,27 @@ class _Answer:
                 self.span.status = 403
         await self._send(message)
 
-    def watched(self, receive: Receive) -> Receive:
-        """``receive``, noticing a client that leaves before its answer is complete."""
+    async def failed(self, error: BaseException) -> bool:
+        """Note what the application raised; True when it was a refusal, now answered."""
+        span = self.span
+        if isinstance(error, BudgetRefused) and span.refusal is not None and (self.replaced or not self.started):
+            await self.refuse()
+            return True
+        if isinstance(error, BudgetRefused):
+            span.outcome = "error"  # too late for a 429: the response had begun
+        elif span.outcome == "ok":
+            if span.status is None and span.kind == "http":
+                span.status = 500  # what servers answer for an application that raised
+            span.outcome = "client_disconnect" if self.gone and isinstance(error, OSError | CancelledError) else outcome_of(error)
+        return False
 
-        async def watched_receive() -> Message:
-            message = await receive()
-            if message["type"] == "http.disconnect" and not self.complete:
-                self.gone = True
-            return message
-
-        return watched_receive
+    def judge(self) -> None:
+        """The outcome of a call that returned, or status 500 for one that raised before it answered."""
+        span = self.span
+        if self.gone and not self.complete:
+            span.outcome = "client_disconnect"
+        elif span.status is not None and span.status >= 500:
+            span.outcome = "error"
 
     async def refuse(self) -> None:
         """Answer 429, or close the websocket with a policy code."""
@@ -166,7 +155,8 @@ class _Answer:
         span.outcome = "refused"
         if span.refusal is None:
             return
-        if self._kind == "websocket":
+        self.complete = True
+        if span.kind == "websocket":
             span.status = 403
             await self._send({"type": "websocket.close", "code": 1008, "reason": f"frugality budget {span.refusal['budget']} exceeded"})
             return

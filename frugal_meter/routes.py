@@ -30,6 +30,12 @@ def template(scope: Mapping[str, Any], root_before: str) -> str:
     return _gained(scope, root_before) + path
 
 
+def method(scope: Mapping[str, Any]) -> str | None:
+    """The request's method, invented ones as one."""
+    name = scope.get("method")
+    return name if name in METHODS else OTHER_METHOD
+
+
 def _gained(scope: Mapping[str, Any], root_before: str) -> str:
     root = scope.get("root_path") or ""
     return root[len(root_before) :] if root.startswith(root_before) else ""

@@ -65,12 +65,19 @@ class Setup(msgspec.Struct, frozen=True):
             return float(watts(1.0).mid - watts(0.0).mid) / max(1, self.probe.cpus())
         return None
 
-    def embodied_grams(self, seconds: float, share: float) -> tuple[float, float, float] | None:
-        """Embodied gCO2e of ``share`` of the host over ``seconds``: low, mid, high."""
+    def embodied_grams(self, seconds: float, share: float) -> float:
+        """Embodied gCO2e (mid) of ``share`` of the host over ``seconds``; its bounds are `embodied_spread` times that."""
         if self.embodied is None:
-            return None
-        grams = self.embodied.grams(max(0.0, seconds), min(1.0, max(0.0, share)))
-        return grams.low, grams.mid, grams.high
+            return 0.0
+        return self.embodied.grams(max(0.0, seconds), min(1.0, max(0.0, share))).mid
+
+    @property
+    def embodied_spread(self) -> tuple[float, float]:
+        """Low and high of embodied carbon as multiples of its mid: the same for any time and share."""
+        if self.embodied is None:
+            return 1.0, 1.0
+        second = self.embodied.grams(1.0)
+        return second.low / second.mid, second.high / second.mid
 
 
 def prepare(

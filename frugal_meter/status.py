@@ -33,7 +33,7 @@ def live_state(meter: Meter) -> LiveState:
         buckets_j={bucket: nj / 1e9 for bucket, nj in totals.items()},
         sources=[_source(meter, place) for place in range(len(meter.ledger.books))],
         requests=list(reversed(_recent(meter))),
-        budgets=[_budget(meter, book) for book in meter.admission.store.books(now_s)],
+        budgets=[_budget(meter, book) for book in meter.admission.store.books(meter.clock.time_ns())],
         factor=FactorLine(
             zone=factor.zone, grams_per_kwh=factor.grams_per_kwh, dataset=factor.dataset, year=factor.year, licence=factor.licence,
             bounds=factor.interval,
@@ -81,7 +81,7 @@ def _budget(meter: Meter, book: Book) -> BudgetState:
     committed = book.settled + book.reserved
     return BudgetState(
         name=budget.name, key="/".join(book.key) or None, unit=SHOWN_IN[budget.resource], limit=budget.limit.shown,
-        settled=book.settled / scale, reserved=book.reserved / scale, window=budget.per, resets_at=float(book.end_s),
+        settled=book.settled / scale, reserved=book.reserved / scale, window=budget.per, resets_at=book.end_ns / 1e9,
         level=_level(committed / budget.limit.amount, budget.warn_at, budget.degrade_at),
         enforced=meter.admission.can_refuse(budget), tier=meter.admission.tiers.get(budget.name),
     )  # fmt: skip

@@ -279,10 +279,13 @@ def test_both_tiers_are_scored_beside_their_joules_and_beat_shuffled_answers(doc
     assert rows["gemma-3-270m-q4"]["cost"]["dynamic_j"] > 20 * rows["tfidf-valmont"]["cost"]["dynamic_j"]
 
 
-def test_without_a_language_model_it_says_so_in_one_line_and_prints_tables_in_french_that_fit() -> None:
-    done = _run("--no-llm", "--lang", "fr", "--port", "0")
+def test_without_the_wheel_it_says_so_in_one_line_and_prints_tables_in_french_that_fit(tmp_path: Path) -> None:
+    (tmp_path / "ik_llama_cpp.py").write_text("raise ImportError('not for this machine')\n", encoding="utf-8")
+    done = _run("--lang", "fr", "--port", "0", PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Modèle de langue indisponible") == 1
+    assert [line for line in done.stderr.splitlines() if line] == [
+        "Modèle de langue indisponible (ImportError: not for this machine) : la démonstration continue avec la recherche seule."
+    ]
     assert "gemma" not in done.stdout
     assert "Écart entre la somme des postes et les sources : 0 nJ" in done.stdout
     assert "réponses mélangées" in done.stdout

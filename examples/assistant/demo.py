@@ -163,9 +163,7 @@ def grade(meter: Meter, who: Answerer, tiers: Tiers, progress: Progress) -> Grad
     return graded
 
 
-def run(
-    meter: Meter, notebook: Notebook, tiers: Tiers, base: str, progress: Progress, quality_seconds: float | None
-) -> Report:
+def run(meter: Meter, notebook: Notebook, tiers: Tiers, base: str, progress: Progress, quality_seconds: float | None) -> Report:
     """Load the running service, score the answerers, settle, and close the books."""
     began = time.monotonic()
     outcomes, error = send_load(base, progress)

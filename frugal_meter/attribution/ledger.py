@@ -7,7 +7,7 @@ the interpreter between chunks (5,000 spans in one go make a neighbour wait for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from operator import add
 
 from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
@@ -22,9 +22,11 @@ CHUNK = 50
 #: every CPU-second of a tick costs the same in this method; hot and cool work differ by up to this much (expert assumption)
 KEY_LOW, KEY_HIGH = 0.67, 1.5
 KEY = "cpu-time/1"
+_READ_CHUNK = 500  # reading a span's CPU is twenty times cheaper than settling it
 _LAMBDA_MIN_NS = 1_000_000
 
-EmbodiedRate = Callable[[float, float], tuple[float, float, float] | None]
+#: (seconds, share of the host) → gCO2e
+EmbodiedGrams = Callable[[float, float], float]
 
 
 class SourceBooks:
@@ -111,7 +113,7 @@ class Ledger:
 
     def __init__(
         self, sources: Sequence[Source], baselines: Sequence[Baseline], priors: Sequence[float | None], slice_: HostSlice,
-        sections: Sections, embodied: EmbodiedRate,
+        sections: Sections, embodied: EmbodiedGrams,
     ) -> None:  # fmt: skip
         self.books = [SourceBooks(*each) for each in zip(sources, baselines, priors, strict=True)]
         self.slice = slice_
@@ -119,10 +121,14 @@ class Ledger:
         self.embodied = embodied
         self.late: dict[str, Late] = {}
         self.ticks: list[Tick] = []
+        self._zeros = (0,) * len(self.books)
         self.coverage: float | None = None  # spans' CPU over the process's CPU, last tick
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
         self._known_ns = threads_ns()
         self._seen_span = False
+        self.lam: float | None = None
+        self.lam_low = self.lam_high = 0.0
+        self._learn()
 
     def read(self, window: Window) -> None:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
@@ -139,8 +145,8 @@ class Ledger:
         """Book one tick; yields each chunk of spans that are settled for good. ``self.ticks`` holds the records after."""
         spans, weights = live + finished, live_ns
         self._seen_span = self._seen_span or bool(spans)
-        for chunk in _chunks(finished):
-            weights += [self._own_ns(span, {}, final=True) for span in chunk]
+        for start in range(0, len(finished), _READ_CHUNK):
+            weights += [self._own_ns(span, {}, final=True) for span in finished[start : start + _READ_CHUNK]]
             yield []
         overlaps, in_flight = self._overlaps(window, spans)
         yield []
@@ -154,19 +160,27 @@ class Ledger:
         overlap_ns = sum(overlaps)
         for books in self.books:
             books.open(window, process_ns, self.slice, in_flight, overlap_ns, sum(gpu_use.values()))
-        grams = self._embodied_per_ns(window, process_ns, in_flight, overlap_ns)
+        rates = self._rates(window, process_ns, in_flight, overlap_ns)
         keys = [span.key for span in spans]
-        yield from self._bill(spans, len(live), weights, overlaps, gpu_use, grams)
+        yield from self._bill(spans, len(live), weights, overlaps, gpu_use, rates)
         self.ticks = [
             tick
             for books in self.books
             if (tick := books.close(window, keys, late_ns, process_ns - burned, meter_ns, not self._seen_span)) is not None
         ]
+        self._learn()
+
+    def _learn(self) -> None:
+        """Joules per CPU-second for provisional figures, summed over the sources that follow the CPU."""
+        known = [b for b in self.books if not b.on_gpu]
+        if known and all(b.lam is not None for b in known):
+            self.lam = sum(b.lam or 0.0 for b in known)
+            self.lam_low, self.lam_high = sum(b.lam_low for b in known), sum(b.lam_high for b in known)
 
     def _own_ns(self, span: Span, open_ns: dict[int, int], final: bool = False) -> int:
         account = span.account
         if account is None:
-            account = span.account = Account(len(self.books))
+            account = span.account = Account(self._zeros)
         total = span.cpu_ns
         if open_ns:
             total += open_ns.get(id(span), 0)
@@ -247,56 +261,98 @@ class Ledger:
                 if span.account is not None:
                     span.account.cpu_ns += share
 
-    def _embodied_per_ns(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> tuple[float, float, float] | None:
-        if not overlap_ns:
-            return None
-        grams = self.embodied(window.seconds, self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight)
-        return None if grams is None else (grams[0] / overlap_ns, grams[1] / overlap_ns, grams[2] / overlap_ns)
+    def _rates(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> _Rates:
+        """What a nanosecond of CPU, of wall time and of GPU section carries of the bounds and of embodied carbon."""
+        rates = _Rates()
+        for books in self.books:
+            if books.sample is None:
+                rates.missing = True
+                continue
+            rates.gap = rates.gap or books.gap is not None
+            rates.unknown_idle = rates.unknown_idle or books.idle_origin == "none"
+            rates.host_nj += books.energy_nj
+            if overlap_ns:
+                held = books.idle_divider.total / overlap_ns
+                rates.wall_low += held * books.low
+                rates.wall_high += held * books.high
+            if not books.whole_ns:
+                continue
+            lam = books.dynamic_nj / books.whole_ns
+            if books.on_gpu:
+                rates.gpu_low += lam * books.low * KEY_LOW
+                rates.gpu_high += lam * books.high * KEY_HIGH
+            else:
+                rates.cpu_low += lam * books.low * KEY_LOW
+                rates.cpu_high += lam * books.high * KEY_HIGH
+        if overlap_ns:
+            share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
+            rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns
+        return rates
 
     def _bill(
-        self, spans: list[Span], running: int, weights: list[int], overlaps: list[int], gpu_use: dict[int, int],
-        grams: tuple[float, float, float] | None,
-    ) -> Iterator[list[Span]]:  # fmt: skip
-        books = [b for b in enumerate(self.books) if b[1].sample is not None]
-        missing = len(books) < len(self.books)
-        host_nj = sum(b.energy_nj for _, b in books)
-        unknown_idle = any(b.idle_origin == "none" for _, b in books)
+        self, spans: list[Span], running: int, weights: list[int], overlaps: list[int], gpu_use: dict[int, int], rates: _Rates
+    ) -> Iterator[list[Span]]:
         for start in range(0, len(spans), CHUNK):
             chunk = spans[start : start + CHUNK]
             own, wall = weights[start : start + CHUNK], overlaps[start : start + CHUNK]
-            rows = []
-            for place, book in books:
-                shares = book.dividers.take([gpu_use.get(s.key, 0) for s in chunk] if book.on_gpu else own)
-                idle = book.idle_divider.take(wall)
-                book.lists += shares
-                book.idle_lists += idle
-                key_low, key_high = book.low * KEY_LOW, book.high * KEY_HIGH
-                rows.append((place, shares, idle, key_low, key_high, book.low, book.high, book.gap is not None))
-            done: list[Span] = []
-            for at, span in enumerate(chunk):
+            gpu = [gpu_use.get(s.key, 0) for s in chunk] if gpu_use else []
+            dynamic, idle = self._shares(own, wall, gpu)
+            for span, cpu_ns, wall_ns, used_nj, held_nj in zip(chunk, own, wall, dynamic, idle, strict=True):
                 account = span.account
                 if account is None:
                     continue
-                account.host_nj += host_nj
-                account.gap = account.gap or missing
-                account.idle_unknown = account.idle_unknown or unknown_idle
-                for place, shares, idle, key_low, key_high, low, high, gap in rows:
-                    dynamic, held = shares[at], idle[at]
-                    account.sources_nj[place] += dynamic
-                    account.idle_nj[place] += held
-                    account.low_nj += dynamic * key_low + held * low
-                    account.high_nj += dynamic * key_high + held * high
-                    if gap:
-                        account.gap = True
-                if grams is not None:
-                    a, (lo, mid, hi), ns = account.embodied_g, grams, wall[at]
-                    account.embodied_g = (a[0] + lo * ns, a[1] + mid * ns, a[2] + hi * ns)
-                if start + at >= running:
-                    done.append(span)
-            yield done
+                if account.ticks:
+                    used_nj = tuple(map(add, account.sources_nj, used_nj))
+                    held_nj = tuple(map(add, account.idle_nj, held_nj))
+                account.ticks += 1
+                account.sources_nj, account.idle_nj = used_nj, held_nj
+                account.low_nj += cpu_ns * rates.cpu_low + wall_ns * rates.wall_low
+                account.high_nj += cpu_ns * rates.cpu_high + wall_ns * rates.wall_high
+                account.host_nj += rates.host_nj
+                account.embodied_g += wall_ns * rates.embodied_g
+            if gpu or rates.missing or rates.gap or rates.unknown_idle:
+                self._note(chunk, gpu, rates)
+            # A span that ended while this tick was under way is in its live part: the next tick finishes it.
+            yield chunk[max(0, running - start) :]
+
+    def _shares(self, own: list[int], wall: list[int], gpu: list[int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """Dynamic and idle nanojoules of a chunk: one tuple per span, in the order of the sources."""
+        nothing = [0] * len(own)
+        dynamic, idle = [], []
+        for books in self.books:
+            shares, held = nothing, nothing
+            if books.sample is not None:
+                shares = books.dividers.take((gpu or nothing) if books.on_gpu else own)
+                held = books.idle_divider.take(wall)
+                books.lists += shares
+                books.idle_lists += held
+            dynamic.append(shares)
+            idle.append(held)
+        if not self.books:
+            return [()] * len(own), [()] * len(own)
+        return list(zip(*dynamic, strict=True)), list(zip(*idle, strict=True))
+
+    @staticmethod
+    def _note(chunk: list[Span], gpu: list[int], rates: _Rates) -> None:
+        for place, span in enumerate(chunk):
+            account = span.account
+            if account is None:
+                continue
+            account.gap = account.gap or rates.missing or rates.gap
+            account.idle_unknown = account.idle_unknown or rates.unknown_idle
+            if gpu:
+                account.low_nj += gpu[place] * rates.gpu_low
+                account.high_nj += gpu[place] * rates.gpu_high
 
 
-def _chunks(items: Sequence[Span]) -> Iterator[list[Span]]:
-    it = iter(items)
-    while chunk := list(islice(it, CHUNK)):
-        yield chunk
+class _Rates:
+    """Constants of one tick, per nanosecond; see `Ledger._rates`."""
+
+    __slots__ = (
+        "cpu_high", "cpu_low", "embodied_g", "gap", "gpu_high", "gpu_low", "host_nj", "missing", "unknown_idle", "wall_high", "wall_low",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.gpu_low = self.gpu_high = self.embodied_g = 0.0
+        self.host_nj = 0
+        self.gap = self.missing = self.unknown_idle = False

@@ -57,17 +57,20 @@ class Account:
     dynamic + idle; ``host_nj`` is the energy of the host over the ticks in which the span lived.
     """
 
-    __slots__ = ("billed_ns", "cpu_ns", "embodied_g", "gap", "gpu_ns", "high_nj", "host_nj", "idle_nj", "idle_unknown", "low_nj", "sources_nj")
+    __slots__ = (
+        "billed_ns", "cpu_ns", "embodied_g", "gap", "gpu_ns", "high_nj", "host_nj", "idle_nj", "idle_unknown", "low_nj", "sources_nj",
+        "ticks",
+    )  # fmt: skip
 
-    def __init__(self, sources: int) -> None:
+    def __init__(self, zeros: tuple[int, ...]) -> None:
         self.billed_ns = 0  # own CPU already billed
         self.cpu_ns = 0  # own CPU and share of the native pool
         self.gpu_ns = 0
-        self.sources_nj = [0] * sources
-        self.idle_nj = [0] * sources
+        self.sources_nj = self.idle_nj = zeros
+        self.ticks = 0
         self.low_nj = self.high_nj = 0.0
         self.host_nj = 0
-        self.embodied_g = (0.0, 0.0, 0.0)
+        self.embodied_g = 0.0
         self.idle_unknown = False
         self.gap = False
 
@@ -89,7 +92,7 @@ class Folded:
             self.gpu_ns += account.gpu_ns
             self.dynamic_nj += sum(account.sources_nj)
             self.idle_nj += sum(account.idle_nj)
-            self.embodied_g += account.embodied_g[1]
+            self.embodied_g += account.embodied_g
         self.tokens += (span.tokens_in or 0) + (span.tokens_out or 0)
         if inner is not None:
             self.cpu_ns += inner.cpu_ns
@@ -109,6 +112,8 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     kind: Kind
     parent: Span | None = None
     segment: Segment | None = None
+    scope: Any = None  # of a request, until its route is read
+    root_before: str = ""
     cpu_ns: int = 0  # on the span's own thread; others write cells
     cells: Cells | None = None
     t1_ns: int = 0  # 0 while running
@@ -130,8 +135,6 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     leases: Any = None
     refusal: Mapping[str, Any] | None = None
     first_byte_ns: int = 0
-    scope: Any = None
-    root_before: str = ""
     account: Account | None = None
     bare_task: Any = None  # the task of a block that nobody steps
     partial: bool = False  # such a block was suspended: what it did after its first await is not seen

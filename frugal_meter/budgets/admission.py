@@ -21,6 +21,19 @@ from .stores.memory import MemoryStore
 #: what a span used of a resource, in thousandths of the budget's unit; None when unknown. ``basis`` is dynamic or full
 Amount = Callable[[Span, Resource, str], int | None]
 _MAX_ESTIMATES = 4096
+_DECISIONS: tuple[Decision, ...] = ("admit", "warn", "degrade", "refuse")
+
+
+class _Plain:
+    """A budget of the whole service on the fast path: its open book, and the committed amount below which all is well."""
+
+    __slots__ = ("admitted", "below", "book", "budget", "estimates")
+
+    def __init__(self, budget: Budget, estimates: Estimates) -> None:
+        self.budget, self.estimates = budget, estimates
+        self.below = int(budget.limit.amount * min(budget.warn_at, budget.degrade_at or 1.0))
+        self.book: Book | None = None
+        self.admitted = 0
 
 
 class Estimates:
@@ -64,11 +77,12 @@ class Admission:
         self._has_tenants = has_tenants
         self._estimates = {b.name: Estimates(b) for b in self.budgets}
         self.tiers: dict[str, Tier | None] = {}
-        self.decisions: dict[tuple[str, Decision], int] = {(b.name, d): 0 for b in self.budgets for d in ("admit", "warn", "degrade", "refuse")}
+        self._decided: dict[tuple[str, Decision], int] = {(b.name, d): 0 for b in self.budgets for d in _DECISIONS}
+        self._plain = [_Plain(b, self._estimates[b.name]) for b in self.budgets if not b.needs]
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
 
-    def check(self, tier_of: Mapping[Resource, Tier | None], unavailable: Mapping[Resource, str], now_s: float) -> list[str]:
+    def check(self, tier_of: Mapping[Resource, Tier | None], unavailable: Mapping[Resource, str], now_ns: int) -> list[str]:
         """Ask at start-up what each budget will be enforced on; raises BudgetNotEnforceableError when on nothing.
 
         Returns one line for each budget that can watch but, by its ``require_tier``, not refuse here.
@@ -79,7 +93,7 @@ class Admission:
             if why is not None:
                 raise BudgetNotEnforceableError(budget.name, why, "Run `frugal-meter doctor` to see what this machine can tell.")
             self.tiers[budget.name] = tier = tier_of.get(budget.resource)
-            self.store.open(budget, now_s)
+            self.store.open(budget, now_ns)
             if not self.can_refuse(budget):
                 lines.append(
                     f"budget {budget.name!r} requires {budget.require_tier} figures and this machine gives {tier}: "
@@ -92,7 +106,43 @@ class Admission:
         tier = self.tiers.get(budget.name)
         return budget.enforce and (budget.require_tier is None or tier is None or TIERS.index(tier) <= TIERS.index(budget.require_tier))
 
-    def admit(self, span: Span, now_s: float) -> Mapping[str, Any] | None:
+    @property
+    def decisions(self) -> dict[tuple[str, Decision], int]:
+        """Decisions so far: (budget, decision) → count."""
+        out = dict(self._decided)
+        for plain in self._plain:
+            out[plain.budget.name, "admit"] += plain.admitted
+        return out
+
+    def admit_plainly(self, span: Span, now_ns: int) -> bool:
+        """The common case, and nothing else: every budget is the whole service's and far from its first step.
+
+        True when ``span`` was admitted; False when `admit` must be asked, and nothing has been reserved.
+        """
+        plain = self._plain
+        if len(plain) != len(self.budgets):
+            return False
+        route, model = span.route, span.model
+        with self.store.lock:
+            leases = []
+            for each in plain:
+                book = each.book
+                if book is None or now_ns >= book.end_ns:
+                    book = each.book = self.store.book(each.budget, (), now_ns)
+                estimate = each.estimates.of(route, model)
+                most = each.budget.max_in_flight
+                if book.settled + book.reserved + estimate >= each.below or (most is not None and book.in_flight >= most):
+                    return False
+                leases.append(Lease(book, estimate))
+            for each, lease in zip(plain, leases, strict=True):
+                lease.book.reserved += lease.estimate
+                lease.book.in_flight += 1
+                each.admitted += 1
+        span.leases = leases
+        span.decision = "admit"
+        return True
+
+    def admit(self, span: Span, now_ns: int) -> Mapping[str, Any] | None:
         """Reserve for ``span`` in every budget whose keys are now known; returns the refusal, or None.
 
         The decision is left on the span. What an enclosing span was already decided on is not asked again.
@@ -106,21 +156,23 @@ class Admission:
         ]
         if not claims:
             return None
-        decision, leases, refused = self.store.admit(claims, now_s)
+        decision, leases, refused = self.store.admit(claims, now_ns)
         span.decision = strongest(span.decision, decision)
         for claim in claims:
             if refused is None or claim.budget is refused.budget:
-                self.decisions[claim.budget.name, decision] += 1
+                self._decided[claim.budget.name, decision] += 1
         if refused is not None:
             claim = next(c for c in claims if c.budget is refused.budget)
-            return self._refusal(refused, claim.estimate, now_s)
+            return self._refusal(refused, claim.estimate, now_ns)
         span.leases = leases if span.leases is None else [*span.leases, *leases]
         return None
 
     def settle(self, span: Span) -> None:
         """Charge what ``span`` has used as far as known; the estimate where nothing is. Idempotent."""
         leases: list[Lease] = span.leases
-        self.store.settle(leases, [self._amount(span, lease.book.budget.resource, lease.book.budget.basis) for lease in leases])
+        amount = self._amount
+        amounts = [amount(span, (budget := lease.book.budget).resource, budget.basis) for lease in leases]
+        self.store.settle(leases, amounts)
 
     def correct(self, spans: Sequence[Span]) -> None:
         """After a tick has settled ``spans``: learn from them, and one summed correction per book."""
@@ -148,7 +200,7 @@ class Admission:
             known["model"] = span.model
         return known
 
-    def _refusal(self, book: Book, estimate: int, now_s: float) -> dict[str, Any]:
+    def _refusal(self, book: Book, estimate: int, now_ns: int) -> dict[str, Any]:
         budget = book.budget
         scale = BOOKED_IN[budget.resource][1]
         return {
@@ -161,8 +213,8 @@ class Admission:
             "estimate": estimate / scale,
             "tier": self.tiers.get(budget.name),
             "window": budget.per,
-            "reset": book.end_s,
-            "retry_after_s": max(1, round(book.end_s - now_s)),
+            "reset": book.end_ns // 1_000_000_000,
+            "retry_after_s": max(1, -(-(book.end_ns - now_ns) // 1_000_000_000)),
         }
 
 

@@ -14,11 +14,11 @@ class Book:
     that ends after the window still charges the window it began in.
     """
 
-    __slots__ = ("budget", "carry", "end_s", "in_flight", "key", "refused", "reserved", "settled", "start_s")
+    __slots__ = ("budget", "carry", "end_ns", "in_flight", "key", "refused", "reserved", "settled", "start_ns")
 
-    def __init__(self, budget: Budget, key: tuple[str, ...], start_s: int, end_s: int) -> None:
+    def __init__(self, budget: Budget, key: tuple[str, ...], start_ns: int, end_ns: int) -> None:
         self.budget, self.key = budget, key
-        self.start_s, self.end_s = start_s, end_s
+        self.start_ns, self.end_ns = start_ns, end_ns  # Unix time
         self.settled = self.reserved = self.in_flight = self.refused = 0
         self.carry = 0  # thousandths of the unit not yet booked: small requests are billed in full
 

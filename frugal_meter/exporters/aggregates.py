@@ -44,7 +44,7 @@ class Row:
     """Everything summed for one (route, model, tenant)."""
 
     __slots__ = (
-        "cpu_ns", "embodied_g", "gpu_ns", "idle_nj", "operational_g", "outcomes", "quality_count", "quality_sum", "sources_nj",
+        "cpu_ns", "embodied_g", "gpu_ns", "idle_nj", "outcomes", "quality_count", "quality_sum", "sources_nj",
         "tokens_in", "tokens_out", "units",
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ class Row:
         self.outcomes: dict[tuple[str, str], int] = {}
         self.cpu_ns = self.gpu_ns = self.tokens_in = self.tokens_out = self.idle_nj = 0
         self.sources_nj = [0] * sources
-        self.operational_g = self.embodied_g = self.quality_sum = 0.0
+        self.embodied_g = self.quality_sum = 0.0
         self.quality_count = 0
         self.units: dict[str, float] = {}
 
@@ -73,7 +73,7 @@ class Aggregates:
 
     def __init__(self, figures: Figures, sources: int) -> None:
         self._figures, self._sources = figures, sources
-        self._grams_per_nj = figures.factor.grams_per_joule * figures.pue.value / 1e9
+        self._grams_per_nj = figures.factor.grams_per_joule * figures.pue.value / 1e9  # one factor for a meter's life
         self.rows: dict[Labels, Row] = {}
         self.distributions: dict[tuple[str, str], Distribution] = {}
         self.overflow = 0
@@ -105,15 +105,9 @@ class Aggregates:
         if account is not None:
             row.cpu_ns += account.cpu_ns
             row.gpu_ns += account.gpu_ns
-            sums = row.sources_nj
-            idle = sum(account.idle_nj)
-            dynamic = 0
-            for place, nj in enumerate(account.sources_nj):
-                sums[place] += nj
-                dynamic += nj
-            row.idle_nj += idle
-            row.operational_g += (dynamic + idle) * self._grams_per_nj
-            row.embodied_g += account.embodied_g[1]
+            row.sources_nj = [a + b for a, b in zip(row.sources_nj, account.sources_nj, strict=True)]
+            row.idle_nj += sum(account.idle_nj)
+            row.embodied_g += account.embodied_g
         row.tokens_in += span.tokens_in or 0
         row.tokens_out += span.tokens_out or 0
         if span.units:
@@ -150,6 +144,10 @@ class Aggregates:
                 labels = ("other", "other", "other")
             row = self.rows.setdefault(labels, Row(self._sources))
         return row
+
+    def operational_g(self, row: Row) -> float:
+        """gCO2e of a row's dynamic and idle energy, PUE included."""
+        return (sum(row.sources_nj) + row.idle_nj) * self._grams_per_nj
 
     def totals_nj(self) -> Mapping[str, int]:
         """Where the joules went since the start, over all sources: bucket → nanojoules."""

@@ -135,7 +135,7 @@ def _requests(meter: Meter) -> dict[str, list[Any]]:
         "frugal_energy_joules": _by_component(meter, rows),
         "frugal_idle_energy_joules": each(lambda r: r.idle_nj / 1e9) if books else [],
         "frugal_co2e_grams": [
-            ((*labels, scope), grams) for labels, r in rows for scope, grams in (("operational", r.operational_g), ("embodied", r.embodied_g))
+            ((*labels, scope), grams) for labels, r in rows for scope, grams in (("operational", meter.aggregates.operational_g(r)), ("embodied", r.embodied_g))
         ] if books else [],
     }  # fmt: skip
 
@@ -206,7 +206,7 @@ def _budgets(meter: Meter) -> dict[str, list[Any]]:
     return {
         "frugal_budget_usage_ratio": [
             ((b.budget.name, b.budget.resource, "/".join(b.key)), (b.settled + b.reserved) / b.budget.limit.amount)
-            for b in admission.store.books(meter.clock.time_ns() / 1e9)
+            for b in admission.store.books(meter.clock.time_ns())
         ],
         "frugal_budget_limit": limits,
         "frugal_budget_enforced": enforced,

@@ -20,19 +20,19 @@ class MemoryStore:
     """All-or-nothing admission under one short lock; settlement is idempotent per lease."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()  # held by whoever reads or changes a book
         self._books: dict[tuple[str, tuple[str, ...]], Book] = {}
 
-    def admit(self, claims: Sequence[Claim], now_s: float) -> tuple[Decision, list[Lease], Book | None]:
+    def admit(self, claims: Sequence[Claim], now_ns: int) -> tuple[Decision, list[Lease], Book | None]:
         """Reserve every claim or none: ``(decision, leases, the book that refused)``.
 
         A refusal consumes nothing. A budget that only watches, or whose tier forbids refusing, reserves all the same.
         """
         decision: Decision = "admit"
-        with self._lock:
+        with self.lock:
             books = []
             for claim in claims:
-                book = self._book(claim.budget, claim.key, now_s)
+                book = self.book(claim.budget, claim.key, now_ns)
                 books.append(book)
                 verdict = self._verdict(book, claim)
                 if verdict == "refuse" and claim.may_refuse and claim.budget.enforce:
@@ -52,7 +52,7 @@ class MemoryStore:
 
     def settle(self, leases: Iterable[Lease], amounts_milli: Iterable[int | None]) -> None:
         """Release each reservation and charge what was used, in thousandths of the unit; None charges the estimate."""
-        with self._lock:
+        with self.lock:
             for lease, milli in zip(leases, amounts_milli, strict=True):
                 if lease.charged_milli is not None:
                     continue
@@ -64,37 +64,39 @@ class MemoryStore:
 
     def correct(self, corrections: Mapping[Book, int]) -> None:
         """Apply one summed correction per book, in thousandths of the unit (the tick's, after settlement)."""
-        with self._lock:
+        with self.lock:
             for book, milli in corrections.items():
                 _charge(book, milli)
 
-    def books(self, now_s: float) -> list[Book]:
+    def books(self, now_ns: int) -> list[Book]:
         """The books of the windows now open; a budget for the whole service always has one."""
-        with self._lock:
-            return [self._book(book.budget, book.key, now_s) for book in list(self._books.values())]
+        with self.lock:
+            return [self.book(book.budget, book.key, now_ns) for book in list(self._books.values())]
 
-    def open(self, budget: Budget, now_s: float) -> None:
+    def open(self, budget: Budget, now_ns: int) -> None:
         """Make the book of a service-wide budget exist before the first request."""
         if not budget.key:
-            with self._lock:
-                self._book(budget, (), now_s)
+            with self.lock:
+                self.book(budget, (), now_ns)
 
     def after_fork_in_child(self) -> None:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         for book in self._books.values():
             book.reserved = book.in_flight = 0
 
-    def _book(self, budget: Budget, key: tuple[str, ...], now_s: float) -> Book:
+    def book(self, budget: Budget, key: tuple[str, ...], now_ns: int) -> Book:
+        """The book of the window that holds ``now_ns`` (Unix time); the caller holds the lock."""
         book = self._books.get((budget.name, key))
-        if book is not None and now_s < book.end_s:
+        if book is not None and now_ns < book.end_ns:
             return book
         if book is None and key and len(self._books) >= MAX_KEYS:
-            return self._book(budget, ("other",) * len(key), now_s) if key[0] != "other" else self._new(budget, key, now_s)
-        return self._new(budget, key, now_s)
+            return self.book(budget, ("other",) * len(key), now_ns) if key[0] != "other" else self._new(budget, key, now_ns)
+        return self._new(budget, key, now_ns)
 
-    def _new(self, budget: Budget, key: tuple[str, ...], now_s: float) -> Book:
-        book = self._books[budget.name, key] = Book(budget, key, *window_at(budget.per, budget.zone, now_s))
+    def _new(self, budget: Budget, key: tuple[str, ...], now_ns: int) -> Book:
+        start_s, end_s = window_at(budget.per, budget.zone, now_ns / 1e9)
+        book = self._books[budget.name, key] = Book(budget, key, start_s * 10**9, end_s * 10**9)
         return book
 
     @staticmethod
