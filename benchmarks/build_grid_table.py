@@ -36,9 +36,34 @@ PACKAGES = {
 #: a factor older than this is not shipped (one row: Western Sahara 2009)
 OLDEST_YEAR = 2015
 #: in the tables but not in carbontracker's list, whose "NA" for Namibia was read as a missing value
-ALPHA_3 = {"NA": "NAM", "XK": "XKX", "YT": "MYT", "AX": "ALA", "AD": "AND", "CW": "CUW", "GG": "GGY", "IM": "IMN", "JE": "JEY",
-           "LI": "LIE", "MC": "MCO", "SM": "SMR", "ME": "MNE", "TF": "ATF", "BL": "BLM", "MF": "MAF", "WF": "WLF", "PW": "PLW",
-           "IO": "IOT", "GS": "SGS", "FM": "FSM", "MH": "MHL", "MP": "MNP", "NF": "NFK", "NU": "NIU", "TV": "TUV"}
+ALPHA_3 = {
+    "NA": "NAM",
+    "XK": "XKX",
+    "YT": "MYT",
+    "AX": "ALA",
+    "AD": "AND",
+    "CW": "CUW",
+    "GG": "GGY",
+    "IM": "IMN",
+    "JE": "JEY",
+    "LI": "LIE",
+    "MC": "MCO",
+    "SM": "SMR",
+    "ME": "MNE",
+    "TF": "ATF",
+    "BL": "BLM",
+    "MF": "MAF",
+    "WF": "WLF",
+    "PW": "PLW",
+    "IO": "IOT",
+    "GS": "SGS",
+    "FM": "FSM",
+    "MH": "MHL",
+    "MP": "MNP",
+    "NF": "NFK",
+    "NU": "NIU",
+    "TV": "TUV",
+}
 #: French names of zones below the country that an agent of the state is likely to type
 FRENCH = {"FR-COR": "Corse"}
 INTENSITY = "Carbon intensity of electricity (gCO2eq/kWh)"
@@ -150,7 +175,8 @@ def describe(tracker: Package, carbon: Package, co2js: Package, files: dict[str,
     """What ``datasets.json`` says of each table; the licence is repeated in every row of the tables themselves."""
     common = {"scope": "lifecycle", "basis": "location"}
     return {
-        "ember": common | {
+        "ember": common
+        | {
             "title": "Ember, Yearly Electricity Data",
             "mix": "production",
             "licence": "CC-BY-4.0",
@@ -162,7 +188,8 @@ def describe(tracker: Package, carbon: Package, co2js: Package, files: dict[str,
                 "codecarbon": carbon.origin(files["codecarbon"]),
             },
         },
-        "electricity-maps": common | {
+        "electricity-maps": common
+        | {
             "title": "Electricity Maps, yearly grid carbon intensity",
             "mix": "consumption",
             "licence": "ODbL-1.0",
@@ -200,8 +227,10 @@ def main(folder: Path) -> None:
     """Write every table and print the checks."""
     packages = {name.split("-")[0]: Package(folder, name) for name in PACKAGES}
     tracker, carbon, co2js = packages["carbontracker"], packages["codecarbon"], packages["tgwf"]
-    files = {"tracker": "carbontracker/data/carbon-intensities.csv",
-             "codecarbon": "codecarbon/data/private_infra/global_energy_mix.json"}
+    files = {
+        "tracker": "carbontracker/data/carbon-intensities.csv",
+        "codecarbon": "codecarbon/data/private_infra/global_energy_mix.json",
+    }
     intensities = tracker.read(files["tracker"])
     zones = write_table("ember.csv", ember_rows(intensities, carbon.read(files["codecarbon"])), "CC-BY-4.0")
     zones += write_table("electricity_maps.csv", electricity_maps_rows(co2js, range(2021, 2026)), "ODbL-1.0")

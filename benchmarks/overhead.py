@@ -55,9 +55,11 @@ def bare(extra_routes: int = 0) -> Starlette:
 def ours(extra_routes: int = 0) -> tuple[Starlette, Meter]:
     app = bare(extra_routes)
     meter = Meter(
-        "bench", zone="FR", sources=[SyntheticSource(10, 20), SyntheticSource(3, 4, name="dram", component="dram")],
+        "bench",
+        zone="FR",
+        sources=[SyntheticSource(10, 20), SyntheticSource(3, 4, name="dram", component="dram")],
         budgets=[Budget("all", "1000 kWh", per="month")],
-    )  # fmt: skip
+    )
     app.add_middleware(MeterMiddleware, meter=meter)
     return app, meter
 
@@ -86,10 +88,19 @@ def peers(extra_routes: int = 0) -> dict[str, Starlette]:
 
 def scope(path: str) -> dict:
     return {
-        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "GET", "path": path,
-        "raw_path": path.encode(), "root_path": "", "scheme": "http", "query_string": b"", "headers": [(b"host", b"t")],
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
-    }  # fmt: skip
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "headers": [(b"host", b"t")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
 
 
 async def receive():
@@ -112,7 +123,9 @@ async def run(app, path: str, count: int, settle: Callable[[], object] | None) -
     return thread_us, (time.process_time_ns() - process) / 1e3 / count
 
 
-async def compare(path: str, rounds: int, count: int, extra_routes: int, per: int = 1) -> list[tuple[str, float, float, float, float]]:
+async def compare(
+    path: str, rounds: int, count: int, extra_routes: int, per: int = 1
+) -> list[tuple[str, float, float, float, float]]:
     metered, meter = ours(extra_routes)
     apps = {"bare": bare(extra_routes), "frugal_meter": metered, **peers(extra_routes)}
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in apps}
@@ -125,14 +138,26 @@ async def compare(path: str, rounds: int, count: int, extra_routes: int, per: in
     rows = []
     reference = "prometheus-fastapi-instrumentator" if "prometheus-fastapi-instrumentator" in apps else "frugal_meter"
     added = {
-        name: [tuple((a - b) / per for a, b in zip(each, base, strict=True)) for each, base in zip(seen[name], seen["bare"], strict=True)]
-        for name in apps if name != "bare"
-    }  # fmt: skip
+        name: [
+            tuple((a - b) / per for a, b in zip(each, base, strict=True))
+            for each, base in zip(seen[name], seen["bare"], strict=True)
+        ]
+        for name in apps
+        if name != "bare"
+    }
     for name, differences in added.items():
         thread, process = (statistics.median(d[i] for d in differences) for i in (0, 1))
         ratios = [statistics.median(d[i] / r[i] for d, r in zip(differences, added[reference], strict=True)) for i in (0, 1)]
         rows.append((name, thread, process, *ratios))
-    rows.append(("bare", statistics.median(t for t, _ in seen["bare"]) / per, statistics.median(p for _, p in seen["bare"]) / per, 0.0, 0.0))
+    rows.append(
+        (
+            "bare",
+            statistics.median(t for t, _ in seen["bare"]) / per,
+            statistics.median(p for _, p in seen["bare"]) / per,
+            0.0,
+            0.0,
+        )
+    )
     return rows
 
 
@@ -147,8 +172,12 @@ def main() -> None:
         import uvloop
 
         factory = uvloop.new_event_loop
-    cases = [("Starlette ok", "/", 0, 1), ("ok behind 100 routes", "/", 100, 1), ("chunk, never suspends", "/stream", 0, CHUNKS),
-             ("chunk, suspends each time", "/resume", 0, CHUNKS)]  # fmt: skip
+    cases = [
+        ("Starlette ok", "/", 0, 1),
+        ("ok behind 100 routes", "/", 100, 1),
+        ("chunk, never suspends", "/stream", 0, CHUNKS),
+        ("chunk, suspends each time", "/resume", 0, CHUNKS),
+    ]
     random.seed(1)
     with asyncio.Runner(loop_factory=factory) as runner:
         for title, path, extra, per in cases:

@@ -14,12 +14,33 @@ from .errors import ConfigurationError
 
 DEFAULT_PATH: Final = "frugal.toml"
 METER_KEYS: Final = (
-    "service", "zone", "sources", "tick", "pue", "host_share", "idle_watts", "declared", "capture_usage",
-)  # fmt: skip
+    "service",
+    "zone",
+    "sources",
+    "tick",
+    "pue",
+    "host_share",
+    "idle_watts",
+    "declared",
+    "capture_usage",
+)
 BUDGET_KEYS: Final = (
-    "name", "limit", "per", "key", "match", "estimate", "warn_at", "degrade_at", "throttle_at", "max_in_flight", "hard", "enforce",
-    "require_tier", "basis", "timezone",
-)  # fmt: skip
+    "name",
+    "limit",
+    "per",
+    "key",
+    "match",
+    "estimate",
+    "warn_at",
+    "degrade_at",
+    "throttle_at",
+    "max_in_flight",
+    "hard",
+    "enforce",
+    "require_tier",
+    "basis",
+    "timezone",
+)
 
 
 def load(path: str | Path | None = None) -> dict[str, Any]:
@@ -43,7 +64,7 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
         raise ConfigurationError(f"{file}: [meter] is a table")
     _only(file, "[meter]", meter, METER_KEYS)
     if "service" not in meter:
-        raise ConfigurationError(f"{file}: [meter] needs service = \"…\", the name of what is metered")
+        raise ConfigurationError(f'{file}: [meter] needs service = "…", the name of what is metered')
     return {**meter, "budgets": [_budget(file, table) for table in _tables(file, tables.get("budget", []))]}
 
 

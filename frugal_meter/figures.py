@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from .attribution.ledger import KEY, Ledger
@@ -36,10 +36,18 @@ class Figures:
     """Everything that turns a span's account into a `Reading` or an amount that a budget counts."""
 
     def __init__(
-        self, service: str, ledger: Ledger, factor: Factor, pue: Pue, *, boundary: tuple[str, ...],
+        self,
+        service: str,
+        ledger: Ledger,
+        factor: Factor,
+        pue: Pue,
+        *,
+        boundary: tuple[str, ...],
         embodied_spread: tuple[float, float],
-        method_flags: tuple[str, ...],         now_ns: Callable[[], int], unix_offset_ns: int,
-    ) -> None:  # fmt: skip
+        method_flags: tuple[str, ...],
+        now_ns: Callable[[], int],
+        unix_offset_ns: int,
+    ) -> None:
         self.service, self.ledger, self.factor, self.pue = service, ledger, factor, pue
         self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
         sources = [books.source for books in ledger.books]
@@ -69,7 +77,10 @@ class Figures:
         if billed is None or pending is None:
             return billed or pending
         return Energy(
-            billed.dynamic_nj + pending.dynamic_nj, billed.idle_nj, billed.low_nj + pending.low_nj, billed.high_nj + pending.high_nj
+            billed.dynamic_nj + pending.dynamic_nj,
+            billed.idle_nj,
+            billed.low_nj + pending.low_nj,
+            billed.high_nj + pending.high_nj,
         )
 
     def _pending(self, cpu_ns: int) -> Energy | None:
@@ -99,7 +110,9 @@ class Figures:
         mid = span.account.embodied_g if span.account is not None else 0.0
         low, high = mid * self._embodied_spread[0], mid * self._embodied_spread[1]
         return Interval(
-            energy.low_nj * per_j * pue.low + low, energy.full_nj * per_j * pue.mid + mid, energy.high_nj * per_j * pue.high + high
+            energy.low_nj * per_j * pue.low + low,
+            energy.full_nj * per_j * pue.mid + mid,
+            energy.high_nj * per_j * pue.high + high,
         )
 
     # -- what budgets count
@@ -172,29 +185,59 @@ class Figures:
         tier, measured = self.tier(span) if energy is not None else (None, None)
         account = span.account
         end_ns = span.t1_ns or self.now_ns()
-        cpu_ns = max(span.total_cpu_ns, account.cpu_ns) if account is not None else span.total_cpu_ns
+        cpu_ns = span.total_cpu_ns
+        if account is not None:  # a thread may go on after the span: once settled, that is late work
+            cpu_ns = account.cpu_ns if span.settled else max(cpu_ns, account.cpu_ns)
+        idle_unknown = account is not None and account.idle_unknown
         return Reading(
-            id=self.uuid(span), service=self.service, started_at=(span.t0_ns + self.unix_offset_ns) / 1e9,
-            route=span.route, method=span.method, status=span.status, outcome=span.outcome, tenant=span.tenant,
-            model_requested=span.model, model_served=span.model_served or span.model, wall_s=(end_ns - span.t0_ns) / 1e9,
-            cpu_s=cpu_ns / 1e9, gpu_s=account.gpu_ns / 1e9 if account is not None and account.gpu_ns else None,
-            tokens_in=span.tokens_in, tokens_out=span.tokens_out, unit=span.unit, units=span.units,
-            quality=span.quality_sum, quality_metric=span.quality_metric,
-            energy_dynamic_j=None if energy is None or (account is not None and account.idle_unknown) else energy.dynamic_nj / NJ_PER_J,
+            id=self.uuid(span),
+            service=self.service,
+            started_at=(span.t0_ns + self.unix_offset_ns) / 1e9,
+            route=span.route,
+            method=span.method,
+            status=span.status,
+            outcome=span.outcome,
+            tenant=span.tenant,
+            model_requested=span.model,
+            model_served=span.model_served or span.model,
+            wall_s=(end_ns - span.t0_ns) / 1e9,
+            cpu_s=cpu_ns / 1e9,
+            gpu_s=account.gpu_ns / 1e9 if account is not None and account.gpu_ns else None,
+            tokens_in=span.tokens_in,
+            tokens_out=span.tokens_out,
+            unit=span.unit,
+            units=span.units,
+            quality=span.quality_sum,
+            quality_metric=span.quality_metric,
+            energy_dynamic_j=None if energy is None or idle_unknown else energy.dynamic_nj / NJ_PER_J,
             energy_full_j=None if energy is None else energy.full_nj / NJ_PER_J,
             energy_low_j=None if energy is None else energy.low_nj / NJ_PER_J,
             energy_high_j=None if energy is None else energy.high_nj / NJ_PER_J,
-            energy_remote_j=None, tier=tier, measured_share=measured, boundary=self.boundary,
-            carbon_g=None if grams is None else grams.mid, carbon_low_g=None if grams is None else grams.low,
-            carbon_high_g=None if grams is None else grams.high, factor_ids=(self.factor.id,), method_id=self.method_id,
-            idle_source=self._idle_source(), decision=span.decision, settled=span.settled,
-            host_share=energy.full_nj / account.host_nj if energy is not None and account is not None and account.host_nj else None,
-            parent=self.uuid(span.parent) if span.parent is not None else None, kind=span.kind, flags=self._flags(span),
+            energy_remote_j=None,
+            tier=tier,
+            measured_share=measured,
+            boundary=self.boundary,
+            carbon_g=None if grams is None else grams.mid,
+            carbon_low_g=None if grams is None else grams.low,
+            carbon_high_g=None if grams is None else grams.high,
+            factor_ids=(self.factor.id,),
+            method_id=self.method_id,
+            idle_source=self._idle_source(),
+            decision=span.decision,
+            settled=span.settled,
+            host_share=energy.full_nj / account.host_nj if energy is not None and account and account.host_nj else None,
+            parent=self.uuid(span.parent) if span.parent is not None else None,
+            kind=span.kind,
+            flags=self._flags(span),
             **self._inclusive(span, cpu_ns, energy, grams),
-        )  # fmt: skip
+        )
 
     def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None, grams: Interval | None) -> dict[str, float | None]:
-        cpu_s, full, mid = cpu_ns / 1e9, None if energy is None else energy.full_nj / NJ_PER_J, None if grams is None else grams.mid
+        cpu_s, full, mid = (
+            cpu_ns / 1e9,
+            None if energy is None else energy.full_nj / NJ_PER_J,
+            None if grams is None else grams.mid,
+        )
         if (folded := span.folded) is not None:
             nj = folded.dynamic_nj + folded.idle_nj
             cpu_s += folded.cpu_ns / 1e9
@@ -223,12 +266,3 @@ class Figures:
         low = (self._random << 34 | span.key & (1 << 34) - 1) & (1 << 74) - 1
         value = ms << 80 | 0x7 << 76 | (low >> 62) << 64 | 0b10 << 62 | low & (1 << 62) - 1
         return str(uuid.UUID(int=value))
-
-
-def provenance(factor: Factor, pue: Pue) -> Mapping[str, object]:
-    """The carbon side of every figure of a meter, for exports and pages."""
-    return {
-        "factor_id": factor.id, "zone": factor.zone, "grams_per_kwh": factor.grams_per_kwh, "dataset": factor.dataset, "year": factor.year,
-        "licence": factor.licence, "pue": [pue.interval.low, pue.interval.mid, pue.interval.high], "pue_source": pue.source,
-    }  # fmt: skip
-

@@ -9,30 +9,59 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from .attribution.clocks import Owner, Segment, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
-from .attribution.span import SPAN, Span
+from .attribution.span import SPAN, Kind, Span
 from .errors import BudgetRefused
 from .refusal import refused
 from .usage import note_usage
 
-if TYPE_CHECKING:
-    from .meter import Meter
-
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Opener(Protocol):
+    """The meter, as far as measured work needs it."""
+
+    def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
+        """A running span."""
+
+    def close_span(self, span: Span) -> None:
+        """Its end."""
+
+    def decide(self, span: Span) -> None:
+        """Ask the budgets that its keys concern."""
+
+    def place(self, span: Span) -> None:
+        """Read a request's route."""
+
+    def fault(self, stage: str, error: BaseException) -> None:
+        """Count a fault of the meter's own."""
 
 
 class Measure:
     """A piece of work to meter: decorates a function, or wraps a ``with`` / ``async with`` block (re-entrant)."""
 
     def __init__(
-        self, meter: Meter, name: str | None = None, *, model: str | None = None, fallback: Callable[..., Any] | None = None,
-        unit: str | None = None, tenant: str | None = None,
-    ) -> None:  # fmt: skip
-        self._meter, self._name, self._model, self._fallback, self._unit, self._tenant = meter, name, model, fallback, unit, tenant
+        self,
+        meter: Opener,
+        name: str | None = None,
+        *,
+        model: str | None = None,
+        fallback: Callable[..., Any] | None = None,
+        unit: str | None = None,
+        tenant: str | None = None,
+    ) -> None:
+        self._meter, self._name, self._model, self._fallback, self._unit, self._tenant = (
+            meter,
+            name,
+            model,
+            fallback,
+            unit,
+            tenant,
+        )
         self._open: dict[int, _Block] = {}
 
     # -- as a block
@@ -63,6 +92,8 @@ class Measure:
     # -- as a decorator
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        if isinstance(fn, staticmethod | classmethod):  # above the other decorator, where they are not functions yet
+            return type(fn)(self(fn.__func__))
         if inspect.isasyncgenfunction(fn):
             driver: Any = self._async_generator(fn)
         elif inspect.iscoroutinefunction(fn):
@@ -143,28 +174,31 @@ class Measure:
             error, source = None, None
             try:
                 source = await block.opened(block.chosen(fn), *args, **kwargs)
-                sent = None
+                step: Callable[..., Any] = source.asend
+                argument: Any = None
                 while True:
                     try:
-                        item = await block.step(source.asend(sent))
+                        item = await block.step(step(argument))
                     except StopAsyncIteration:
                         block.delivered(None)
                         return
                     block.notice(item)
                     try:
-                        sent = yield item
+                        step, argument = source.asend, (yield item)
                     except GeneratorExit:
                         raise
                     except BaseException as thrown:
-                        sent = yield await block.step(source.athrow(thrown))
+                        step, argument = source.athrow, thrown
             except BaseException as caught:
                 error = caught
                 raise
             finally:
-                if source is not None:
-                    await block.step(source.aclose())
-                block.end(error)
-                del error
+                try:
+                    if source is not None:
+                        await block.step(source.aclose())
+                finally:
+                    block.end(error)
+                    del error
 
         return metered
 
@@ -174,7 +208,7 @@ class _Block:
 
     __slots__ = ("_fallback", "_meter", "_model", "_name", "_owner", "_tenant", "_token", "_unit", "span")
 
-    def __init__(self, meter: Meter, name: str | None, model: str | None, unit: str | None, tenant: str | None) -> None:
+    def __init__(self, meter: Opener, name: str | None, model: str | None, unit: str | None, tenant: str | None) -> None:
         self._meter, self._name, self._model, self._unit, self._tenant = meter, name, model, unit, tenant
         self._fallback: Callable[..., Any] | None = None
         self._owner: Owner | None = None
@@ -183,10 +217,14 @@ class _Block:
     def begin(self, fallback: Callable[..., Any] | None = None) -> None:
         """Open the span and ask the budgets that its keys concern; raises BudgetRefused."""
         meter, parent = self._meter, SPAN.get()
-        if parent is not None and parent.desk is not meter:
+        if parent is not None and id(parent.desk) != id(meter):
             parent = None
+        name = self._name
+        if parent is not None and parent.t1_ns:
+            # Work that outlives its request stands on its own: else no budget would ever be asked for it again.
+            name, parent = parent.route or name, None
         span = self.span = meter.open_span("block", parent)
-        span.model, span.tenant, span.unit, span.route = self._model, self._tenant, self._unit, self._name
+        span.model, span.tenant, span.unit, span.route = self._model, self._tenant, self._unit, name
         try:
             if parent is not None:
                 self._inherit(span, parent)
@@ -234,9 +272,14 @@ class _Block:
 
     def notice(self, item: Any) -> None:
         """Take token counts from ``item`` when it looks like an answer with a ``usage``."""
-        if isinstance(item, Mapping) or hasattr(item, "usage"):
-            with self._meter.guard("usage"):
-                note_usage(self.span, item.get("usage") if isinstance(item, Mapping) else item.usage)
+        if item is None or isinstance(item, str | bytes):
+            return
+        try:
+            usage = item.get("usage") if isinstance(item, Mapping) else getattr(item, "usage", None)
+            if usage is not None:
+                note_usage(self.span, usage)
+        except Exception as error:
+            self._meter.fault("usage", error)
 
     # -- drivers' pieces
 
@@ -269,7 +312,9 @@ class _Block:
 
     def hand_back(self) -> None:
         """Charge whoever was charged before."""
-        leave(self._owner)
+        # A block may end on another thread than it began on, or after it was parked: then there is nobody to put back.
+        if here().owner is self.span:
+            leave(self._owner)
         self.span.bare_task = None
         if self._token is not None:
             self.reset(self._token)

@@ -30,7 +30,9 @@ from .carbon.pue import Pue
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import Dispatch
 from .figures import Figures
+from .measure import Measure
 from .records import Decision, Exporter, Reading, Tick, Tier
+from .refusal import refused
 from .setup import Setup, prepare
 from .sources import Source, Window
 from .units import Resource
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from .exporters.ops import OpsServer
-    from .measure import Measure
 
 log = logging.getLogger("frugal_meter")
 #: settled requests kept for the live page
@@ -63,17 +64,40 @@ class Meter:
     """
 
     def __init__(
-        self, service: str, *, zone: str | None = None, sources: str | Source | Sequence[Source] = "auto", budgets: Iterable[Budget] = (),
-        exporters: Iterable[Exporter] = (), journal: object = None, tick: float = 0.5, pue: float | Pue | None = None,
-        tenant: Callable[[Mapping[str, Any]], str | None] | None = None, host_share: float | None = None, factor: Factor | None = None,
-        embodied: Any = "default", idle_watts: Mapping[str, float] | None = None, declared: Any = None, capture_usage: bool = True,
+        self,
+        service: str,
+        *,
+        zone: str | None = None,
+        sources: str | Source | Sequence[Source] = "auto",
+        budgets: Iterable[Budget] = (),
+        exporters: Iterable[Exporter] = (),
+        journal: object = None,
+        tick: float = 0.5,
+        pue: float | Pue | None = None,
+        tenant: Callable[[Mapping[str, Any]], str | None] | None = None,
+        host_share: float | None = None,
+        factor: Factor | None = None,
+        embodied: Any = "default",
+        idle_watts: Mapping[str, float] | None = None,
+        declared: Any = None,
+        capture_usage: bool = True,
         clock: Clock | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         budgets = list(budgets)
         setup: Setup = prepare(
-            service=service, zone=zone, sources=sources, budgets=budgets, journal=journal, tick=tick, pue=pue, host_share=host_share,
-            factor=factor, embodied=embodied, idle_watts=idle_watts, declared=declared,
-        )  # fmt: skip
+            service=service,
+            zone=zone,
+            sources=sources,
+            budgets=budgets,
+            journal=journal,
+            tick=tick,
+            pue=pue,
+            host_share=host_share,
+            factor=factor,
+            embodied=embodied,
+            idle_watts=idle_watts,
+            declared=declared,
+        )
         self.service, self.setup = setup.service, setup
         self.clock: Clock = clock or SystemClock()
         self.disabled = os.environ.get("FRUGAL_DISABLED", "") not in ("", "0")
@@ -82,13 +106,29 @@ class Meter:
         self.sections = Sections(self.clock.monotonic_ns)
         baselines = [Baseline(setup.idle_watts_of(s), setup.modelled_idle_of(s)) for s in setup.sources]
         priors = [setup.prior_of(s) for s in setup.sources]
-        self.ledger = Ledger(setup.sources, baselines, priors, HostSlice(host_share, setup.quota_cpus), self.sections, setup.embodied_grams)
+        self.ledger = Ledger(
+            setup.sources,
+            baselines,
+            priors,
+            HostSlice(host_share, setup.quota_cpus),
+            self.sections,
+            setup.embodied_grams,
+            self.fault,
+        )
         self.sampler = Sampler(
             self.ledger, setup.probe, self.clock, tick, on_chunk=self._settled, on_tick=self._ticked, on_error=self.fault
-        )  # fmt: skip
+        )
         offset_ns = self.clock.time_ns() - self.clock.monotonic_ns()
         self.figures = Figures(
-            service, self.ledger, setup.factor, setup.pue, boundary=setup.discovery.boundary, embodied_spread=setup.embodied_spread, method_flags=setup.flags, now_ns=self.clock.monotonic_ns, unix_offset_ns=offset_ns
+            service,
+            self.ledger,
+            setup.factor,
+            setup.pue,
+            boundary=setup.discovery.boundary,
+            embodied_spread=setup.embodied_spread,
+            method_flags=setup.flags,
+            now_ns=self.clock.monotonic_ns,
+            unix_offset_ns=offset_ns,
         )
         self.aggregates = Aggregates(self.figures, len(setup.sources))
         self._tenant = tenant
@@ -165,15 +205,18 @@ class Meter:
         return carry(fn)
 
     def measure(
-        self, name: str | Callable[..., Any] | None = None, *, model: str | None = None, fallback: Callable[..., Any] | None = None,
-        unit: str | None = None, tenant: str | None = None,
-    ) -> Measure:  # fmt: skip
+        self,
+        name: str | Callable[..., Any] | None = None,
+        *,
+        model: str | None = None,
+        fallback: Callable[..., Any] | None = None,
+        unit: str | None = None,
+        tenant: str | None = None,
+    ) -> Measure:
         """Meter a function (sync, async, generator, async generator) or a ``with`` / ``async with`` block.
 
         ``fallback`` answers instead when a budget degrades; ``unit`` names what one successful call delivers.
         """
-        from .measure import Measure
-
         if callable(name):  # @meter.measure without parentheses
             return Measure(self)(name)  # type: ignore[return-value]
         return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant)
@@ -183,6 +226,8 @@ class Meter:
         if not self._running:
             self._start_lazily()
         span = Span(self, next(self._keys), self._mono(), kind, parent, here())
+        if self.disabled:
+            return span
         self._live.add(span)
         if parent is not None:
             parent.adopt(span)
@@ -190,13 +235,16 @@ class Meter:
 
     def close_span(self, span: Span) -> None:
         """End ``span``: settle its budgets on what is known, and leave the rest to the tick. Never raises."""
+        span.t1_ns = self._mono()
         try:
-            span.t1_ns = self._mono()
-            self._live.discard(span)
-            if span.leases:
+            self._live.remove(span)
+        except KeyError:  # closed before, or opened before a fork: the parent's to settle
+            return
+        if span.leases:
+            try:
                 self.admission.settle(span)
-        except Exception as error:
-            self.fault("close", error)
+            except Exception as error:
+                self.fault("budget", error)
         self._finished.append(span)
 
     def open_request(self, kind: Kind, scope: Mapping[str, Any]) -> Span:
@@ -205,16 +253,23 @@ class Meter:
             self._start_lazily()
         span = Span(self, next(self._keys), self._mono(), kind, None, here(), scope, scope.get("root_path", ""))
         self._live.add(span)
+        try:
+            self._admit_request(span, scope)
+        except Exception as error:
+            self.fault("admit", error)
+        return span
+
+    def _admit_request(self, span: Span, scope: Mapping[str, Any]) -> None:
         if self._tenant is not None:
             with self.guard("tenant"):
-                span.tenant = self._tenant(scope)
+                tenant = self._tenant(scope)
+                span.tenant = None if tenant is None else str(tenant)
         admission = self.admission
         if admission.budgets:
             if admission.needs_route:
                 span.route = self._route_at_door(scope)
             if not admission.admit_plainly(span, self._unix_ns()):
                 span.refusal = admission.admit(span, self._unix_ns())
-        return span
 
     def place(self, span: Span) -> None:
         """Route and method of a request from its scope, once routing has been done; then the scope is let go."""
@@ -261,8 +316,6 @@ class Meter:
 
     def identify(self, span: Span) -> None:
         """Decide over the keys that ``span`` has just learnt; raises BudgetRefused."""
-        from .refusal import refused
-
         self.decide(span)
         if span.refusal is not None:
             raise refused(span.refusal)
@@ -301,7 +354,9 @@ class Meter:
         """Count a fault of the meter's own, and log the first of each stage; the application goes on."""
         self.errors[stage] = count = self.errors.get(stage, 0) + 1
         if count == 1:
-            log.warning("frugal_meter: %s failed and was passed over (%s: %s)", stage, type(error).__name__, error, exc_info=error)
+            log.warning(
+                "frugal_meter: %s failed and was passed over (%s: %s)", stage, type(error).__name__, error, exc_info=error
+            )
 
     @contextlib.contextmanager
     def guard(self, stage: str) -> Any:
@@ -330,8 +385,8 @@ class Meter:
         It answers loopback only, and never a request that carries Forwarded headers, unless opened on purpose: with
         ``token`` (or ``$FRUGAL_OPS_TOKEN``) to whoever sends ``Authorization: Bearer``, with ``public=True`` to everybody.
         """
+        from .exporters.live_state import live_state
         from .exporters.ops import ops_app
-        from .status import live_state
 
         return ops_app(self.metrics, lambda: live_state(self), token=token or os.environ.get("FRUGAL_OPS_TOKEN"), public=public)
 
@@ -357,6 +412,7 @@ class Meter:
         self._running = False
         self._starts = 0
         self.sampler.after_fork_in_child()
+        self._readings = []
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns)
         self.admission.store.after_fork_in_child()

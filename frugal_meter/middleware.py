@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError, get_running_loop
+import contextlib
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from .attribution.clocks import step
-from .attribution.hooks import TaskFactory, watch_loop
+from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
 from .errors import BudgetRefused
 from .measure import outcome_of
@@ -39,9 +40,7 @@ class MeterMiddleware:
             await (self._lifespan if kind == "lifespan" and not meter.disabled else self.app)(scope, receive, send)
             return
         try:
-            loop = get_running_loop()
-            if type(loop.get_task_factory()) is not TaskFactory:
-                watch_loop(loop)
+            watch_running_loop()
             span = meter.open_request(kind, scope)
         except Exception as error:
             meter.fault("open", error)
@@ -59,7 +58,8 @@ class MeterMiddleware:
             if not await answer.failed(error):
                 raise
         finally:
-            SPAN.reset(token)
+            with contextlib.suppress(ValueError):  # closed from another context: garbage collection, a loop's end
+                SPAN.reset(token)
             if span.outcome == "ok" and (answer.gone or span.status is None or span.status >= 500):
                 answer.judge()
             if answer.usage is not None and meter.capture_usage:
@@ -101,8 +101,9 @@ class _Answer:
                 return
             if not message.get("more_body"):
                 self.complete = True
-            if b'"usage"' in message.get("body", b""):
-                self.usage = message["body"]
+            body = message.get("body")
+            if type(body) is bytes and b'"usage"' in body:
+                self.usage = body
         elif message["type"] == "http.response.start":
             status = message["status"]
             if self.span.refusal is not None and status >= 500:
@@ -158,7 +159,9 @@ class _Answer:
         self.complete = True
         if span.kind == "websocket":
             span.status = 403
-            await self._send({"type": "websocket.close", "code": 1008, "reason": f"frugality budget {span.refusal['budget']} exceeded"})
+            await self._send(
+                {"type": "websocket.close", "code": 1008, "reason": f"frugality budget {span.refusal['budget']} exceeded"}
+            )
             return
         span.status = 429
         headers, body = problem(span.refusal)

@@ -25,11 +25,21 @@ def sentences(refusal: Mapping[str, Any]) -> tuple[str, str]:
     wait = refusal["retry_after_s"]
     tier = refusal["tier"] or "counted"
     return (
-        f"The frugality budget {refusal['budget']!r} of {limit} per {refusal['window']} ({tier} figures) cannot hold this request. "
-        f"Try again in {wait} s.",
+        f"The frugality budget {refusal['budget']!r} of {limit} per {refusal['window']} ({tier} figures) "
+        f"cannot hold this request. Try again in {_wait(wait)}.",
         f"Le budget de frugalité « {refusal['budget']} » de {limite} par {_WINDOWS[refusal['window']]} "
-        f"(grandeur {_TIERS[refusal['tier']]}) ne permet pas de traiter cette demande. Réessayez dans {wait} s.",
+        f"(grandeur {_TIERS[refusal['tier']]}) ne permet pas de traiter cette demande. Réessayez dans {_wait(wait)}.",
     )
+
+
+def _wait(seconds: int) -> str:
+    """A wait as people say it, the same in both languages: 45 s, 12 min, 5 h 20 min."""
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = -(-seconds // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _amount(value: float, unit: str) -> str:
@@ -52,7 +62,9 @@ def problem(refusal: Mapping[str, Any]) -> tuple[list[tuple[bytes, bytes]], byte
             "detail": english,
             "detail_fr": french,
             "violated-policies": [refusal["budget"]],
-            **{k: refusal[k] for k in ("resource", "unit", "limit", "settled", "reserved", "estimate", "tier", "window", "reset")},
+            **{
+                k: refusal[k] for k in ("resource", "unit", "limit", "settled", "reserved", "estimate", "tier", "window", "reset")
+            },
         }
     )
     wait = refusal["retry_after_s"]

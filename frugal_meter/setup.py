@@ -50,7 +50,13 @@ class Setup(msgspec.Struct, frozen=True):
         """Idle power by the table, for a measured CPU; its packages share it evenly."""
         baseline = self.discovery.baseline
         packages = sum(1 for s in self.sources if s.component == "cpu" and s.tier == "measured")
-        if baseline is None or not packages or source.component != "cpu" or source.tier != "measured" or source.sensor == "synthetic":
+        if (
+            baseline is None
+            or not packages
+            or source.component != "cpu"
+            or source.tier != "measured"
+            or source.sensor == "synthetic"
+        ):
             return None
         return baseline.times(1 / packages)
 
@@ -81,12 +87,23 @@ class Setup(msgspec.Struct, frozen=True):
 
 
 def prepare(
-    *, service: str, zone: str | None, sources: Any, budgets: Iterable[Budget], journal: object, tick: float, pue: Any,
-    host_share: float | None, factor: Factor | None, embodied: Any, idle_watts: Mapping[str, float] | None, declared: Any,
-) -> Setup:  # fmt: skip
+    *,
+    service: str,
+    zone: str | None,
+    sources: Any,
+    budgets: Iterable[Budget],
+    journal: object,
+    tick: float,
+    pue: Any,
+    host_share: float | None,
+    factor: Factor | None,
+    embodied: Any,
+    idle_watts: Mapping[str, float] | None,
+    declared: Any,
+) -> Setup:
     """Check and resolve a meter's settings; raises ConfigurationError and its kin."""
     if not isinstance(service, str) or not service.strip():
-        raise ConfigurationError(f"service is the name of what is metered, such as \"accueil-usagers\", not {service!r}")
+        raise ConfigurationError(f'service is the name of what is metered, such as "accueil-usagers", not {service!r}')
     if journal is not None:
         raise ConfigurationError("journal is not available in this version; leave it out")
     _number("tick", tick, 0.01, 60, "seconds between passes")
@@ -100,9 +117,17 @@ def prepare(
     used_pue = _pue(pue)
     used_embodied = _embodied(embodied, found, synthetic)
     return Setup(
-        service, _factor(zone, factor), used_pue, used_embodied, found, HostCpu(), cgroup_cpu_quota(), dict(idle_watts or {}),
-        _flags(found, used_embodied), _unavailable(found.sources),
-    )  # fmt: skip
+        service,
+        _factor(zone, factor),
+        used_pue,
+        used_embodied,
+        found,
+        HostCpu(),
+        cgroup_cpu_quota(),
+        dict(idle_watts or {}),
+        _flags(found, used_embodied),
+        _unavailable(found.sources),
+    )
 
 
 def _number(name: str, value: Any, low: float, high: float, what: str) -> None:
@@ -114,7 +139,7 @@ def _budgets(budgets: Iterable[Budget]) -> None:
     seen: set[str] = set()
     for budget in budgets:
         if not isinstance(budget, Budget):
-            raise ConfigurationError(f"budgets holds {budget!r}; write Budget(\"chat\", \"50 kJ\", per=\"day\")")
+            raise ConfigurationError(f'budgets holds {budget!r}; write Budget("chat", "50 kJ", per="day")')
         if budget.name in seen:
             raise ConfigurationError(f"two budgets are called {budget.name!r}; names must differ")
         seen.add(budget.name)
@@ -125,7 +150,11 @@ def _declared(declared: Any) -> DeclaredWatts | None:
         return declared
     if isinstance(declared, Mapping):
         try:
-            return msgspec.convert(dict(declared), DeclaredWatts, strict=True) if set(declared) <= set(DeclaredWatts.__struct_fields__) else _unknown(declared)
+            return (
+                msgspec.convert(dict(declared), DeclaredWatts, strict=True)
+                if set(declared) <= set(DeclaredWatts.__struct_fields__)
+                else _unknown(declared)
+            )
         except msgspec.ValidationError as error:
             raise ConfigurationError(f"declared watts: {error}") from None
     raise ConfigurationError(f"declared is a mapping such as {{'cpu_idle': 30, 'cpu_full': 150}} in watts, not {declared!r}")
@@ -133,7 +162,9 @@ def _declared(declared: Any) -> DeclaredWatts | None:
 
 def _unknown(declared: Mapping[str, Any]) -> DeclaredWatts:
     known = ", ".join(DeclaredWatts.__struct_fields__)
-    raise ConfigurationError(f"declared watts: {', '.join(sorted(set(declared) - set(DeclaredWatts.__struct_fields__)))} not known; use {known}")
+    raise ConfigurationError(
+        f"declared watts: {', '.join(sorted(set(declared) - set(DeclaredWatts.__struct_fields__)))} not known; use {known}"
+    )
 
 
 def _factor(zone: str | None, factor: Factor | None) -> Factor:
@@ -144,7 +175,9 @@ def _factor(zone: str | None, factor: Factor | None) -> Factor:
             raise ConfigurationError(f"factor is a Factor, made by Factor.declared(...), not {factor!r}")
         return factor
     if zone is None:
-        raise ConfigurationError("zone is required: the zone of the electricity grid, such as \"FR\" or \"FR-COR\"; it is never guessed")
+        raise ConfigurationError(
+            'zone is required: the zone of the electricity grid, such as "FR" or "FR-COR"; it is never guessed'
+        )
     return grid.factor(zone)
 
 
@@ -158,7 +191,7 @@ def _embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embodied | No
     if embodied is None or isinstance(embodied, Embodied):
         return embodied
     if embodied != "default":
-        raise ConfigurationError(f"embodied is an Embodied, None or \"default\", not {embodied!r}")
+        raise ConfigurationError(f'embodied is an Embodied, None or "default", not {embodied!r}')
     if synthetic or found.cpu is None:  # figures of an imagined machine
         return None
     gpus = sum(1 for s in found.sources if s.component == "gpu")
@@ -181,5 +214,3 @@ def _unavailable(sources: Sequence[Source]) -> dict[Resource, str]:
     if not any(s.component == "gpu" for s in sources):
         out["gpu"] = "there is no GPU source on this machine"
     return out
-
-

@@ -28,9 +28,16 @@ class SyntheticSource:
     resolution_nj: int | None = 1
 
     def __init__(
-        self, idle_watts: float = 0.0, watts_per_cpu: float = 0.0, tier: Tier = "measured", *,
-        power: Callable[[float], float] | None = None, name: str = "synthetic", component: str = "cpu", error: float = 0.0,
-    ) -> None:  # fmt: skip
+        self,
+        idle_watts: float = 0.0,
+        watts_per_cpu: float = 0.0,
+        tier: Tier = "measured",
+        *,
+        power: Callable[[float], float] | None = None,
+        name: str = "synthetic",
+        component: str = "cpu",
+        error: float = 0.0,
+    ) -> None:
         self.name, self.tier, self.component = name, tier, component
         self.covers: tuple[str, ...] = (f"{component}:{name}",)
         self.idle_watts = idle_watts if power is None else power(0.0)

@@ -150,8 +150,11 @@ class PowercapTree:
 _COLUMNS: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
 #: a processor that no vendor sells, with the fields that readers look at
 _X86: Final = {
-    "vendor_id": "GenuineIntel", "cpu family": "6", "model": "85", "model name": "Intel(R) Xeon(R) Example CPU",
-}  # fmt: skip
+    "vendor_id": "GenuineIntel",
+    "cpu family": "6",
+    "model": "85",
+    "model name": "Intel(R) Xeon(R) Example CPU",
+}
 
 
 class ProcTree:

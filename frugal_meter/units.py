@@ -39,9 +39,14 @@ SHOWN_IN: Final[dict[Resource, str]] = {
 }
 
 _PREFIX: Final[dict[str, Decimal]] = {
-    "": Decimal(1), "m": Decimal("0.001"), "µ": Decimal("0.000001"), "u": Decimal("0.000001"), "k": Decimal(1000), "M": Decimal(10**6),
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    "µ": Decimal("0.000001"),
+    "u": Decimal("0.000001"),
+    "k": Decimal(1000),
+    "M": Decimal(10**6),
     "G": Decimal(10**9),
-}  # fmt: skip
+}
 _UNITS: Final[dict[str, tuple[Resource, Decimal]]] = {}
 for _p, _m in _PREFIX.items():
     _UNITS[f"{_p}J"] = ("energy", Decimal(10**6) * _m)
@@ -110,13 +115,13 @@ def parse_quantity(text: object) -> Quantity:
 
 def _why_not(unit: str) -> str:
     if _POWER.match(unit):
-        return f"{unit!r} is power, not an amount; write energy with its period apart: limit=\"50 kJ\", per=\"day\""
+        return f'{unit!r} is power, not an amount; write energy with its period apart: limit="50 kJ", per="day"'
     if "/" in unit or " per " in unit:
-        return f"{unit!r} is a rate; write the amount alone and the period apart: limit=\"50 kJ\", per=\"day\""
+        return f'{unit!r} is a rate; write the amount alone and the period apart: limit="50 kJ", per="day"'
     if unit.lower().replace("₂", "2").replace("eq", "e") in {"g", "kg", "co2", "gco2", "kgco2", "co2e", "gco2e", "kgco2e"}:
-        return f"unit {unit!r} is not known; carbon is written \"20 gCO2e\" or \"1.5 kgCO2e\""
+        return f'unit {unit!r} is not known; carbon is written "20 gCO2e" or "1.5 kgCO2e"'
     if unit and unit[0] == ",":
-        return "decimals are written with a point: \"1.5 kJ\""
+        return 'decimals are written with a point: "1.5 kJ"'
     return f"unit {unit!r} is not known; write {_EXAMPLES}"
 
 
@@ -126,7 +131,6 @@ def format_si(value: float | None, unit: str, digits: int = 3) -> str:
         return "unknown"
     if value == 0:
         return f"0 {unit}"
-    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9)):
-        if abs(value) >= scale * 0.9995:
-            break
+    prefixes = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9))
+    prefix, scale = next((each for each in prefixes if abs(value) >= each[1] * 0.9995), prefixes[-1])
     return f"{value / scale:.{digits}g} {prefix}{unit}" if abs(value / scale) < 1000 else f"{value / scale:.0f} {prefix}{unit}"

@@ -43,11 +43,8 @@ class Cell:
 class Payer(Protocol):
     """Lends cells to worker threads; asked in the worker thread, when the work begins."""
 
-    def borrow(self) -> Cell:
-        """A cell that no other thread writes until it is given back."""
-
-    def give_back(self, cell: Cell) -> None:
-        """The work is over."""
+    def home(self) -> Cells:
+        """Where the calling worker thread's cell comes from and goes back to."""
 
 
 class Cells:
@@ -77,6 +74,10 @@ class Cells:
     def total_ns(self) -> int:
         """CPU in every cell, lent or not."""
         return sum([cell.cpu_ns for cell in self.all])
+
+    def home(self) -> Cells:
+        """Itself: what `call_in_thread` asks for."""
+        return self
 
 
 class Segment:
@@ -185,18 +186,19 @@ def call(owner: Owner, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
 
 def call_in_thread(payer: Payer, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run ``fn`` at the expense of a cell that ``payer`` lends: the worker-thread side of a span."""
-    cell = payer.borrow()
+    home = payer.home()
+    cell = home.borrow()
     try:
         return call(cell, fn, *args, **kwargs)
     finally:
-        payer.give_back(cell)
+        home.give_back(cell)
 
 
 def open_ns() -> dict[int, int]:
     """CPU not yet charged by threads that are inside a span now: ``id(owner)`` → ns.
 
-    Read from the tick thread without stopping anybody. A switch that happens between the reads is noticed and the
-    segment read again; what slips through is charged by the next tick, since charges are cumulative.
+    Read from the tick thread without stopping anybody, after the owners' own counters: a switch between the two then
+    shows as too little, which the next tick makes up for, and never as too much.
     """
     out: dict[int, int] = {}
     for segment in _segments:
@@ -220,9 +222,9 @@ def threads_ns() -> int:
     for segment in list(_segments):
         now = _thread_clock(segment)
         if now is None:
-            _dead_ns += segment.since_ns - segment.begun_ns
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError):  # another meter's tick may have been first
                 _segments.remove(segment)
+                _dead_ns += segment.since_ns - segment.begun_ns
         else:
             total += now - segment.begun_ns
     return total + _dead_ns

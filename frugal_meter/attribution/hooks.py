@@ -115,9 +115,11 @@ def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
 def watch_running_loop() -> None:
     """`watch_loop` on the loop that runs here; nothing outside asyncio (trio)."""
     try:
-        watch_loop(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
     except RuntimeError:
         return
+    if type(loop.get_task_factory()) is not TaskFactory:
+        watch_loop(loop)
 
 
 def install() -> None:
@@ -153,7 +155,8 @@ def _install_submit() -> None:
         span = SPAN.get() if enabled else None
         if span is None:
             return original(self, fn, *args, **kwargs)
-        return original(self, call_in_thread, span.lendable(), fn, *args, **kwargs)
+        span.lendable()
+        return original(self, _in_worker, span, fn, *args, **kwargs)
 
     submit._frugal = True  # type: ignore[attr-defined]
     ThreadPoolExecutor.submit = submit  # type: ignore[method-assign, assignment]
@@ -177,11 +180,21 @@ def _install_anyio() -> None:
         span = SPAN.get() if enabled else None
         if span is None:
             return await inner(cls, func, args, *rest, **kwargs)
-        return await inner(cls, call_in_thread, (span.lendable(), func, *args), *rest, **kwargs)
+        span.lendable()
+        return await inner(cls, call_in_thread, (span, func, *args), *rest, **kwargs)
 
     ours: Any = classmethod(run_sync_in_worker_thread)
     backend.run_sync_in_worker_thread = ours
     _anyio = (backend, original, ours)
+
+
+def _in_worker(span: Span, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """``fn`` in a worker thread, which has a context of its own: the span is made current there too."""
+    token = SPAN.set(span)
+    try:
+        return call_in_thread(span, fn, *args, **kwargs)
+    finally:
+        SPAN.reset(token)
 
 
 def carried(fn: Callable[..., Any], span: Span | None) -> Callable[..., Any]:
@@ -189,12 +202,10 @@ def carried(fn: Callable[..., Any], span: Span | None) -> Callable[..., Any]:
     if span is None:
         return fn
 
+    span.lendable()
+
     @functools.wraps(fn)
     def at_its_expense(*args: Any, **kwargs: Any) -> Any:
-        token = SPAN.set(span)
-        try:
-            return call_in_thread(span.lendable(), fn, *args, **kwargs)
-        finally:
-            SPAN.reset(token)
+        return _in_worker(span, fn, *args, **kwargs)
 
     return at_its_expense

@@ -11,7 +11,7 @@ from operator import add
 
 from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
-from .clocks import Cell, threads_ns
+from .clocks import Cell, open_ns, threads_ns
 from .idle import Baseline, HostSlice
 from .pools import Sections
 from .span import Account, Late, Span
@@ -33,9 +33,27 @@ class SourceBooks:
     """One source of a ledger: its baseline, and its books over one tick."""
 
     __slots__ = (
-        "baseline", "dividers", "dynamic_nj", "energy_nj", "gap", "high", "idle_divider", "idle_lists", "idle_nj", "idle_origin",
-        "lam", "lam_high", "lam_low", "lists", "low", "on_gpu", "sample", "source", "up", "whole_ns",
-    )  # fmt: skip
+        "baseline",
+        "dividers",
+        "dynamic_nj",
+        "energy_nj",
+        "gap",
+        "high",
+        "idle_divider",
+        "idle_lists",
+        "idle_nj",
+        "idle_origin",
+        "lam",
+        "lam_high",
+        "lam_low",
+        "lists",
+        "low",
+        "on_gpu",
+        "sample",
+        "source",
+        "up",
+        "whole_ns",
+    )
 
     def __init__(self, source: Source, baseline: Baseline, prior: float | None) -> None:
         self.source, self.baseline = source, baseline
@@ -48,9 +66,14 @@ class SourceBooks:
         self.sample: Sample | None = None
 
     def read(self, window: Window) -> None:
-        """Ask the source; None when it vanished."""
-        self.sample = self.source.read(window)
-        self.up = self.sample is not None
+        """Ask the source; no sample when it vanished. Raises for one that fails or tells what cannot be."""
+        self.sample, self.up = None, False
+        sample = self.source.read(window)
+        if sample is None:
+            return
+        if not (0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj and (sample.idle_nj is None or sample.idle_nj >= 0)):
+            raise ValueError(f"source {self.source.name!r} told an impossible sample: {sample}")
+        self.sample, self.up = sample, True
 
     def open(self, window: Window, process_ns: int, slice_: HostSlice, in_flight: float, overlap_ns: int, gpu_use: int) -> None:
         """Prepare the division of the energy just read."""
@@ -82,7 +105,9 @@ class SourceBooks:
             return process_ns
         return max(window.host_busy_ns, process_ns)  # /proc/stat counts in jiffies, coarser than thread clocks
 
-    def close(self, window: Window, keys: Sequence[int], late_ns: int, overhead_ns: int, meter_ns: int, startup: bool) -> Tick | None:
+    def close(
+        self, window: Window, keys: Sequence[int], late_ns: int, overhead_ns: int, meter_ns: int, startup: bool
+    ) -> Tick | None:
         """The tick's record, once every span has taken its share."""
         if self.sample is None:
             return None
@@ -100,21 +125,40 @@ class SourceBooks:
             self.lam = self.dynamic_nj / self.whole_ns
             self.lam_low, self.lam_high = self.lam * self.low * KEY_LOW, self.lam * self.high * KEY_HIGH
         return Tick(
-            source=self.source.name, t0_ns=window.t0_ns, t1_ns=window.t1_ns, energy_nj=self.energy_nj, idle_nj=self.idle_nj,
-            requests_nj=Shares(keys, self.lists), late_nj=late, overhead_nj=overhead, other_nj=other,
-            gap_nj=self.energy_nj if self.gap is not None else 0, idle_requests_nj=Shares(keys, self.idle_lists),
-            overhead_parts=parts, component=self.source.component, tier=self.source.tier,
-            low_nj=self.sample.low_nj, high_nj=self.sample.high_nj, gap_reason=self.gap,
-        )  # fmt: skip
+            source=self.source.name,
+            t0_ns=window.t0_ns,
+            t1_ns=window.t1_ns,
+            energy_nj=self.energy_nj,
+            idle_nj=self.idle_nj,
+            requests_nj=Shares(keys, self.lists),
+            late_nj=late,
+            overhead_nj=overhead,
+            other_nj=other,
+            gap_nj=self.energy_nj if self.gap is not None else 0,
+            idle_requests_nj=Shares(keys, self.idle_lists),
+            overhead_parts=parts,
+            component=self.source.component,
+            tier=self.source.tier,
+            low_nj=self.sample.low_nj,
+            high_nj=self.sample.high_nj,
+            gap_reason=self.gap,
+        )
 
 
 class Ledger:
     """Bills each source's energy to the spans, tick after tick."""
 
     def __init__(
-        self, sources: Sequence[Source], baselines: Sequence[Baseline], priors: Sequence[float | None], slice_: HostSlice,
-        sections: Sections, embodied: EmbodiedGrams,
-    ) -> None:  # fmt: skip
+        self,
+        sources: Sequence[Source],
+        baselines: Sequence[Baseline],
+        priors: Sequence[float | None],
+        slice_: HostSlice,
+        sections: Sections,
+        embodied: EmbodiedGrams,
+        fault: Callable[[str, BaseException], None],
+    ) -> None:
+        self._fault = fault
         self.books = [SourceBooks(*each) for each in zip(sources, baselines, priors, strict=True)]
         self.slice = slice_
         self.sections = sections
@@ -124,6 +168,7 @@ class Ledger:
         self._zeros = (0,) * len(self.books)
         self.coverage: float | None = None  # spans' CPU over the process's CPU, last tick
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
+        self._late_new_ns = 0
         self._known_ns = threads_ns()
         self._seen_span = False
         self.lam: float | None = None
@@ -133,11 +178,46 @@ class Ledger:
     def read(self, window: Window) -> None:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
         for books in self.books:
-            books.read(window)
+            try:
+                books.read(window)
+            except Exception as error:
+                self._fault("source", error)
 
-    def live_ns(self, live: Sequence[Span], open_ns: dict[int, int]) -> list[int]:
-        """New own CPU of running spans; read first, before the process's own clock."""
-        return [self._own_ns(span, open_ns) for span in live]
+    def live_ns(self, live: Sequence[Span]) -> list[int]:
+        """New CPU of running spans, and of work that outlived its span (kept for `settle`); before the process's clock."""
+        late = [cell for book in list(self.late.values()) for cell in book.all]
+        # Counters first, open stretches after: see clocks.open_ns.
+        read = [(span, span.cpu_ns, [(cell, cell.cpu_ns) for cell in span.cells.all] if span.cells else ()) for span in live]
+        late_read = [(cell, cell.open, cell.cpu_ns) for cell in (*late, *self._lingering)]
+        running = open_ns()
+        self._late_new_ns = sum(_bill_cell(cell, cpu_ns + running.get(id(cell), 0)) for cell, _, cpu_ns in late_read)
+        closed = {id(cell) for cell, lent, _ in late_read if not lent}
+        self._lingering = [cell for cell in self._lingering if id(cell) not in closed]
+        return [
+            self._charge(span, cpu_ns + running.get(id(span), 0), [(cell, ns + running.get(id(cell), 0)) for cell, ns in cells])
+            for span, cpu_ns, cells in read
+        ]
+
+    def _finished_ns(self, span: Span) -> int:
+        cells = []
+        for cell in span.cells.all if span.cells is not None else ():
+            lent = cell.open  # asked before its CPU is read: a cell seen closed is complete
+            cells.append((cell, cell.cpu_ns))
+            if lent:
+                self._lingering.append(cell)
+        return self._charge(span, span.cpu_ns, cells)
+
+    def _charge(self, span: Span, own_ns: int, cells: Sequence[tuple[Cell, int]]) -> int:
+        account = span.account
+        if account is None:
+            account = span.account = Account(self._zeros)
+        new = max(0, own_ns - account.own_billed_ns)
+        account.own_billed_ns += new
+        for cell, ns in cells:
+            new += _bill_cell(cell, ns)
+        account.billed_ns += new
+        account.cpu_ns += new
+        return new
 
     def settle(
         self, window: Window, live: list[Span], live_ns: list[int], finished: list[Span], process_ns: int, meter_ns: int
@@ -146,14 +226,14 @@ class Ledger:
         spans, weights = live + finished, live_ns
         self._seen_span = self._seen_span or bool(spans)
         for start in range(0, len(finished), _READ_CHUNK):
-            weights += [self._own_ns(span, {}, final=True) for span in finished[start : start + _READ_CHUNK]]
+            weights += [self._finished_ns(span) for span in finished[start : start + _READ_CHUNK]]
             yield []
         overlaps, in_flight = self._overlaps(window, spans)
         yield []
         use = self.sections.use(window.t1_ns)
         self._add_native(process_ns, spans, weights, use.get("native"))
         gpu_use = use.get("gpu") or {}
-        late_ns = self._late_ns()
+        late_ns, self._late_new_ns = self._late_new_ns, 0
         burned = sum(weights) + late_ns
         self.coverage = min(1.0, burned / process_ns) if process_ns else None
         process_ns = max(process_ns, burned)
@@ -177,28 +257,10 @@ class Ledger:
             self.lam = sum(b.lam or 0.0 for b in known)
             self.lam_low, self.lam_high = sum(b.lam_low for b in known), sum(b.lam_high for b in known)
 
-    def _own_ns(self, span: Span, open_ns: dict[int, int], final: bool = False) -> int:
-        account = span.account
-        if account is None:
-            account = span.account = Account(self._zeros)
-        total = span.cpu_ns
-        if open_ns:
-            total += open_ns.get(id(span), 0)
-        if span.cells is not None:
-            for cell in span.cells.all:
-                # Asked before its CPU is read: a cell seen closed is complete.
-                lent = cell.open
-                cpu_ns = cell.cpu_ns
-                if final and lent:
-                    cell.billed_ns = cpu_ns
-                    self._lingering.append(cell)
-                total += cpu_ns + open_ns.get(id(cell), 0)
-        own = total - account.billed_ns
-        if own <= 0:
-            return 0
-        account.billed_ns = total
-        account.cpu_ns += own
-        return own
+    def after_fork_in_child(self) -> None:
+        """The child's threads and late work begin anew."""
+        self.late, self._lingering = {}, []
+        self._known_ns = threads_ns()
 
     def late_of(self, span: Span) -> Late:
         """The late book of the span's route."""
@@ -207,20 +269,6 @@ class Ledger:
         if late is None:
             late = self.late.setdefault(route, Late(route))
         return late
-
-    def _late_ns(self) -> int:
-        new = 0
-        for late in list(self.late.values()):
-            total = late.total_ns()
-            new += total - late.billed_ns
-            late.billed_ns = total
-        lingering, self._lingering = self._lingering, []
-        for cell in lingering:
-            if cell.open:
-                self._lingering.append(cell)
-            new += cell.cpu_ns - cell.billed_ns
-            cell.billed_ns = cell.cpu_ns
-        return new
 
     def _overlaps(self, window: Window, spans: Sequence[Span]) -> tuple[list[int], float]:
         """Wall time of each span in the window, nested time counted once; and the share of it with anybody in flight."""
@@ -345,12 +393,28 @@ class Ledger:
                 account.high_nj += gpu[place] * rates.gpu_high
 
 
+def _bill_cell(cell: Cell, cpu_ns: int) -> int:
+    new = max(0, cpu_ns - cell.billed_ns)
+    cell.billed_ns += new
+    return new
+
+
 class _Rates:
     """Constants of one tick, per nanosecond; see `Ledger._rates`."""
 
     __slots__ = (
-        "cpu_high", "cpu_low", "embodied_g", "gap", "gpu_high", "gpu_low", "host_nj", "missing", "unknown_idle", "wall_high", "wall_low",
-    )  # fmt: skip
+        "cpu_high",
+        "cpu_low",
+        "embodied_g",
+        "gap",
+        "gpu_high",
+        "gpu_low",
+        "host_nj",
+        "missing",
+        "unknown_idle",
+        "wall_high",
+        "wall_low",
+    )
 
     def __init__(self) -> None:
         self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.gpu_low = self.gpu_high = self.embodied_g = 0.0

@@ -15,12 +15,12 @@ from typing import Protocol
 from ..records import Tick
 from ..sources import Window
 from ..sources.procfs import boot_offset_ns, slept_ns
-from .clocks import open_ns
 from .ledger import Ledger
 from .span import Span
 
 #: let go of the interpreter this long between chunks, so that a waiting request gets in
 BREATH_S = 0.0005
+_MAX_FAILURES = 3
 
 
 class HostProbe(Protocol):
@@ -61,10 +61,16 @@ class Sampler:
     """
 
     def __init__(
-        self, ledger: Ledger, probe: HostProbe, clock: Clock, period_s: float, *,
-        on_chunk: Callable[[list[Span]], None], on_tick: Callable[[Sequence[Tick], Window], None],
+        self,
+        ledger: Ledger,
+        probe: HostProbe,
+        clock: Clock,
+        period_s: float,
+        *,
+        on_chunk: Callable[[list[Span]], None],
+        on_tick: Callable[[Sequence[Tick], Window], None],
         on_error: Callable[[str, BaseException], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.ledger, self.probe, self.clock, self.period_s = ledger, probe, clock, period_s
         self._on_chunk, self._on_tick, self._on_error = on_chunk, on_tick, on_error
         self.live: set[Span] = set()
@@ -72,10 +78,13 @@ class Sampler:
         self.meter_cpu_ns = 0
         self._meter_last_ns = 0
         self._ticking = threading.Lock()
+        self._ticker: int | None = None  # the thread inside a tick
         self._wake = threading.Condition()
         self._asked = self._done = 0
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._taken: list[Span] = []
+        self._failures = 0
         self._primed = False
 
     @property
@@ -116,46 +125,69 @@ class Sampler:
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
-        self.tick()
+        self.tick(timeout_s)
+        with self._wake:
+            self._done = self._asked
+            self._wake.notify_all()
 
     def settle(self, timeout_s: float) -> bool:
         """Force one tick that begins after this call, and wait for its end; False when it took too long."""
-        if not self.running or threading.current_thread() is self._thread:
-            return self.tick()
+        if not self.running:
+            return self.tick(timeout_s)
+        if self._ticker == threading.get_ident():
+            return False  # asked from inside a tick, by an exporter or a source: that tick goes on
         with self._wake:
             self._asked += 1
             mine = self._asked
             self._wake.notify_all()
-            return self._wake.wait_for(lambda: self._done >= mine or not self.running, timeout_s)
+            return self._wake.wait_for(lambda: self._done >= mine, timeout_s)
 
-    def tick(self) -> bool:
+    def tick(self, timeout_s: float = -1) -> bool:
         """One pass over sources and spans; False when it failed (counted, and the next one goes on)."""
-        with self._ticking:
-            begun_ns = time.thread_time_ns()
-            try:
-                self._tick()
-            except Exception as error:
-                self._on_error("tick", error)
-                return False
-            finally:
-                self._meter_last_ns = time.thread_time_ns() - begun_ns
-                self.meter_cpu_ns += self._meter_last_ns
-            return True
+        if self._ticker == threading.get_ident() or not self._ticking.acquire(timeout=timeout_s):
+            return False
+        begun_ns = time.thread_time_ns()
+        self._ticker = threading.get_ident()
+        try:
+            self._tick()
+        except Exception as error:
+            self._on_error("tick", error)
+            self._take_back()
+            return False
+        finally:
+            self._ticker = None
+            self._meter_last_ns = time.thread_time_ns() - begun_ns
+            self.meter_cpu_ns += self._meter_last_ns
+            self._ticking.release()
+        return True
 
     def _tick(self) -> None:
         if not self._primed:
             self.prime()
-        finished = [self.finished.popleft() for _ in range(len(self.finished))]
+        finished = self._taken = [self.finished.popleft() for _ in range(len(self.finished))]
         live = list(self.live)
-        live_ns = self.ledger.live_ns(live, open_ns())
+        live_ns = self.ledger.live_ns(live)
         window, process_ns = self._window()
         self.ledger.read(window)
         for chunk in self.ledger.settle(window, live, live_ns, finished, process_ns, self._meter_last_ns):
             if chunk:
-                self._on_chunk(chunk)
+                try:
+                    self._on_chunk(chunk)
+                except Exception as error:
+                    self._on_error("settle", error)
             if len(finished) > len(chunk):
                 time.sleep(BREATH_S)
+        self._taken, self._failures = [], 0
         self._on_tick(self.ledger.ticks, window)
+
+    def _take_back(self) -> None:
+        """After a failed pass: its spans wait for the next; after three in a row they are let go without energy."""
+        left, self._taken = [span for span in self._taken if not span.settled], []
+        self._failures += 1
+        if self._failures < _MAX_FAILURES:
+            self.finished.extendleft(reversed(left))
+        elif left:
+            self._on_chunk(left)
 
     def _window(self) -> tuple[Window, int]:
         t_ns, process, host, boot = self.clock.monotonic_ns(), time.process_time_ns(), self.probe.busy_ns(), boot_offset_ns()
@@ -163,10 +195,14 @@ class Sampler:
         process_ns = max(0, process - self._process_ns)
         scope = self.probe.scope()
         window = Window(
-            self._t_ns, t_ns, busy, self.probe.cpus(), process_ns,
+            self._t_ns,
+            t_ns,
+            busy,
+            self.probe.cpus(),
+            process_ns,
             slept_ns(self._boot_ns, boot),
             "container" if scope == "container" else "host" if scope == "host" else "unknown",
-        )  # fmt: skip
+        )
         self._t_ns, self._process_ns, self._host_ns, self._boot_ns = t_ns, process, host, boot
         return window, process_ns
 
@@ -188,7 +224,7 @@ class Sampler:
         """Forget everything that belongs to the parent: its spans, its thread, its locks."""
         self.live, self.finished = set(), deque()
         self._ticking, self._wake = threading.Lock(), threading.Condition()
-        self._thread = None
+        self._thread = self._ticker = None
         self._asked = self._done = 0
         self._primed = False
-
+        self.ledger.after_fork_in_child()

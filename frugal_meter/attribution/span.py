@@ -33,12 +33,11 @@ class Desk(Protocol):
 class Late(Cells):
     """Work of one route that went on after its spans had ended."""
 
-    __slots__ = ("billed_ns", "by_thread", "route")
+    __slots__ = ("by_thread", "route")
 
     def __init__(self, route: str) -> None:
         super().__init__()
         self.route = route
-        self.billed_ns = 0
         self.by_thread: dict[int, Cell] = {}
 
     def cell_here(self) -> Cell:
@@ -58,12 +57,24 @@ class Account:
     """
 
     __slots__ = (
-        "billed_ns", "cpu_ns", "embodied_g", "gap", "gpu_ns", "high_nj", "host_nj", "idle_nj", "idle_unknown", "low_nj", "sources_nj",
+        "billed_ns",
+        "cpu_ns",
+        "embodied_g",
+        "gap",
+        "gpu_ns",
+        "high_nj",
+        "host_nj",
+        "idle_nj",
+        "idle_unknown",
+        "low_nj",
+        "own_billed_ns",
+        "sources_nj",
         "ticks",
-    )  # fmt: skip
+    )
 
     def __init__(self, zeros: tuple[int, ...]) -> None:
-        self.billed_ns = 0  # own CPU already billed
+        self.billed_ns = 0  # CPU already billed, cells included
+        self.own_billed_ns = 0  # of it, the span's own thread
         self.cpu_ns = 0  # own CPU and share of the native pool
         self.gpu_ns = 0
         self.sources_nj = self.idle_nj = zeros
@@ -150,26 +161,18 @@ class Span(msgspec.Struct, eq=False, weakref=True):
 
     def owner(self) -> Span | Cell:
         """Who pays on the calling thread: the span itself on its own thread, a cell anywhere else."""
-        return self if here() is self.segment else self.borrow()
+        return self if here() is self.segment else self.home().borrow()
 
-    def lendable(self) -> Span:
-        """The span, ready to lend cells to other threads; called on a thread that runs it."""
-        if self.cells is None:
-            self.cells = Cells()
-        return self
+    def lendable(self) -> Cells:
+        """The span's cells, made on first use: asked on a thread that runs the span, before others may."""
+        cells = self.cells
+        if cells is None:
+            cells = self.cells = Cells()
+        return cells
 
-    def borrow(self) -> Cell:
-        """A cell for the calling worker thread; late work's once the span is over."""
-        if self.t1_ns:
-            return self.desk.late(self).borrow()
-        return self.lendable().cells.borrow()  # type: ignore[union-attr]
-
-    def give_back(self, cell: Cell) -> None:
-        """The worker thread is done with ``cell``."""
-        if self.cells is not None and not self.t1_ns:
-            self.cells.give_back(cell)
-        else:
-            cell.open = False
+    def home(self) -> Cells:
+        """Where a worker thread's cell comes from: late work's cells once the span is over."""
+        return self.desk.late(self) if self.t1_ns else self.lendable()
 
     def adopt(self, child: Span) -> None:
         """Note a span opened inside this one."""

@@ -104,7 +104,9 @@ class Admission:
     def can_refuse(self, budget: Budget) -> bool:
         """Whether the figure it counts is good enough for its ``require_tier``."""
         tier = self.tiers.get(budget.name)
-        return budget.enforce and (budget.require_tier is None or tier is None or TIERS.index(tier) <= TIERS.index(budget.require_tier))
+        return budget.enforce and (
+            budget.require_tier is None or tier is None or TIERS.index(tier) <= TIERS.index(budget.require_tier)
+        )
 
     @property
     def decisions(self) -> dict[tuple[str, Decision], int]:

@@ -36,11 +36,24 @@ class Budget:
     """
 
     def __init__(
-        self, name: str, limit: str, *, per: Per, key: Key = None, match: Match = None, estimate: str | None = None,
-        warn_at: float = 0.7, degrade_at: float | None = 0.8, throttle_at: float | None = None, max_in_flight: int | None = None,
-        hard: bool = False, enforce: bool = True, require_tier: Tier | None = None,
-        basis: Literal["dynamic", "full"] = "dynamic", timezone: str = "Europe/Paris",
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        limit: str,
+        *,
+        per: Per,
+        key: Key = None,
+        match: Match = None,
+        estimate: str | None = None,
+        warn_at: float = 0.7,
+        degrade_at: float | None = 0.8,
+        throttle_at: float | None = None,
+        max_in_flight: int | None = None,
+        hard: bool = False,
+        enforce: bool = True,
+        require_tier: Tier | None = None,
+        basis: Literal["dynamic", "full"] = "dynamic",
+        timezone: str = "Europe/Paris",
+    ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a budget needs a name, not {name!r}")
         self.name = name
@@ -53,9 +66,13 @@ class Budget:
         self.degrade_at = None if degrade_at is None else _share(name, "degrade_at", degrade_at)
         if throttle_at is not None:
             _share(name, "throttle_at", throttle_at)
-            raise ConfigurationError(f"budget {name!r}: throttle_at is not available in this version; leave it out, or use degrade_at")
+            raise ConfigurationError(
+                f"budget {name!r}: throttle_at is not available in this version; leave it out, or use degrade_at"
+            )
         if hard:
-            raise ConfigurationError(f"budget {name!r}: hard=True (cutting streams) is not available in this version; leave it out")
+            raise ConfigurationError(
+                f"budget {name!r}: hard=True (cutting streams) is not available in this version; leave it out"
+            )
         if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
             raise ConfigurationError(f"budget {name!r}: max_in_flight is a whole number of at least 1, not {max_in_flight!r}")
         self.max_in_flight = max_in_flight
@@ -91,7 +108,9 @@ class Budget:
             return 1 if self.resource == "requests" else max(1, self.limit.amount // 100)
         quantity = parse_quantity(estimate)
         if quantity.resource != self.resource:
-            raise ConfigurationError(f"budget {self.name!r}: estimate {estimate!r} is not an amount of {self.resource} like {self.limit.text!r}")
+            raise ConfigurationError(
+                f"budget {self.name!r}: estimate {estimate!r} is not an amount of {self.resource} like {self.limit.text!r}"
+            )
         return quantity.amount
 
 
@@ -121,7 +140,9 @@ def _match(name: str, match: Match) -> dict[str, tuple[str, ...]]:
     if isinstance(match, str):
         match = {"route": match}
     if not isinstance(match, Mapping):
-        raise ConfigurationError(f"budget {name!r}: match is a route pattern or a mapping such as {{'model': 'large-*'}}, not {match!r}")
+        raise ConfigurationError(
+            f"budget {name!r}: match is a route pattern or a mapping such as {{'model': 'large-*'}}, not {match!r}"
+        )
     out = {}
     for key, patterns in match.items():
         if key not in KEYS:

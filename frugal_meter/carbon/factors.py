@@ -97,9 +97,22 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def declared(
-        cls, zone: str, grams_per_kwh: float, *, scope: Scope, dataset: str, year: int, name: str = "",
-        version: str = "", basis: Basis = "location", mix: Mix | None = None, low: float | None = None, high: float | None = None,
-        licence: str = "declared by the operator", source: str = "declared by the operator", sha256: str | None = None,
+        cls,
+        zone: str,
+        grams_per_kwh: float,
+        *,
+        scope: Scope,
+        dataset: str,
+        year: int,
+        name: str = "",
+        version: str = "",
+        basis: Basis = "location",
+        mix: Mix | None = None,
+        low: float | None = None,
+        high: float | None = None,
+        licence: str = "declared by the operator",
+        source: str = "declared by the operator",
+        sha256: str | None = None,
     ) -> Factor:
         """The operator's own factor (ADEME, a supplier, a national inventory …), in gCO2e per kWh.
 
@@ -108,9 +121,22 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
         """
         slug = re.sub(r"\W+", "-", str(dataset).strip().lower())
         return cls(
-            id=f"declared:{slug}:{zone}:{year}", zone=zone, zone_name=name or zone, grams_per_kwh=grams_per_kwh,
-            low_g_per_kwh=low, high_g_per_kwh=high, dataset=dataset, version=version, year=year, scope=scope, basis=basis,
-            mix=mix, licence=licence, source=source, sha256=sha256, flags=("factor:declared",),
+            id=f"declared:{slug}:{zone}:{year}",
+            zone=zone,
+            zone_name=name or zone,
+            grams_per_kwh=grams_per_kwh,
+            low_g_per_kwh=low,
+            high_g_per_kwh=high,
+            dataset=dataset,
+            version=version,
+            year=year,
+            scope=scope,
+            basis=basis,
+            mix=mix,
+            licence=licence,
+            source=source,
+            sha256=sha256,
+            flags=("factor:declared",),
         )
 
     @property
@@ -172,14 +198,20 @@ def combine(parts: Sequence[tuple[Factor, float]]) -> Factor:
     known = [r for r in ranges if r is not None]
     mid = _mean([f.grams_per_kwh for f in factors], parts, whole)
     return Factor(
-        id="+".join(f.id for f in factors), zone="+".join(f.zone for f in factors),
-        zone_name=" + ".join(f.zone_name for f in factors), grams_per_kwh=mid,
+        id="+".join(f.id for f in factors),
+        zone="+".join(f.zone for f in factors),
+        zone_name=" + ".join(f.zone_name for f in factors),
+        grams_per_kwh=mid,
         low_g_per_kwh=min(mid, _mean([r.low for r in known], parts, whole)) if len(known) == len(parts) else None,
         high_g_per_kwh=max(mid, _mean([r.high for r in known], parts, whole)) if len(known) == len(parts) else None,
-        dataset=_joined([f.dataset for f in factors], " + "), version=_joined([f.version for f in factors], " + "),
-        year=min(f.year for f in factors), scope=factors[0].scope, basis=factors[0].basis,
+        dataset=_joined([f.dataset for f in factors], " + "),
+        version=_joined([f.version for f in factors], " + "),
+        year=min(f.year for f in factors),
+        scope=factors[0].scope,
+        basis=factors[0].basis,
         mix=factors[0].mix if len({f.mix for f in factors}) == 1 else None,
-        licence=_joined([f.licence for f in factors], " AND "), source=_joined([f.source for f in factors], " + "),
+        licence=_joined([f.licence for f in factors], " AND "),
+        source=_joined([f.source for f in factors], " + "),
         flags=tuple(dict.fromkeys(flag for f in factors for flag in (*f.flags, "factor:combined"))),
     )
 

@@ -132,9 +132,22 @@ def _factor(dataset: str, row: Row) -> Factor:
     low, high, flags = _spread(row.zone, grams)
     origin = about.origins[row.origin]
     return Factor(
-        id=f"{dataset}:{row.zone}:{row.year}", zone=row.zone, zone_name=row.name, grams_per_kwh=grams, low_g_per_kwh=low,
-        high_g_per_kwh=high, dataset=dataset, version=origin.release, year=int(row.year), scope=about.scope, basis=about.basis,
-        mix=about.mix, licence=row.licence, source=f"{about.title}; {about.attribution}", sha256=origin.sha256, flags=flags,
+        id=f"{dataset}:{row.zone}:{row.year}",
+        zone=row.zone,
+        zone_name=row.name,
+        grams_per_kwh=grams,
+        low_g_per_kwh=low,
+        high_g_per_kwh=high,
+        dataset=dataset,
+        version=origin.release,
+        year=int(row.year),
+        scope=about.scope,
+        basis=about.basis,
+        mix=about.mix,
+        licence=row.licence,
+        source=f"{about.title}; {about.attribution}",
+        sha256=origin.sha256,
+        flags=flags,
     )
 
 

@@ -15,10 +15,27 @@ from ..errors import UnknownZoneError
 DATA: Final = Path(__file__).parent / "data"
 #: other codes of the same grid: EU country codes (Eurostat), ISO 3166-2 of Corsica, its departments and the French overseas
 ALIASES: Final[Mapping[str, str]] = {
-    "UK": "GB", "EL": "GR", "FR-20R": "FR-COR", "FR-2A": "FR-COR", "FR-2B": "FR-COR",
-    "FR-971": "GP", "FR-972": "MQ", "FR-973": "GF", "FR-974": "RE", "FR-976": "YT",
-    "FR-GP": "GP", "FR-MQ": "MQ", "FR-GF": "GF", "FR-RE": "RE", "FR-YT": "YT", "FR-PM": "PM",
-    "FR-PF": "PF", "FR-NC": "NC", "FR-WF": "WF", "FR-BL": "BL", "FR-MF": "MF",
+    "UK": "GB",
+    "EL": "GR",
+    "FR-20R": "FR-COR",
+    "FR-2A": "FR-COR",
+    "FR-2B": "FR-COR",
+    "FR-971": "GP",
+    "FR-972": "MQ",
+    "FR-973": "GF",
+    "FR-974": "RE",
+    "FR-976": "YT",
+    "FR-GP": "GP",
+    "FR-MQ": "MQ",
+    "FR-GF": "GF",
+    "FR-RE": "RE",
+    "FR-YT": "YT",
+    "FR-PM": "PM",
+    "FR-PF": "PF",
+    "FR-NC": "NC",
+    "FR-WF": "WF",
+    "FR-BL": "BL",
+    "FR-MF": "MF",
 }
 _AVERAGES: Final = frozenset({"EU", "EU27", "EU-27", "EUROPE", "WORLD", "GLOBAL", "MONDE", "OECD", "OCDE", "UE"})
 _FRENCH_WITHOUT_DATA: Final = frozenset({"WF", "BL", "MF", "TF"})

@@ -8,26 +8,29 @@ from typing import Final
 from ..carbon import Factor, Pue
 from ..sources.discovery import Discovery
 from ..sources.findings import Finding
+from .diagnosis import Idle
 from .probing import Now
 
-#: the exact thing to write, by the code of a finding whose remedy is words only; "…" stands for the operator's figure
-LINES: Final = {
-    "zone-missing": "frugal-meter doctor --zone FR",
-    "cpu-unknown": "[meter]  declared = { cpu_idle = …, cpu_full = … }",
-    "cpu-relative": "[meter]  declared = { cpu_idle = …, cpu_full = … }",
-    "memory-unknown": "[meter]  declared = { memory = … }",
-    "pue-default": "[meter]  pue = …",
-    "idle-unknown": "[meter]  idle_watts = { dram = …, gpu = … }",
+#: the exact command, by the code of a finding whose remedy is words only
+COMMANDS: Final = {"zone-missing": "frugal-meter doctor --zone FR"}
+#: the exact setting of ``frugal.toml``, likewise; "…" stands for a figure that only the operator has
+SETTINGS: Final = {
+    "cpu-unknown": "declared = { cpu_idle = …, cpu_full = … }  # W",
+    "cpu-relative": "declared = { cpu_idle = …, cpu_full = … }  # W",
+    "memory-unknown": "declared = { memory = … }  # W",
+    "counter-still": 'sources = "model"',
+    "pue-default": "pue = …",
+    "idle-unknown": "idle_watts = { dram = …, gpu = … }  # W",
 }
 
 
 def advise(
-    found: Discovery, now: Sequence[Now], *, idle_known: bool, factor: Factor | None, stale: bool | None, pue: Pue
+    found: Discovery, now: Sequence[Now], idle: Sequence[Idle], *, factor: Factor | None, stale: bool | None, pue: Pue
 ) -> list[Finding]:  # fmt: skip
     """What stands between these settings and better figures, the most useful first."""
     advice = [] if factor is not None else [zone_missing()]
     advice += [counter_still(s.name) for s, n in zip(found.sources, now, strict=True) if n.why == "still"]
-    advice += [] if idle_known else [idle_unknown()]
+    advice += [] if all(each.watts for each in idle) else [idle_unknown()]
     advice += [factor_stale(factor)] if factor is not None and stale else []
     return advice + ([pue_default()] if pue.flags else [])
 
@@ -37,7 +40,7 @@ def zone_missing() -> Finding:
     return Finding(
         code="zone-missing",
         what="no electricity zone was given: carbon is not shown, and a meter does not start without one",
-        where="zone",
+        where="frugal.toml",
         remedy="Name the zone of the grid that feeds this machine, here or in frugal.toml ([meter] zone). It is never guessed: "
         "a wrong zone can be wrong fourteenfold.",
         what_fr="aucune zone électrique n'est donnée : le carbone n'est pas montré, et un compteur ne démarre pas sans elle",
@@ -53,10 +56,10 @@ def counter_still(where: str) -> Finding:
         what="this counter did not move between two readings: its watts of now are unknown",
         where=where,
         remedy="Run doctor again. If it still does not move, a virtual machine may be showing a frozen copy: choose the power "
-        "model with sources = \"model\".",
+        "model instead.",
         what_fr="ce compteur n'a pas bougé entre deux lectures : sa puissance du moment est inconnue",
         remedy_fr="Relancez doctor. S'il ne bouge toujours pas, une machine virtuelle en montre peut-être une copie figée : "
-        "choisissez le modèle de puissance par sources = \"model\".",
+        "choisissez le modèle de puissance.",
     )
 
 
@@ -65,7 +68,7 @@ def idle_unknown() -> Finding:
     return Finding(
         code="idle-unknown",
         what="the idle power of a sensor is not known yet: until it is observed, its joules all count as computing",
-        where="idle_watts",
+        where="frugal.toml",
         remedy="The meter learns it once the machine has been idle (20 ticks under 2 % busy). To have it from the start, declare "
         "what you measured, in watts.",
         what_fr="la puissance au repos d'un capteur n'est pas encore connue : d'ici là, tous ses joules comptent comme du calcul",
@@ -93,8 +96,9 @@ def pue_default() -> Finding:
     return Finding(
         code="pue-default",
         what="the PUE of the site (facility energy ÷ IT energy) is not declared: a default with a wide range is used",
-        where="pue",
+        where="frugal.toml",
         remedy="Ask the operator of the data centre for its yearly PUE and declare it.",
-        what_fr="le PUE du site (énergie du bâtiment ÷ énergie informatique) n'est pas déclaré : une valeur par défaut, large, sert",
+        what_fr="le PUE du site (énergie du bâtiment ÷ énergie informatique) n'est pas déclaré : "
+        "une valeur par défaut, large, sert",
         remedy_fr="Demandez à l'exploitant du centre de données son PUE annuel et déclarez-le.",
     )

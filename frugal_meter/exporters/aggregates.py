@@ -15,8 +15,29 @@ from ..records import Tick
 
 DURATION_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 ENERGY_BUCKETS_J: Final = (
-    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000,
-)  # fmt: skip
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    25,
+    50,
+    100,
+    250,
+    500,
+    1000,
+    2500,
+    5000,
+    10000,
+    25000,
+    50000,
+    100000,
+)
 CPU_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300)
 #: label sets beyond this are folded into "other" and counted
 MAX_LABEL_SETS: Final = 1000
@@ -44,9 +65,18 @@ class Row:
     """Everything summed for one (route, model, tenant)."""
 
     __slots__ = (
-        "cpu_ns", "embodied_g", "gpu_ns", "idle_nj", "outcomes", "quality_count", "quality_sum", "sources_nj",
-        "tokens_in", "tokens_out", "units",
-    )  # fmt: skip
+        "cpu_ns",
+        "embodied_g",
+        "gpu_ns",
+        "idle_nj",
+        "outcomes",
+        "quality_count",
+        "quality_sum",
+        "sources_nj",
+        "tokens_in",
+        "tokens_out",
+        "units",
+    )
 
     def __init__(self, sources: int) -> None:
         self.outcomes: dict[tuple[str, str], int] = {}
@@ -78,12 +108,16 @@ class Aggregates:
         self.distributions: dict[tuple[str, str], Distribution] = {}
         self.overflow = 0
         self.energy_nj: dict[str, int] = {}
+        self.low_nj = self.high_nj = 0
         self.buckets_nj: dict[str, dict[str, int]] = {}
         self.overhead_nj: dict[str, int] = {}
 
     def add_ticks(self, ticks: Sequence[Tick]) -> None:
         """Add the books of one pass."""
         for tick in ticks:
+            if tick.low_nj is not None and tick.high_nj is not None:
+                self.low_nj += tick.low_nj
+                self.high_nj += tick.high_nj
             self.energy_nj[tick.source] = self.energy_nj.get(tick.source, 0) + tick.energy_nj
             sums = self.buckets_nj.setdefault(tick.source, dict.fromkeys(BUCKETS, 0))
             # What the spans got is the rest, so that no pass over them is needed here; `Tick.closes` is tested apart.
@@ -148,6 +182,10 @@ class Aggregates:
     def operational_g(self, row: Row) -> float:
         """gCO2e of a row's dynamic and idle energy, PUE included."""
         return (sum(row.sources_nj) + row.idle_nj) * self._grams_per_nj
+
+    def bounds_nj(self) -> tuple[int, int, int]:
+        """Low, mid and high of all the sources told since the start; lows add to lows, highs to highs."""
+        return self.low_nj, sum(self.energy_nj.values()), self.high_nj
 
     def totals_nj(self) -> Mapping[str, int]:
         """Where the joules went since the start, over all sources: bucket → nanojoules."""

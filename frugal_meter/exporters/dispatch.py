@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -50,7 +51,8 @@ class _Lane:
     def stop(self, until: float) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._queue.put(None)
+            with contextlib.suppress(queue.Full):  # an exporter that hangs keeps its thread; the process ends all the same
+                self._queue.put(None, timeout=max(0.0, until - time.monotonic()))
             thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
@@ -91,7 +93,7 @@ class Dispatch:
     def flush(self, timeout_s: float) -> bool:
         """Wait until every queue is empty; False when it took longer."""
         until = time.monotonic() + timeout_s
-        return all([lane.flush(until) for lane in self._lanes])
+        return not [lane for lane in self._lanes if not lane.flush(until)]
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Export what is queued and end the threads."""

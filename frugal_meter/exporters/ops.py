@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError, MissingExtraError
-from .live_page import negotiate, render_data, render_page
+from .live_page import content_security_policy, negotiate, render_data, render_page
 from .page_state import LiveState
 
 if TYPE_CHECKING:
@@ -21,10 +21,20 @@ if TYPE_CHECKING:
 
 #: a request that carries one of these came through a proxy: its loopback peer is the proxy, not the client
 FORWARDED: Final = frozenset(
-    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via", b"cf-connecting-ip", b"true-client-ip"}
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"via",
+        b"cf-connecting-ip",
+        b"true-client-ip",
+    }
 )
 _REFUSED: Final = (
-    "This page answers the machine itself only. To open it: ops_app(token=...), ops_app(public=True), or serve_ops() on a port of its own.\n"
+    "This page answers the machine itself only. To open it: ops_app(token=...), ops_app(public=True), "
+    "or serve_ops() on a port of its own.\n"
 )
 
 
@@ -81,10 +91,7 @@ def ops_app(
 
 def _page_headers(nonce: str, lang: str) -> dict[str, str]:
     return {
-        "content-security-policy": (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
+        "content-security-policy": content_security_policy(nonce),
         "cache-control": "no-store",
         "content-language": lang,
         "referrer-policy": "no-referrer",
@@ -98,7 +105,7 @@ class OpsServer:
     def __init__(self, app: Starlette, address: str, *, guarded: bool) -> None:
         host, port = _address(address)
         if guarded and not _is_loopback(host):
-            raise ConfigurationError(f"serve_ops({address!r}) would listen beyond this machine: give token=\"…\" or public=True")
+            raise ConfigurationError(f'serve_ops({address!r}) would listen beyond this machine: give token="…" or public=True')
         try:
             import uvicorn
         except ImportError:
@@ -126,7 +133,7 @@ class OpsServer:
 def _address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigurationError(f"serve_ops({address!r}): write an address and a port, such as \"127.0.0.1:9464\"")
+        raise ConfigurationError(f'serve_ops({address!r}): write an address and a port, such as "127.0.0.1:9464"')
     return host.strip("[]") or "127.0.0.1", int(port)
 
 

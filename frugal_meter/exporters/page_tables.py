@@ -71,10 +71,13 @@ def _budget_row(b: BudgetState, state: LiveState, lang: Lang) -> Html:
     return row(
         row_head(named(b.name, _whom(b, lang), word("window", b.window, lang))),
         cell(text("used", lang), _gauge(b), _used(b, lang)),
-        cell(text("level", lang), el("span", _level(b, lang), class_="level"),
-             notes(text("enforced" if b.enforced else "shadow", lang))),
+        cell(
+            text("level", lang),
+            el("span", _level(b, lang), class_="level"),
+            notes(text("enforced" if b.enforced else "shadow", lang)),
+        ),
         cell(text("reset", lang), el("span", reset)),
-    )  # fmt: skip
+    )
 
 
 def _whom(b: BudgetState, lang: Lang) -> str:

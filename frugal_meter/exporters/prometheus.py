@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from ..meter import Meter
     from .aggregates import Histogram
+    from .view import MeterView
 
 Kind = Literal["counter", "gauge", "histogram"]
 _RMT: Final = ("route", "model", "tenant")
@@ -33,11 +33,23 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
     "frugal_functional_units": ("counter", "Functional units delivered.", (*_RMT, "unit")),
     "frugal_quality_sum": ("counter", "Sum of quality scores (0 to 1).", _RMT),
     "frugal_quality_count": ("counter", "Number of quality scores.", _RMT),
-    "frugal_energy_joules": ("counter", "Dynamic energy attributed to requests (IT; PUE not applied).", (*_RMT, "component", "tier")),
+    "frugal_energy_joules": (
+        "counter",
+        "Dynamic energy attributed to requests (IT; PUE not applied).",
+        (*_RMT, "component", "tier"),
+    ),
     "frugal_idle_energy_joules": ("counter", "Idle energy of the service's slice held while requests ran.", _RMT),
     "frugal_co2e_grams": ("counter", "Greenhouse gases attributed to requests, CO2-equivalent.", (*_RMT, "scope")),
-    "frugal_host_energy_joules": ("counter", "Energy of the host as its sources told it, attributed or not.", ("component", "source", "tier")),
-    "frugal_unattributed_energy_joules": ("counter", "Host energy not charged to a request, by reason.", ("component", "source", "reason")),
+    "frugal_host_energy_joules": (
+        "counter",
+        "Energy of the host as its sources told it, attributed or not.",
+        ("component", "source", "tier"),
+    ),
+    "frugal_unattributed_energy_joules": (
+        "counter",
+        "Host energy not charged to a request, by reason.",
+        ("component", "source", "reason"),
+    ),
     "frugal_overhead_energy_joules": ("counter", "Parts of the overhead: framework, startup, the meter itself.", ("part",)),
     "frugal_in_progress_energy_joules": ("gauge", "Dynamic energy already booked to requests still running.", ()),
     "frugal_books_difference_joules": ("gauge", "Host energy minus everything booked; 0 when the books close.", ()),
@@ -45,9 +57,17 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
     "frugal_host_power_watts": ("gauge", "Power of a source over the last tick.", ("component", "source", "tier")),
     "frugal_measured_ratio": ("gauge", "Measured share of the host's energy since the start.", ()),
     "frugal_coverage_ratio": ("gauge", "CPU of requests over CPU of the process at the last tick.", ()),
-    "frugal_grid_carbon_intensity_grams_per_joule": ("gauge", "CO2e per joule of electricity now applied.", ("zone", "dataset", "year", "scope")),
+    "frugal_grid_carbon_intensity_grams_per_joule": (
+        "gauge",
+        "CO2e per joule of electricity now applied.",
+        ("zone", "dataset", "year", "scope"),
+    ),
     "frugal_pue_ratio": ("gauge", "Power usage effectiveness applied to carbon.", ("source",)),
-    "frugal_budget_usage_ratio": ("gauge", "Settled and reserved share of the budget in its window.", ("budget", "resource", "key")),
+    "frugal_budget_usage_ratio": (
+        "gauge",
+        "Settled and reserved share of the budget in its window.",
+        ("budget", "resource", "key"),
+    ),
     "frugal_budget_limit": ("gauge", "Limit per window, in J, g, s, tokens or requests by resource.", ("budget", "resource")),
     "frugal_budget_enforced": ("gauge", "1 if the budget can refuse on this machine.", ("budget", "resource", "tier")),
     "frugal_budget_decisions": ("counter", "Admission decisions.", ("budget", "resource", "action")),
@@ -56,12 +76,12 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
     "frugal_meter_cpu_seconds": ("counter", "CPU time of the meter's own thread.", ()),
     "frugal_meter_errors": ("counter", "Faults inside the meter, passed over.", ("stage",)),
     "frugal_meter_dropped_readings": ("counter", "Readings dropped because an exporter was too slow.", ()),
-    "frugal_label_overflow": ("counter", "Requests folded into the label set \"other\".", ()),
+    "frugal_label_overflow": ("counter", 'Requests folded into the label set "other".', ()),
 }
 Sample = tuple[Sequence[str], float]
 
 
-def render(meter: Meter, accept: str = "") -> tuple[bytes, str]:
+def render(meter: MeterView, accept: str = "") -> tuple[bytes, str]:
     """The exposition of ``meter`` and its content type, as ``accept`` negotiates (OpenMetrics or Prometheus text)."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.exposition import choose_encoder
@@ -75,7 +95,7 @@ def render(meter: Meter, accept: str = "") -> tuple[bytes, str]:
 class MeterCollector:
     """A `prometheus_client` collector over one meter: ``REGISTRY.register(MeterCollector(meter))``."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: MeterView) -> None:
         self._meter = meter
 
     def describe(self) -> Iterable[Metric]:
@@ -112,7 +132,7 @@ def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
     return out, histogram.total
 
 
-def _requests(meter: Meter) -> dict[str, list[Any]]:
+def _requests(meter: MeterView) -> dict[str, list[Any]]:
     rows = list(meter.aggregates.rows.items())
     kinds = list(meter.aggregates.distributions.items())
     books = meter.ledger.books
@@ -128,19 +148,24 @@ def _requests(meter: Meter) -> dict[str, list[Any]]:
         "frugal_request_energy_joules": [(key, d.energy_j) for key, d in kinds],
         "frugal_cpu_seconds": each(lambda r: r.cpu_ns / 1e9),
         "frugal_gpu_seconds": each(lambda r: r.gpu_ns / 1e9) if any(b.on_gpu for b in books) else [],
-        "frugal_tokens": [((*labels, way), n) for labels, r in rows for way, n in (("input", r.tokens_in), ("output", r.tokens_out))],
+        "frugal_tokens": [
+            each for labels, r in rows for each in (((*labels, "input"), r.tokens_in), ((*labels, "output"), r.tokens_out))
+        ],
         "frugal_functional_units": [((*labels, unit), n) for labels, row in rows for unit, n in list(row.units.items())],
         "frugal_quality_sum": [(labels, r.quality_sum) for labels, r in rows if r.quality_count],
         "frugal_quality_count": [(labels, r.quality_count) for labels, r in rows if r.quality_count],
         "frugal_energy_joules": _by_component(meter, rows),
         "frugal_idle_energy_joules": each(lambda r: r.idle_nj / 1e9) if books else [],
-        "frugal_co2e_grams": [
-            ((*labels, scope), grams) for labels, r in rows for scope, grams in (("operational", meter.aggregates.operational_g(r)), ("embodied", r.embodied_g))
-        ] if books else [],
-    }  # fmt: skip
+        "frugal_co2e_grams": _grams(meter, rows) if books else [],
+    }
 
 
-def _by_component(meter: Meter, rows: list[Any]) -> list[Sample]:
+def _grams(meter: MeterView, rows: list[Any]) -> list[Sample]:
+    operational = [((*labels, "operational"), meter.aggregates.operational_g(row)) for labels, row in rows]
+    return operational + [((*labels, "embodied"), row.embodied_g) for labels, row in rows]
+
+
+def _by_component(meter: MeterView, rows: list[Any]) -> list[Sample]:
     out: list[Sample] = []
     for labels, row in rows:
         sums: dict[tuple[str, str], int] = {}
@@ -151,13 +176,15 @@ def _by_component(meter: Meter, rows: list[Any]) -> list[Sample]:
     return out
 
 
-def _energy(meter: Meter) -> dict[str, list[Any]]:
+def _energy(meter: MeterView) -> dict[str, list[Any]]:
     sums, running_nj = meter.aggregates, _running_nj(meter)
     sources = [books.source for books in meter.ledger.books]
     unattributed = [
         ((s.component, s.name, reason), nj / 1e9)
-        for s in sources for reason, nj in sums.buckets_nj.get(s.name, {}).items() if reason != "requests"
-    ]  # fmt: skip
+        for s in sources
+        for reason, nj in sums.buckets_nj.get(s.name, {}).items()
+        if reason != "requests"
+    ]
     total = sum(sums.energy_nj.values())
     measured = sum(sums.energy_nj.get(s.name, 0) for s in sources if s.tier == "measured")
     last = {tick.source: tick for tick in meter.last_ticks}
@@ -167,26 +194,29 @@ def _energy(meter: Meter) -> dict[str, list[Any]]:
         "frugal_overhead_energy_joules": [((part,), nj / 1e9) for part, nj in list(sums.overhead_nj.items())],
         "frugal_in_progress_energy_joules": [((), running_nj / 1e9)] if sources else [],
         "frugal_books_difference_joules": [((), books_difference_nj(meter) / 1e9)] if sources else [],
-        "frugal_energy_source_up": [((b.source.component, b.source.name), float(b.up)) for b in meter.ledger.books if b.up is not None],
+        "frugal_energy_source_up": [
+            ((b.source.component, b.source.name), float(b.up)) for b in meter.ledger.books if b.up is not None
+        ],
         "frugal_host_power_watts": [
             ((s.component, s.name, s.tier), t.energy_nj / (t.t1_ns - t.t0_ns))
-            for s in sources if (t := last.get(s.name)) is not None and t.t1_ns > t.t0_ns
+            for s in sources
+            if (t := last.get(s.name)) is not None and t.t1_ns > t.t0_ns
         ],
         "frugal_measured_ratio": [((), measured / total)] if total else [],
         "frugal_coverage_ratio": [((), meter.ledger.coverage)] if meter.ledger.coverage is not None else [],
-    }  # fmt: skip
+    }
 
 
-def _running_nj(meter: Meter) -> int:
+def _running_nj(meter: MeterView) -> int:
     return sum(sum(s.account.sources_nj) for s in list(meter.sampler.live) if s.account is not None)
 
 
-def books_difference_nj(meter: Meter) -> int:
+def books_difference_nj(meter: MeterView) -> int:
     """What the sources said minus what is booked, nanojoules: 0 unless a tick is being booked right now."""
     return sum(meter.aggregates.energy_nj.values()) - sum(meter.aggregates.totals_nj().values())
 
 
-def _context(meter: Meter) -> dict[str, list[Any]]:
+def _context(meter: MeterView) -> dict[str, list[Any]]:
     factor, pue = meter.figures.factor, meter.figures.pue
     return {
         "frugal_grid_carbon_intensity_grams_per_joule": [
@@ -198,10 +228,13 @@ def _context(meter: Meter) -> dict[str, list[Any]]:
     }
 
 
-def _budgets(meter: Meter) -> dict[str, list[Any]]:
+def _budgets(meter: MeterView) -> dict[str, list[Any]]:
     admission = meter.admission
     limits = [((b.name, b.resource), b.limit.shown) for b in admission.budgets]
-    enforced = [((b.name, b.resource, admission.tiers.get(b.name) or "counted"), float(admission.can_refuse(b))) for b in admission.budgets]
+    enforced = [
+        ((b.name, b.resource, admission.tiers.get(b.name) or "counted"), float(admission.can_refuse(b)))
+        for b in admission.budgets
+    ]
     resources = {b.name: b.resource for b in admission.budgets}
     return {
         "frugal_budget_usage_ratio": [
@@ -210,11 +243,13 @@ def _budgets(meter: Meter) -> dict[str, list[Any]]:
         ],
         "frugal_budget_limit": limits,
         "frugal_budget_enforced": enforced,
-        "frugal_budget_decisions": [((name, resources[name], action), n) for (name, action), n in list(admission.decisions.items())],
+        "frugal_budget_decisions": [
+            ((name, resources[name], action), n) for (name, action), n in list(admission.decisions.items())
+        ],
     }
 
 
-def _own(meter: Meter) -> dict[str, list[Any]]:
+def _own(meter: MeterView) -> dict[str, list[Any]]:
     return {
         "frugal_meter_cpu_seconds": [((), meter.sampler.meter_cpu_ns / 1e9)],
         "frugal_meter_errors": [((stage,), n) for stage, n in (list(meter.errors.items()) or [("none", 0)])],
@@ -230,5 +265,3 @@ def _version() -> str:
         return version("frugal-meter")
     except PackageNotFoundError:
         return "unknown"
-
-

@@ -167,8 +167,7 @@ def nvml_unreadable(where: str, error: object) -> Finding:
         code="nvml-unreadable",
         what=f"this GPU gives neither energy nor power ({error})",
         where=where,
-        remedy="Virtual GPUs and MIG instances seen from inside hide both: read the GPU on its host (host agent, "
-        "dcgm-exporter).",
+        remedy="Virtual GPUs and MIG instances seen from inside hide both: read the GPU on its host (host agent, dcgm-exporter).",
         what_fr=f"ce GPU ne donne ni énergie ni puissance ({error})",
         remedy_fr="Les GPU virtuels et les instances MIG vues de l'intérieur cachent les deux : lisez le GPU sur son hôte (agent "
         "d'hôte ou dcgm-exporter).",

@@ -1,0 +1,34 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Each makes its own environment in .venv
+# and writes nowhere else but .cache and the user's own cache.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help demo test check bench docs clean
+
+help:  ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo  ## a public-service assistant with two tiers of AI, metered (ARGS="--once --json", ARGS="--lang fr")
+	@$(BIN)/python -m examples.assistant $(ARGS)
+
+test: $(VENV)/.test  ## every test; installs system parts when run as root on Debian or Ubuntu
+	@sh scripts/system-parts.sh
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -q $(ARGS)
+
+check: $(VENV)/.check  ## ruff, mypy --strict, the wheel
+	@sh scripts/check.sh
+
+bench: $(VENV)/.bench  ## overhead beside peers, interleaved
+	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+docs: $(VENV)/.docs  ## the documentation into site/
+	@$(BIN)/mkdocs build --strict -q
+
+clean:  ## remove what these commands made
+	rm -rf $(VENV) .cache site dist
+
+$(VENV)/.demo $(VENV)/.test $(VENV)/.check $(VENV)/.bench $(VENV)/.docs: pyproject.toml scripts/environment.sh examples/assistant/requirements.txt
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh $(VENV) $(patsubst .%,%,$(notdir $@))

@@ -1,0 +1,137 @@
+"""The commands and their options; what each does is in its own module, imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Final, ParamSpec
+
+import typer
+
+from ..config import DEFAULT_PATH, load
+from ..errors import ConfigurationError, FrugalMeterError
+
+P = ParamSpec("P")
+#: exit code of a setting that cannot mean anything, the same as a command line that cannot (click, argparse)
+BAD_INPUT: Final = 2
+
+# plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+Zone = Annotated[str | None, typer.Option(metavar="FR", help="Electricity zone of the machine; never guessed.")]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="frugal.toml to use. [default: $FRUGAL_CONFIG, ./frugal.toml]")]
+Language = Annotated[str | None, typer.Option("--lang", metavar="fr|en", help="Language. [default: the locale's]")]
+Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|codecarbon", help="What to read. [default: auto]")]
+_Root = Annotated[Path | None, typer.Option(hidden=True)]
+
+
+@app.callback()
+def frugal_meter() -> None:
+    """Compute, energy and carbon of each request of an AI service."""
+
+
+def _one_line(command: Callable[P, None]) -> Callable[P, None]:
+    """End with one line on stderr and exit code 2 for what the user can mend; anything else is ours to mend, and raises."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except FrugalMeterError as error:
+            _say(error)
+            if kwargs.get("as_json"):
+                told = {"exit_code": BAD_INPUT, "error": type(error).__name__, "message": str(error)}
+                print(json.dumps(told, ensure_ascii=False))
+            raise typer.Exit(BAD_INPUT) from None
+
+    return guarded
+
+
+def _say(message: object) -> None:
+    print(f"frugal-meter: {message}", file=sys.stderr, flush=True)
+
+
+def settings_of(config: Path | None, **given: Any) -> dict[str, Any]:
+    """Settings of the file (asked for, of the environment, or lying in the current folder) under those given here."""
+    asked = config or os.environ.get("FRUGAL_CONFIG")
+    file: Mapping[str, Any] = load(config) if asked or Path(DEFAULT_PATH).is_file() else {}
+    return {**file, **{name: value for name, value in given.items() if value is not None}}
+
+
+@app.command()
+@_one_line
+def doctor(
+    zone: Zone = None,
+    config: Config = None,
+    sources: Sources = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of the report.")] = False,
+    lang: Language = None,
+    proc_root: _Root = None,
+    sys_root: _Root = None,
+    powercap_root: _Root = None,
+) -> None:
+    """What can be measured on this machine, at which tier, and what would improve it.
+
+    Exit code: 0 measured, 1 modelled only, 2 not usable (unknown CPU without declared watts, a required source missing,
+    or a setting that cannot be).
+    """
+    from .diagnosis import Roots, diagnose
+    from .diagnosis import as_json as document
+    from .texts import Words, language_of
+
+    words = Words(language_of(lang))
+    settings = settings_of(config, zone=zone, sources=sources)
+    own = Roots()
+    roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap)
+    diagnosis = diagnose(settings.get("sources", "auto"), settings, roots)
+    if as_json:
+        print(document(diagnosis))
+    else:
+        from .report import show
+
+        show(diagnosis, words)
+    raise typer.Exit(diagnosis.exit_code)
+
+
+@app.command()
+@_one_line
+def run(
+    target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Any ASGI application, such as main:app.")],
+    host: Annotated[str, typer.Option(help="Where the application listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port; 0 takes a spare one.", min=0, max=65535)] = 8000,
+    zone: Zone = None,
+    service: Annotated[str | None, typer.Option(help="Name of the service. [default: the module's]")] = None,
+    config: Config = None,
+    ops: Annotated[str, typer.Option(help="Where live page and metrics listen; \"off\" for nowhere.")] = "127.0.0.1:9464",
+    factory: Annotated[bool, typer.Option("--factory", help="APP is a function that returns the application.")] = False,
+    workers: Annotated[int, typer.Option(help="Must be 1.")] = 1,
+    lang: Language = None,
+) -> None:
+    """Serve an ASGI application, metered, without touching its code."""
+    from .loading import load_app
+    from .serving import refuse_workers, serve
+    from .texts import Words, language_of
+
+    words = Words(language_of(lang))
+    refuse_workers(workers)
+    settings = settings_of(config, zone=zone, service=service)
+    settings.setdefault("service", target.partition(":")[0].rpartition(".")[2])
+    if settings.get("zone") is None:
+        raise ConfigurationError(
+            f"zone is required: give --zone FR (the grid that feeds this machine), or zone in {DEFAULT_PATH}; it is never guessed"
+        )
+    code = serve(load_app(target, factory=factory), settings, host=host, port=port, ops=ops, words=words)
+    raise typer.Exit(code)
+
+
+@app.command()
+def version() -> None:
+    """The version of frugal-meter, Python and the system."""
+    system = f"{platform.system()} {platform.machine()}"
+    print(f"frugal-meter {metadata.version('frugal-meter')} (Python {platform.python_version()}, {system})")

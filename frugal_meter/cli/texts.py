@@ -1,0 +1,256 @@
+"""The words of the command line, in French and in English, and figures as each language writes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from ..errors import ConfigurationError
+from ..exporters import page_figures
+from ..exporters.page_texts import LANGUAGES, Lang
+from ..records import Interval, Tier
+
+#: key: (French, English)
+_WORDS: Final[dict[str, tuple[str, str]]] = {
+    # doctor: the verdict
+    "doctor": ("ce que cette machine peut mesurer", "what this machine can measure"),
+    "verdict_measured": ("MESURÉ", "MEASURED"),
+    "verdict_modelled": ("MODÉLISÉ SEULEMENT", "MODELLED ONLY"),
+    "verdict_unusable": ("INUTILISABLE EN L'ÉTAT", "NOT USABLE AS IT IS"),
+    "says_measured": (
+        "Des capteurs de cette machine sont lus ({measured}). Part mesurée de sa puissance : {share}. "
+        "Les requêtes porteront le niveau « {tier} ».",
+        "Sensors of this machine are read ({measured}). Measured share of its power: {share}. "
+        "Requests will carry the tier \"{tier}\".",
+    ),
+    "says_modelled": (
+        "Aucun capteur d'énergie n'est lisible ici : les joules viennent d'un modèle de puissance, "
+        "vrais à leur intervalle près.",
+        "No energy sensor can be read here: joules come from a power model, true to within their interval.",
+    ),
+    "says_unknown_cpu": (
+        "Processeur inconnu, et aucune puissance déclarée : l'intervalle est celui de toute la table. "
+        "Déclarez sa puissance (voir plus bas).",
+        "Unknown CPU and no declared watts: its interval is that of the whole table. Declare its watts (see below).",
+    ),
+    "says_required": (
+        "La source exigée ({source}) manque : un compteur ainsi réglé ne démarre pas.",
+        "The required source ({source}) is missing: a meter set so does not start.",
+    ),
+    # doctor: the machine
+    "machine": ("Machine", "Machine"),
+    "cpu": ("Processeur", "CPU"),
+    "threads": ("{n} fils d'exécution", "{n} threads"),
+    "threads_1": ("1 fil d'exécution", "1 thread"),
+    "virtual": ("machine virtuelle", "virtual machine"),
+    "relation_exact": ("dans la table de puissances", "in the table of watts"),
+    "relation_relative": ("table de puissances : son plus proche parent", "table of watts: its nearest relative"),
+    "relation_unknown": ("inconnu de la table de puissances", "not in the table of watts"),
+    "relation_declared": ("puissance déclarée", "declared watts"),
+    "cpu_time": ("Temps processeur", "CPU time"),
+    "scope_host": ("de toute la machine ({n} fils vus par /proc/stat)", "of the whole machine ({n} threads in /proc/stat)"),
+    "scope_container": (
+        "de ce conteneur seul ({n} fils) : les autres programmes de l'hôte sont invisibles",
+        "of this container only ({n} threads): other programs of the host are unseen",
+    ),
+    "scope_unknown": ("portée inconnue ({n} fils)", "of unknown scope ({n} threads)"),
+    "quota": ("Quota cgroup", "cgroup quota"),
+    "quota_none": ("aucun", "none"),
+    "quota_cpus": ("{n} CPU", "{n} CPUs"),
+    "slice": ("Part du service", "Service's slice"),
+    "slice_declared": ("{share}, déclarée (host_share)", "{share}, declared (host_share)"),
+    "slice_quota": ("{share}, quota cgroup ÷ CPU de la machine", "{share}, cgroup quota ÷ CPUs of the machine"),
+    "slice_use": (
+        "son temps processeur ÷ celui de la machine, à chaque relevé",
+        "its CPU time ÷ the machine's, at each tick",
+    ),
+    # doctor: energy
+    "energy": ("Énergie", "Energy"),
+    "component": ("Composant", "Component"),
+    "tier": ("Niveau", "Tier"),
+    "idle": ("Au repos", "Idle"),
+    "full": ("Pleine charge", "Full load"),
+    "now": ("Maintenant", "Now"),
+    "component_cpu": ("processeur", "CPU"),
+    "component_dram": ("mémoire", "memory"),
+    "component_board": ("reste", "rest"),
+    "component_gpu": ("GPU", "GPU"),
+    "component_node": ("serveur entier", "whole server"),
+    "total": ("total", "total"),
+    "tier_measured": ("mesuré", "measured"),
+    "tier_modelled": ("modélisé", "modelled"),
+    "tier_sourced": ("repris", "sourced"),
+    "tier_exact": ("compté", "counted"),
+    "full_sensor": ("par le capteur", "by its sensor"),
+    "unknown": ("inconnu", "unknown"),
+    "now_still": ("compteur immobile", "counter stands still"),
+    "now_gap": ("à confirmer", "not attributable"),
+    "now_silent": ("sans réponse", "no answer"),
+    "exact": ("exact", "exact"),
+    "interval": ("{low} à {high}", "{low} to {high}"),
+    "rest_means": (
+        "« reste » : carte mère, ventilateurs, alimentation, disques, réseau.",
+        "\"rest\": board, fans, power supply, disks, network.",
+    ),
+    "idle_baseline": ("Base au repos", "Idle baseline"),
+    "idle_modelled": ("modélisée", "modelled"),
+    "in_file": ("dans frugal.toml, sous [meter] :", "in frugal.toml, under [meter]:"),
+    "idle_until": ("modélisée, jusqu'à ce que le repos soit observé", "modelled, until idleness is observed"),
+    "idle_configured": ("configurée (idle_watts)", "configured (idle_watts)"),
+    "idle_observed-later": ("inconnue tant que le repos n'est pas observé", "unknown until idleness is observed"),
+    "origins": ("Origine", "Origin"),
+    "assumptions": ("Hypothèses", "Assumptions"),
+    # doctor: carbon
+    "carbon": ("Carbone", "Carbon"),
+    "no_zone": (
+        "Aucune zone donnée. Elle est nécessaire au carbone et n'est jamais devinée : seule l'énergie est montrée.",
+        "No zone was given. Carbon needs one and it is never guessed: only energy is shown.",
+    ),
+    "factor": ("Facteur", "Factor"),
+    "stale": ("PÉRIMÉ : il décrit {year}", "STALE: it describes {year}"),
+    "spread": ("Chiffres publiés", "Published"),
+    "factor_source": ("Sa source", "Its source"),
+    "others": ("Autres chiffres", "Other figures"),
+    "others_none": ("aucun n'est fourni", "none is bundled"),
+    "pue": ("PUE", "PUE"),
+    "pue_default": ("valeur par défaut, non déclarée", "a default, not declared"),
+    "embodied": ("Fabrication", "Embodied"),
+    "embodied_is": ("{te} sur {years} ans", "{te} over {years} years"),
+    "embodied_host": ("la machine entière", "the whole machine"),
+    "embodied_vm": ("la part de cette machine virtuelle", "this virtual machine's part"),
+    "embodied_default": ("valeur par défaut", "a default"),
+    "embodied_none": ("non compté", "not counted"),
+    "carbon_now": ("Maintenant", "Now"),
+    "per_hour": (
+        "{figure} par heure ({bounds}), {tier}, hors fabrication",
+        "{figure} per hour ({bounds}), {tier}, embodied apart",
+    ),
+    "scope_direct": ("combustion directe", "direct combustion"),
+    "scope_lifecycle": ("cycle de vie", "lifecycle"),
+    "mix_production": ("mix de production", "production mix"),
+    "mix_consumption": ("mix de consommation", "consumption mix"),
+    "licence": ("licence {name}", "licence {name}"),
+    # doctor: budgets
+    "budgets": ("Budgets", "Budgets"),
+    "budgets_none": ("Aucun dans la configuration.", "None in the configuration."),
+    "budget_line": ("{limit} par {per}", "{limit} per {per}"),
+    "by_key": (", un par {keys}", ", one per {keys}"),
+    "key_route": ("route", "route"),
+    "key_model": ("modèle", "model"),
+    "key_tenant": ("usager authentifié", "tenant"),
+    "window_minute": ("minute", "minute"),
+    "window_hour": ("heure", "hour"),
+    "window_day": ("jour", "day"),
+    "window_week": ("semaine", "week"),
+    "window_month": ("mois", "month"),
+    "state_enforced": ("peut refuser, sur un chiffre {tier}", "can refuse, on a {tier} figure"),
+    "state_watches": ("observe seulement (enforce = false), chiffre {tier}", "only watches (enforce = false), {tier} figure"),
+    "state_cannot-refuse": (
+        "NE PEUT PAS REFUSER ici : il exige {required}, le chiffre est {tier} ; il avertit et dégrade",
+        "CANNOT REFUSE here: it requires {required} and the figure is {tier}; it warns and degrades",
+    ),
+    "state_cannot-count": (
+        "NE PEUT RIEN COMPTER ici : aucune source ne donne ce chiffre ; un compteur ainsi réglé ne démarre pas",
+        "CANNOT COUNT here: no source gives this figure; a meter set so does not start",
+    ),
+    # doctor: what next
+    "improve": ("Pour faire mieux", "To do better"),
+    "improve_none": (
+        "Rien à ajouter : tout ce que cette machine sait est lu.",
+        "Nothing to add: all that this machine knows is read.",
+    ),
+    # run
+    "run_serving": ("{service} est mesuré. Ctrl-C pour arrêter.", "{service} is metered. Ctrl-C stops it."),
+    "run_disabled": ("FRUGAL_DISABLED est posé : rien n'est mesuré.", "FRUGAL_DISABLED is set: nothing is metered."),
+    "run_app": ("application", "application"),
+    "run_page": ("page en direct", "live page"),
+    "run_metrics": ("métriques", "metrics"),
+    "account": ("Le compte de {service}, {seconds} s", "The account of {service}, {seconds} s"),
+    "requests": ("requêtes", "requests"),
+    "outcome_ok": ("{n} servies", "{n} ok"),
+    "outcome_error": ("{n} en erreur", "{n} errors"),
+    "outcome_client_disconnect": ("{n} quittées", "{n} left by the client"),
+    "outcome_cancelled": ("{n} annulées", "{n} cancelled"),
+    "outcome_refused": ("{n} refusées", "{n} refused"),
+    "their_energy": ("leur énergie", "their energy"),
+    "of_computing": ("dont {figure} pour leur calcul", "{figure} of it for their computing"),
+    "without_figure": ("{n} sans chiffre", "{n} without a figure"),
+    "their_carbon": ("leur carbone", "their carbon"),
+    "the_machine": ("la machine", "the machine"),
+    "bucket_requests": ("requêtes", "requests"),
+    "bucket_late": ("après réponse", "after the answer"),
+    "bucket_overhead": ("service", "service"),
+    "bucket_other": ("autres programmes", "other programs"),
+    "bucket_idle": ("repos", "idle"),
+    "bucket_gap": ("non attribuable", "not attributable"),
+    "books": ("les comptes", "the books"),
+    "books_close": (
+        "tombent juste : {nj} nJ d'écart (comptabilité, pas précision)",
+        "close: {nj} nJ off (bookkeeping, not accuracy)",
+    ),
+    "books_open": ("NE TOMBENT PAS JUSTE : {nj} nJ d'écart, à signaler", "DO NOT CLOSE: {nj} nJ off, please report it"),
+}
+
+
+def language_of(asked: str | None, environment: Mapping[str, str] = os.environ) -> Lang:
+    """``asked`` when given, else "fr" where the locale is French (LC_ALL, LC_MESSAGES, LANG, in POSIX order), else "en".
+
+    Raises ConfigurationError for a language that is not spoken here.
+    """
+    if asked is not None:
+        if asked not in LANGUAGES:
+            raise ConfigurationError(f"--lang {asked!r} is not spoken here: use fr or en")
+        return asked  # type: ignore[return-value]
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if environment.get(name):
+            return "fr" if environment[name].lower().startswith("fr") else "en"
+    return "en"
+
+
+class Words:
+    """``words("key", name=value)``: one text in one language; and figures, with an ordinary space before their unit."""
+
+    def __init__(self, lang: Lang) -> None:
+        self.lang: Lang = lang
+        self.colon = " :" if lang == "fr" else ":"
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The text of ``key`` with its blanks filled; KeyError for a key nobody wrote."""
+        french, english = _WORDS[key]
+        return (french if self.lang == "fr" else english).format(**values)
+
+    def figure(self, value: float | None, unit: str) -> str:
+        """``figure(0.0042, "J")``: "4.2 mJ", in French "4,2 mJ"; None is "unknown"."""
+        return _plain(page_figures.figure(value, unit, self.lang))
+
+    def bounds(self, interval: Interval, unit: str) -> str:
+        """``"2.1 to 8.0 mJ"``, rounded outward; "exact" for an interval without width."""
+        if interval.low == interval.high:
+            return self("exact")
+        # six digits: a float's last one must not push an outward rounding a step further
+        low, high = (float(f"{end:.6g}") for end in (interval.low, interval.high))
+        return _plain(page_figures.bounds(Interval(low, interval.mid, high), unit, self.lang))
+
+    def known(self, interval: Interval | None, unit: str) -> str:
+        """A figure with its bounds: "4.2 mJ (2.1 to 8.0 mJ)"."""
+        if interval is None:
+            return self("unknown")
+        return f"{self.figure(interval.mid, unit)} ({self.bounds(interval, unit)})"
+
+    def number(self, value: float) -> str:
+        """A bare number with at most two decimals."""
+        return _plain(page_figures.count(value, self.lang))
+
+    def percent(self, share: float | None) -> str:
+        """A share 0…1 in per cent; a trace is "< 0.01 %", never 0."""
+        return _plain(page_figures.percent(share, self.lang))
+
+    def tier(self, tier: Tier | None) -> str:
+        """The tier in a word; what is counted rather than weighed (tokens, requests) has none."""
+        return self("tier_exact" if tier is None else f"tier_{tier}")
+
+
+def _plain(text: str) -> str:
+    # narrow no-break spaces are for pages: in a terminal they defeat grep and some fonts
+    return text.replace(page_figures.NARROW, " ").replace("\u00a0", " ")

@@ -1,0 +1,129 @@
+"""What the live page shows of a meter at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..attribution.ledger import KEY_HIGH, KEY_LOW
+from ..budgets.leases import Book
+from ..records import Interval, Reading
+from ..units import BOOKED_IN, SHOWN_IN
+from .page_state import BudgetState, FactorLine, Level, LiveState, SourceState
+from .prometheus import books_difference_nj
+from .view import MeterView
+
+
+def live_state(meter: MeterView) -> LiveState:
+    """The meter as it stands now; reads what the tick left, takes no lock of the request path."""
+    ticks = [t for t in meter.last_ticks if t.t1_ns > t.t0_ns]
+    seconds = (ticks[0].t1_ns - ticks[0].t0_ns) / 1e9 if ticks else None
+    factor, pue = meter.figures.factor, meter.figures.pue
+    totals = meter.aggregates.totals_nj() if meter.ledger.books else {}
+    now_s = meter.clock.time_ns() / 1e9
+    process_ns = meter.sampler.process_ns_since_start
+    return LiveState(
+        service=meter.service,
+        zone=factor.zone,
+        at=now_s,
+        since=(meter.since_ns + meter.figures.unix_offset_ns) / 1e9,
+        watts_now=_watts(meter, seconds),
+        watts_tier=meter.figures.weakest_tier,
+        window_s=seconds,
+        buckets_j={bucket: nj / 1e9 for bucket, nj in totals.items()},
+        sources=[_source(meter, place) for place in range(len(meter.ledger.books))],
+        requests=list(reversed(_recent(meter))),
+        budgets=[_budget(meter, book) for book in meter.admission.store.books(meter.clock.time_ns())],
+        factor=FactorLine(
+            zone=factor.zone,
+            grams_per_kwh=factor.grams_per_kwh,
+            dataset=factor.dataset,
+            year=factor.year,
+            licence=factor.licence,
+            bounds=factor.interval,
+        ),
+        pue=pue.interval,
+        method_id=meter.figures.method_id,
+        flags=meter.figures.flags,
+        meter_cpu_share=meter.sampler.meter_cpu_ns / process_ns if process_ns else None,
+        account_tier=meter.figures.weakest_tier,
+        bounds_j=_bounds(meter, totals),
+        off_nj=books_difference_nj(meter) if meter.ledger.books else None,
+    )
+
+
+def _bounds(meter: MeterView, totals: Mapping[str, int]) -> dict[str, Interval]:
+    """Bounds of the whole as the sources told them, and of each bucket in proportion; what is allocated is wider still."""
+    low, mid, high = meter.aggregates.bounds_nj()
+    if not mid:
+        return {}
+    whole = Interval(low, mid, high).times(1e-9)
+    parts = {bucket: whole.times(nj / mid) for bucket, nj in totals.items()}
+    wide = parts["requests"]
+    parts["requests"] = Interval(wide.low * KEY_LOW, wide.mid, wide.high * KEY_HIGH)
+    return {"total": whole, **parts}
+
+
+def _recent(meter: MeterView) -> list[Reading]:
+    return [meter.figures.reading(span) for span in list(meter.recent)]
+
+
+def _watts(meter: MeterView, seconds: float | None) -> Interval | None:
+    ticks = meter.last_ticks
+    if not ticks or not seconds:
+        return None
+    low = sum(t.energy_nj if t.low_nj is None else t.low_nj for t in ticks)
+    high = sum(t.energy_nj if t.high_nj is None else t.high_nj for t in ticks)
+    return Interval(low, sum(t.energy_nj for t in ticks), high).times(1e-9 / seconds)
+
+
+def _source(meter: MeterView, place: int) -> SourceState:
+    books = meter.ledger.books[place]
+    source = books.source
+    tick = next((t for t in meter.last_ticks if t.source == source.name and t.t1_ns > t.t0_ns), None)
+    ns = tick.t1_ns - tick.t0_ns if tick is not None else 1
+    watts = None if tick is None else tick.energy_nj / ns
+    bounds = None
+    if tick is not None and tick.low_nj is not None and tick.high_nj is not None:
+        bounds = Interval(tick.low_nj / ns, tick.energy_nj / ns, tick.high_nj / ns)
+    return SourceState(
+        name=source.name,
+        component=source.component,
+        tier=source.tier,
+        up=books.up is not False,
+        watts=watts,
+        provenance=source.provenance,
+        bounds=bounds,
+    )
+
+
+def _budget(meter: MeterView, book: Book) -> BudgetState:
+    budget = book.budget
+    scale = BOOKED_IN[budget.resource][1]
+    committed = book.settled + book.reserved
+    return BudgetState(
+        name=budget.name,
+        key=_key(book),
+        unit=SHOWN_IN[budget.resource],
+        limit=budget.limit.shown,
+        settled=book.settled / scale,
+        reserved=book.reserved / scale,
+        window=budget.per,
+        resets_at=book.end_ns / 1e9,
+        level=_level(committed / budget.limit.amount, budget.warn_at, budget.degrade_at),
+        enforced=meter.admission.can_refuse(budget),
+        tier=meter.admission.tiers.get(budget.name),
+    )
+
+
+def _key(book: Book) -> str | None:
+    """The budget's key without tenants' names: those are nobody's business but the operator's."""
+    shown = [what if what == "tenant" else f"{what} {value}" for what, value in zip(book.budget.key, book.key, strict=True)]
+    return ", ".join(shown) or None
+
+
+def _level(share: float, warn_at: float, degrade_at: float | None) -> Level:
+    if share >= 1:
+        return "refuse"
+    if degrade_at is not None and share >= degrade_at:
+        return "degrade"
+    return "warn" if share >= warn_at else "ok"
