@@ -58,8 +58,10 @@ class UnknownZoneError(ConfigurationError):
 class UnknownBudgetKeyError(ConfigurationError):
     """A budget keyed by something other than route, model or tenant."""
 
-    def __init__(self, key: object, known: Sequence[str]) -> None:
-        super().__init__(f"unknown budget key {key!r}: use {', '.join(known)}, a tuple of them, or None for the service")
+    def __init__(self, key: object, known: Sequence[str], budget: str) -> None:
+        super().__init__(
+            f"budget {budget!r}: unknown key {key!r}: use {', '.join(known)}, a tuple of them, or None for the service"
+        )
         self.key = key
 
 

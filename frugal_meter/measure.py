@@ -15,6 +15,7 @@ from .attribution.clocks import Owner, Segment, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Kind, Span
 from .errors import BudgetRefused
+from .records import label
 from .refusal import refused
 from .usage import note_usage
 
@@ -54,14 +55,8 @@ class Measure:
         unit: str | None = None,
         tenant: str | None = None,
     ) -> None:
-        self._meter, self._name, self._model, self._fallback, self._unit, self._tenant = (
-            meter,
-            name,
-            model,
-            fallback,
-            unit,
-            tenant,
-        )
+        self._meter, self._fallback = meter, fallback
+        self._name, self._model, self._unit, self._tenant = label(name), label(model), label(unit), label(tenant)
         self._open: dict[int, _Block] = {}
 
     # -- as a block
@@ -107,7 +102,9 @@ class Measure:
         return wrapped
 
     def _block(self, fn: Callable[..., Any]) -> _Block:
-        block = _Block(self._meter, self._name or getattr(fn, "__qualname__", "function"), self._model, self._unit, self._tenant)
+        block = _Block(
+            self._meter, self._name or label(getattr(fn, "__qualname__", "function")), self._model, self._unit, self._tenant
+        )
         block.begin(self._fallback)
         return block
 

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,12 @@ from .budgets.budget import Budget
 from .budgets.stores.memory import MemoryStore
 from .carbon.factors import Factor
 from .carbon.pue import Pue
+from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import Dispatch
 from .figures import Figures
 from .measure import Measure
-from .records import Decision, Exporter, Reading, Tick, Tier
+from .records import Decision, Exporter, Reading, Tick, Tier, label
 from .refusal import refused
 from .setup import Setup, prepare
 from .sources import Source, Window
@@ -69,8 +70,8 @@ class Meter:
         *,
         zone: str | None = None,
         sources: str | Source | Sequence[Source] = "auto",
-        budgets: Iterable[Budget] = (),
-        exporters: Iterable[Exporter] = (),
+        budgets: Sequence[Budget] = (),
+        exporters: Sequence[Exporter] = (),
         journal: object = None,
         tick: float = 0.5,
         pue: float | Pue | None = None,
@@ -83,7 +84,6 @@ class Meter:
         capture_usage: bool = True,
         clock: Clock | None = None,
     ) -> None:
-        budgets = list(budgets)
         setup: Setup = prepare(
             service=service,
             zone=zone,
@@ -98,6 +98,7 @@ class Meter:
             idle_watts=idle_watts,
             declared=declared,
         )
+        _check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
         self.clock: Clock = clock or SystemClock()
         self.disabled = os.environ.get("FRUGAL_DISABLED", "") not in ("", "0")
@@ -132,7 +133,7 @@ class Meter:
         )
         self.aggregates = Aggregates(self.figures, len(setup.sources))
         self._tenant = tenant
-        self.admission = self._admission(budgets)
+        self.admission = self._admission(list(budgets))
         self.recent: deque[Span] = deque(maxlen=RECENT)
         self.last_ticks: Sequence[Tick] = ()
         self._dispatch = Dispatch(list(exporters), self.fault)
@@ -143,7 +144,7 @@ class Meter:
         self._lifecycle = threading.Lock()
         self._starts = 0
         self._running = False
-        self._path_routes: dict[str, str] = {}
+        self._path_routes: dict[tuple[str, str], str] = {}
         self.since_ns = self._mono()
         _alive.add(self)
 
@@ -247,27 +248,29 @@ class Meter:
                 self.fault("budget", error)
         self._finished.append(span)
 
-    def open_request(self, kind: Kind, scope: Mapping[str, Any]) -> Span:
+    def open_request(self, kind: Kind, scope: Mapping[str, Any], app: object) -> Span:
         """A span for one HTTP request or websocket, decided over the budgets whose keys are known at the door."""
         if not self._running:
             self._start_lazily()
         span = Span(self, next(self._keys), self._mono(), kind, None, here(), scope, scope.get("root_path", ""))
         self._live.add(span)
         try:
-            self._admit_request(span, scope)
+            self._admit_request(span, scope, app)
         except Exception as error:
             self.fault("admit", error)
         return span
 
-    def _admit_request(self, span: Span, scope: Mapping[str, Any]) -> None:
+    def _admit_request(self, span: Span, scope: Mapping[str, Any], app: object) -> None:
         if self._tenant is not None:
             with self.guard("tenant"):
                 tenant = self._tenant(scope)
-                span.tenant = None if tenant is None else str(tenant)
+                if tenant is not None and not isinstance(tenant, str):
+                    raise TypeError(f"the tenant function returned {type(tenant).__name__}, not a string or None")
+                span.tenant = label(tenant)
         admission = self.admission
         if admission.budgets:
             if admission.needs_route:
-                span.route = self._route_at_door(scope)
+                span.route = self._route_at_door(scope, app)
             if not admission.admit_plainly(span, self._unix_ns()):
                 span.refusal = admission.admit(span, self._unix_ns())
 
@@ -286,20 +289,23 @@ class Meter:
         if span.t1_ns:
             span.scope = None
 
-    def _route_at_door(self, scope: Mapping[str, Any]) -> str | None:
-        path = scope["path"]
+    def _route_at_door(self, scope: Mapping[str, Any], app: object) -> str:
+        """The route that will answer, asked of the router once per method and path; only where a budget needs it."""
+        path = (scope.get("method", ""), scope["path"])
         known = self._path_routes.get(path)
         if known is None:
             with self.guard("route"):
-                known = routes.match(scope.get("app"), scope)
-            if known is not None and len(self._path_routes) < 1000:
+                known = routes.match(scope.get("app") or app, scope)
+            if known is None:
+                return routes.UNMATCHED
+            if len(self._path_routes) < 1000:
                 self._path_routes[path] = known
         return known
 
     def decide(self, span: Span) -> None:
         """Ask the budgets whose keys are now known; a refusal is left on the span, a decision on it and its parents."""
         admission = self.admission
-        if not admission.budgets:
+        if not admission.budgets or self.disabled:
             return
         span.refusal = admission.admit(span, self._unix_ns())
         parent = span.parent
@@ -328,21 +334,27 @@ class Meter:
 
     def _settled(self, spans: list[Span]) -> None:
         for span in spans:
-            span.settled = True
-            if span.scope is not None:
-                self.place(span)
-            parent = span.parent
-            if parent is not None:
-                parent.fold(span)
-                if span.model is not None and parent.model is None:
-                    parent.model, parent.model_served = span.model, span.model_served
-            else:
-                self.recent.append(span)
-            self.aggregates.add(span)
+            try:
+                self._settle_one(span)
+            except Exception as error:
+                self.fault("settle", error)
         if self.admission.budgets:
             self.admission.correct(spans)
         if self._dispatch.exporters:
             self._readings += [self.figures.reading(span) for span in spans]
+
+    def _settle_one(self, span: Span) -> None:
+        span.settled = True
+        if span.scope is not None:
+            self.place(span)
+        parent = span.parent
+        if parent is not None:
+            parent.fold(span)
+            if span.model is not None and parent.model is None:
+                parent.model, parent.model_served = span.model, span.model_served
+        else:
+            self.recent.append(span)
+        self.aggregates.add(span)
 
     def _ticked(self, ticks: Sequence[Tick], window: Window) -> None:
         self.last_ticks = ticks
@@ -388,7 +400,7 @@ class Meter:
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        return ops_app(self.metrics, lambda: live_state(self), token=token or os.environ.get("FRUGAL_OPS_TOKEN"), public=public)
+        return ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public)
 
     def serve_ops(self, address: str = "127.0.0.1:9464", *, token: str | None = None, public: bool = False) -> OpsServer:
         """The ops application on a port of its own, on a thread of its own; returns the server, ``.stop()`` ends it.
@@ -397,7 +409,7 @@ class Meter:
         """
         from .exporters.ops import OpsServer
 
-        return OpsServer(self.ops_app(token=token, public=public), address, guarded=not public and token is None)
+        return OpsServer(self.ops_app(token=token, public=public), address, guarded=not public and _ops_token(token) is None)
 
     def _admission(self, budgets: list[Budget]) -> Admission:
         admission = Admission(budgets, MemoryStore(), self.figures.milli, has_tenants=self._tenant is not None)
@@ -418,6 +430,20 @@ class Meter:
         self.admission.store.after_fork_in_child()
         self._dispatch.after_fork_in_child()
         self.figures.after_fork_in_child()
+
+
+def _check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
+    if tenant is not None and not callable(tenant):
+        raise ConfigurationError(f"tenant is a function of the ASGI scope that returns a name or None, not {tenant!r}")
+    if not isinstance(exporters, list | tuple) or not all(callable(getattr(e, "export", None)) for e in exporters):
+        raise ConfigurationError(f"exporters is a list of objects with export(readings, ticks), not {exporters!r}")
+    if not isinstance(capture_usage, bool):
+        raise ConfigurationError(f"capture_usage is True or False, not {capture_usage!r}")
+
+
+def _ops_token(token: str | None) -> str | None:
+    # An empty one is a variable that somebody forgot to fill in, not a secret.
+    return token or os.environ.get("FRUGAL_OPS_TOKEN") or None
 
 
 def _stronger(one: Decision | None, other: Decision | None) -> Decision | None:

@@ -16,6 +16,7 @@ from .meter import Meter
 from .refusal import problem
 from .usage import note_body
 
+_MAX_REASON = 123  # bytes, RFC 6455 §5.5
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -41,7 +42,7 @@ class MeterMiddleware:
             return
         try:
             watch_running_loop()
-            span = meter.open_request(kind, scope)
+            span = meter.open_request(kind, scope, self.app)
         except Exception as error:
             meter.fault("open", error)
             await self.app(scope, receive, send)
@@ -54,6 +55,8 @@ class MeterMiddleware:
             else:
                 respond = answer.send if kind == "http" else answer.send_websocket
                 await step(self.app(scope, answer.receive, respond), span)  # type: ignore[arg-type]
+                if answer.replaced:
+                    await answer.refuse()
         except BaseException as error:
             if not await answer.failed(error):
                 raise
@@ -62,7 +65,7 @@ class MeterMiddleware:
                 SPAN.reset(token)
             if span.outcome == "ok" and (answer.gone or span.status is None or span.status >= 500):
                 answer.judge()
-            if answer.usage is not None and meter.capture_usage:
+            if answer.usage is not None and meter.capture_usage and not span.has_nested_tokens:
                 with meter.guard("usage"):
                     note_body(span, answer.usage)
             meter.close_span(span)
@@ -75,6 +78,13 @@ class MeterMiddleware:
         finally:
             with self.meter.guard("stop"):
                 self.meter.stop()
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether ``error`` is a budget's refusal, or a task group's bundle of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_refusal(each) for each in error.exceptions)
+    return isinstance(error, BudgetRefused)
 
 
 class _Answer:
@@ -131,10 +141,11 @@ class _Answer:
     async def failed(self, error: BaseException) -> bool:
         """Note what the application raised; True when it was a refusal, now answered."""
         span = self.span
-        if isinstance(error, BudgetRefused) and span.refusal is not None and (self.replaced or not self.started):
+        refused = _is_refusal(error)
+        if refused and span.refusal is not None and not self.started:
             await self.refuse()
             return True
-        if isinstance(error, BudgetRefused):
+        if refused:
             span.outcome = "error"  # too late for a 429: the response had begun
         elif span.outcome == "ok":
             if span.status is None and span.kind == "http":
@@ -158,10 +169,10 @@ class _Answer:
             return
         self.complete = True
         if span.kind == "websocket":
-            span.status = 403
-            await self._send(
-                {"type": "websocket.close", "code": 1008, "reason": f"frugality budget {span.refusal['budget']} exceeded"}
-            )
+            if span.status is None:
+                span.status = 403
+            reason = f"frugality budget exceeded: {span.refusal['budget']}".encode()[:_MAX_REASON].decode("utf-8", "ignore")
+            await self._send({"type": "websocket.close", "code": 1008, "reason": reason})
             return
         span.status = 429
         headers, body = problem(span.refusal)

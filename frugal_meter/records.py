@@ -18,6 +18,17 @@ Decision = Literal["admit", "warn", "degrade", "throttle", "refuse", "cut"]
 TIERS: tuple[Tier, ...] = ("measured", "modelled", "sourced")
 
 
+#: names beyond this are cut: what becomes a label must stay small
+MAX_LABEL = 128
+
+
+def label(text: str | None) -> str | None:
+    """A name fit to be a label: a string that UTF-8 can hold, of at most ``MAX_LABEL`` characters; None stays None."""
+    if text is None:
+        return None
+    return str(text)[:MAX_LABEL].encode("utf-8", "replace").decode("utf-8")
+
+
 class Interval(msgspec.Struct, frozen=True):
     """A figure and its bounds, ``low <= mid <= high``, in the unit of the place it stands in."""
 

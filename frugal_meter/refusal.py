@@ -23,6 +23,13 @@ def sentences(refusal: Mapping[str, Any]) -> tuple[str, str]:
     unit = refusal["unit"]
     limit, limite = _amount(refusal["limit"], unit), _amount(refusal["limit"], _UNITS_FR.get(unit, unit)).replace(".", ",")
     wait = refusal["retry_after_s"]
+    if refusal["reason"] == "in_flight":
+        name, most = refusal["budget"], refusal["max_in_flight"]
+        return (
+            f"The frugality budget {name!r} lets {most} requests run at once, and as many are running. Try again in {wait} s.",
+            f"Le budget de frugalité « {name} » admet {most} demandes à la fois, et autant sont en cours. "
+            f"Réessayez dans {wait} s.",
+        )
     tier = refusal["tier"] or "counted"
     return (
         f"The frugality budget {refusal['budget']!r} of {limit} per {refusal['window']} ({tier} figures) "
@@ -43,7 +50,7 @@ def _wait(seconds: int) -> str:
 
 
 def _amount(value: float, unit: str) -> str:
-    return format_si(value, unit) if unit in ("J", "gCO2e") else f"{value:g} {unit}"
+    return format_si(value, unit) if unit in ("J", "gCO2e") else f"{value:,.10g} {unit}".replace(",", "\u202f")
 
 
 def refused(refusal: Mapping[str, Any]) -> BudgetRefused:
@@ -63,7 +70,8 @@ def problem(refusal: Mapping[str, Any]) -> tuple[list[tuple[bytes, bytes]], byte
             "detail_fr": french,
             "violated-policies": [refusal["budget"]],
             **{
-                k: refusal[k] for k in ("resource", "unit", "limit", "settled", "reserved", "estimate", "tier", "window", "reset")
+                k: refusal[k]
+                for k in ("reason", "resource", "unit", "limit", "settled", "reserved", "estimate", "tier", "window", "reset")
             },
         }
     )

@@ -48,6 +48,7 @@ def match(app: Any, scope: Mapping[str, Any]) -> str | None:
 
 
 def _match(routes: Iterable[Any], scope: MutableMapping[str, Any], prefix: str) -> str:
+    partial: str | None = None  # the path fits and the method does not: what the router answers 405 with
     for route in routes:
         matches = getattr(route, "matches", None)
         if matches is None:
@@ -55,10 +56,13 @@ def _match(routes: Iterable[Any], scope: MutableMapping[str, Any], prefix: str) 
         found, child = matches(scope)
         if not found.value:  # Match.NONE
             continue
-        path = getattr(route, "path", "") or ""
-        inner = getattr(route, "routes", None)
-        if inner and not hasattr(route, "endpoint"):
-            below = {**scope, **child}
-            return _match(inner, below, prefix + path)
-        return prefix + path
-    return UNMATCHED
+        path = prefix + (getattr(route, "path", "") or "")
+        if not hasattr(route, "endpoint"):  # a mount, or another router inside
+            inner = getattr(route, "routes", None)
+            below = _match(inner, {**scope, **child}, path) if inner else UNMATCHED
+        else:
+            below = path
+        if found.value > 1:  # Match.FULL
+            return below
+        partial = partial or below
+    return partial or UNMATCHED

@@ -6,7 +6,7 @@ Everything that can be wrong is refused here, in one line, before the first requ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -91,7 +91,7 @@ def prepare(
     service: str,
     zone: str | None,
     sources: Any,
-    budgets: Iterable[Budget],
+    budgets: Sequence[Budget],
     journal: object,
     tick: float,
     pue: Any,
@@ -109,10 +109,9 @@ def prepare(
     _number("tick", tick, 0.01, 60, "seconds between passes")
     if host_share is not None:
         _number("host_share", host_share, 0, 1, "this service's part of the host")
-    for name, watts in (idle_watts or {}).items():
-        _number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
     _budgets(budgets)
-    found = discover(sources, declared=_declared(declared))
+    found = discover(_sources(sources), declared=_declared(declared))
+    _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue = _pue(pue)
     used_embodied = _embodied(embodied, found, synthetic)
@@ -130,12 +129,38 @@ def prepare(
     )
 
 
+def _sources(sources: Any) -> Any:
+    if isinstance(sources, str):
+        return sources
+    given = list(sources) if isinstance(sources, list | tuple) else [sources]
+    for source in given:
+        if not all(hasattr(source, needed) for needed in ("read", "name", "covers", "component", "tier")):
+            raise ConfigurationError(f'sources is "auto", "model", "rapl", "codecarbon" or Source objects, not {source!r}')
+    return given
+
+
+def _idle_watts(idle_watts: Any, sources: Sequence[Source]) -> None:
+    if idle_watts is None:
+        return
+    if not isinstance(idle_watts, Mapping):
+        raise ConfigurationError(f"idle_watts is a mapping such as {{'cpu': 35}}, not {idle_watts!r}")
+    known = {s.name for s in sources} | {s.component for s in sources}
+    for name, watts in idle_watts.items():
+        if name not in known:
+            raise ConfigurationError(
+                f"idle_watts names {name!r}, which is no source or component here; known: {', '.join(sorted(known))}"
+            )
+        _number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
+
+
 def _number(name: str, value: Any, low: float, high: float, what: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
         raise ConfigurationError(f"{name}={value!r} cannot be: it is {what}, from {low:g} to {high:g}")
 
 
-def _budgets(budgets: Iterable[Budget]) -> None:
+def _budgets(budgets: Sequence[Budget]) -> None:
+    if not isinstance(budgets, list | tuple):
+        raise ConfigurationError(f'budgets is a list of Budget, such as [Budget("chat", "50 kJ", per="day")], not {budgets!r}')
     seen: set[str] = set()
     for budget in budgets:
         if not isinstance(budget, Budget):

@@ -62,7 +62,7 @@ for _n in ("token", "tokens"):
 for _n in ("request", "requests"):
     _UNITS[_n] = ("requests", Decimal(1))
 
-_SHAPE: Final = re.compile(r"\s*([+-]?(?:\d+(?:[_ ]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)\s*$")
+_SHAPE: Final = re.compile(r"\s*([+-]?(?:\d+(?:[_ ]\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*((?!\d)\S.*?)\s*$")
 _POWER: Final = re.compile(r"(m|k|M|G)?W(?:att|atts)?\b(?!h)")
 _EXAMPLES: Final = '"50 kJ", "3 Wh", "20 gCO2e", "120 CPU-s", "40000 tokens" or "1000 requests"'
 
@@ -103,9 +103,13 @@ def parse_quantity(text: object) -> Quantity:
     except InvalidOperation:  # pragma: no cover - the shape above admits only numbers
         raise UnitError(text, f"{text!r} is not a number") from None
     resource, scale = _UNITS[unit]
+    if abs(value.adjusted()) > 30:
+        raise UnitError(text, f"{text!r} is out of all proportion")
     booked = value * scale
-    if booked != booked.to_integral_value() and booked > 1:
-        booked = booked.to_integral_value()
+    if booked != booked.to_integral_value():
+        if BOOKED_IN[resource][1] == 1:
+            raise UnitError(text, f"{text!r}: {unit} are counted in whole numbers")
+        booked = booked.to_integral_value() if booked > 1 else booked
     if booked < 1:
         raise UnitError(text, f"{text!r}: a limit must be more than zero, and at least 1 {BOOKED_IN[resource][0]}")
     if booked > 2**53:

@@ -39,7 +39,8 @@ def note_body(span: Span, chunk: bytes) -> None:
     """Take the usage out of a response body, or of the server-sent events in one chunk of a stream."""
     if len(chunk) > MAX_BYTES:
         return
-    for line in chunk.splitlines() if chunk.lstrip().startswith((b"data:", b"event:", b":")) else (chunk,):
+    stream = chunk.lstrip().startswith((b"data:", b"event:", b":"))
+    for line in reversed(chunk.splitlines() if stream else [chunk]):  # counts in a stream are cumulative: the last holds
         text = line.removeprefix(b"data:").strip()
         if b'"usage"' not in text:
             continue
@@ -49,3 +50,4 @@ def note_body(span: Span, chunk: bytes) -> None:
             continue
         if isinstance(usage, Mapping):
             note_usage(span, usage)
+            return

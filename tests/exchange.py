@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,9 +14,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
 from frugal_meter import Meter, MeterMiddleware
-from frugal_meter.exporters.live_state import live_state
-from frugal_meter.exporters.page_state import BudgetState
 from frugal_meter.testing import FrozenClock, SyntheticSource
+from frugal_meter.units import BOOKED_IN
 
 HERE = ("127.0.0.1", 40_000)
 #: the instant at which a FrozenClock stands, 2026-01-01T00:00:00Z, in nanoseconds
@@ -80,9 +79,19 @@ def websocket_scope(path: str) -> dict[str, Any]:
     return {"type": "websocket", "path": path, "raw_path": path.encode(), "headers": [], "query_string": b"", "subprotocols": []}
 
 
-def account(meter: Meter, name: str, key: str | None = None) -> BudgetState:
-    """Where the budget ``name`` stands now."""
-    return next(b for b in live_state(meter).budgets if b.name == name and (key is None or b.key == key))
+class Account(NamedTuple):
+    """Where a budget stands, in the unit of its limit."""
+
+    settled: float
+    reserved: float
+
+
+def account(meter: Meter, name: str, *key: str) -> Account:
+    """The account of the budget ``name`` (for ``key``) in the window now open."""
+    books = meter.admission.store.books(meter.clock.time_ns())
+    book = next(b for b in books if (b.budget.name, b.key) == (name, key))
+    scale = BOOKED_IN[book.budget.resource][1]
+    return Account(book.settled / scale, book.reserved / scale)
 
 
 def statuses(answers: Sequence[httpx.Response]) -> list[int]:

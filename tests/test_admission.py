@@ -65,8 +65,8 @@ def test_a_refusal_by_one_budget_leaves_the_others_untouched() -> None:
             for _ in range(3):
                 with pytest.raises(BudgetRefused, match="'narrow'"):
                     spend(meter, 5)
-            assert (account(meter, "wide").settled, account(meter, "wide").reserved) == (5, 0)
-            assert (account(meter, "narrow").settled, account(meter, "narrow").reserved) == (1, 0)
+            assert account(meter, "wide") == (5, 0)
+            assert account(meter, "narrow") == (1, 0)
 
 
 def test_the_strongest_decision_stands_and_each_budget_counts_its_own() -> None:
@@ -114,8 +114,7 @@ def test_threads_that_admit_and_settle_leave_exact_accounts() -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(work, range(8)))
         meter.settle()
-        at = account(meter, "all")
-        assert (at.settled, at.reserved) == (8 * 50 * 3, 0)
+        assert account(meter, "all") == (8 * 50 * 3, 0)
         assert sum(samples(meter, "frugal_budget_decisions_total").values()) == 8 * 50
 
 
@@ -123,7 +122,7 @@ def test_a_request_charges_the_window_in_which_it_was_admitted() -> None:
     with a_meter(budgets=[Budget("all", "100 tokens", per="minute", estimate="10 tokens")]) as meter:
         with meter.measure("long") as span:
             later(meter, 60)
-            assert (account(meter, "all").settled, account(meter, "all").reserved) == (0, 0)
+            assert account(meter, "all") == (0, 0)
             span.add_tokens(output=95)
         spend(meter, 1)
         meter.settle()
@@ -179,7 +178,6 @@ def test_a_shadow_budget_reserves_and_warns_but_refuses_nothing() -> None:
     with a_meter(budgets=[Budget("watch", "2 requests", per="day", enforce=False)]) as meter:
         assert {spend(meter) for _ in range(5)} <= {"admit", "warn"}
         assert account(meter, "watch").settled == 5
-        assert not account(meter, "watch").enforced
         assert set(samples(meter, "frugal_budget_enforced").values()) == {0.0}
 
 
@@ -235,7 +233,7 @@ def test_each_model_and_tenant_has_its_own_account() -> None:
             spend(meter, 1, model="large", tenant="mairie")
         assert spend(meter, 1, model="small", tenant="mairie") == "admit"
         assert spend(meter, 1, model="large", tenant="caf") == "admit"
-        assert account(meter, "each", "mairie/large").settled == 12
+        assert account(meter, "each", "mairie", "large").settled == 12
 
 
 def test_a_model_named_late_is_decided_when_it_is_named() -> None:
@@ -266,7 +264,7 @@ def test_work_that_failed_pays_what_it_used() -> None:
             span.add_tokens(output=4)
             raise ZeroDivisionError
         meter.settle()
-        assert (account(meter, "all").settled, account(meter, "all").reserved) == (4, 0)
+        assert account(meter, "all") == (4, 0)
 
 
 def test_the_tick_corrects_what_was_charged_at_the_end_of_a_request() -> None:
@@ -279,7 +277,6 @@ def test_the_tick_corrects_what_was_charged_at_the_end_of_a_request() -> None:
         meter.settle()
         billed = sum(samples(meter, "frugal_energy_joules_total").values())
         settled = account(meter, "all").settled
-    assert settled is not None
     assert billed > 0
     assert abs(settled - billed) < 1e-6, "the account holds whole µJ and carries the rest"
 

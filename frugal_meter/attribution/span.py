@@ -8,10 +8,11 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from ..records import Decision, Outcome, Reading
+from ..records import Decision, Outcome, Reading, label
 from .clocks import Cell, Cells, Segment, here
 from .pools import Section, Sections
 
+_MOST_TOKENS = 2**53
 Kind = Literal["http", "websocket", "block"]
 
 
@@ -188,6 +189,13 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         if self.nested is not None:
             self.nested.pop(child.key, None)
 
+    @property
+    def has_nested_tokens(self) -> bool:
+        """Whether a block inside has counted tokens: then the same ``usage`` is not counted again."""
+        if self.folded is not None and self.folded.tokens:
+            return True
+        return any(child.tokens_in or child.tokens_out for child in list((self.nested or {}).values()))
+
     # -- what applications call
 
     @property
@@ -201,7 +209,7 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         Counts that are not whole, non-negative numbers are left out: unknown is better than wrong.
         """
         for name, count in (("tokens_in", input), ("tokens_out", output), ("tokens_cached", cached)):
-            if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+            if type(count) is int and 0 <= count <= _MOST_TOKENS:
                 setattr(self, name, (getattr(self, name) or 0) + count)
 
     def add_units(self, count: float = 1, unit: str | None = None) -> None:
@@ -209,12 +217,12 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         if isinstance(count, int | float) and count >= 0:
             self.units = (self.units or 0) + count
         if unit is not None:
-            self.unit = unit
+            self.unit = label(unit)
 
     def quality(self, score: float, *, metric: str | None = None) -> None:
         """Record a quality score in 0…1 (the last one stands) and how it was obtained."""
         if isinstance(score, int | float) and 0 <= score <= 1:
-            self.quality_sum, self.quality_metric = float(score), metric
+            self.quality_sum, self.quality_metric = float(score), label(metric)
 
     def section(self, pool: str = "native", *, weight: float = 1) -> Section:
         """A share of a pool, ``with span.section("gpu", weight=48):``; "native", "gpu" or a companion's name."""
@@ -225,9 +233,9 @@ class Span(msgspec.Struct, eq=False, weakref=True):
 
         Raises `BudgetRefused` when one of them refuses.
         """
-        self.model = model or self.model
-        self.tenant = tenant or self.tenant
-        self.route = route or self.route
+        self.model = label(model) or self.model
+        self.tenant = label(tenant) or self.tenant
+        self.route = label(route) or self.route
         self.desk.identify(self)
 
 

@@ -11,17 +11,16 @@ from typing import Any
 
 from ..attribution.span import Span
 from ..errors import BudgetNotEnforceableError
-from ..records import TIERS, Decision, Tier
+from ..records import TIERS, Tier
 from ..units import BOOKED_IN, SHOWN_IN, Resource
 from .budget import Budget
 from .ladder import strongest
-from .leases import Book, Claim, Lease
+from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
 from .stores.memory import MemoryStore
 
 #: what a span used of a resource, in thousandths of the budget's unit; None when unknown. ``basis`` is dynamic or full
 Amount = Callable[[Span, Resource, str], int | None]
 _MAX_ESTIMATES = 4096
-_DECISIONS: tuple[Decision, ...] = ("admit", "warn", "degrade", "refuse")
 
 
 class _Plain:
@@ -54,11 +53,10 @@ class Estimates:
         known = self._known.get((route, model))
         return self._default if known is None else max(1, round(known))
 
-    def learn(self, route: str | None, model: str | None, used: float) -> None:
-        """Take note of a settled use."""
+    def learn(self, key: tuple[str | None, str | None], used: float) -> None:
+        """Take note of a settled use, under the (route, model) that it was estimated for."""
         if self._one:
             return
-        key = (route, model)
         known = self._known.get(key)
         if known is None:
             if len(self._known) < _MAX_ESTIMATES:
@@ -77,7 +75,7 @@ class Admission:
         self._has_tenants = has_tenants
         self._estimates = {b.name: Estimates(b) for b in self.budgets}
         self.tiers: dict[str, Tier | None] = {}
-        self._decided: dict[tuple[str, Decision], int] = {(b.name, d): 0 for b in self.budgets for d in _DECISIONS}
+        self._decided: dict[tuple[str, Action], int] = {(b.name, action): 0 for b in self.budgets for action in ACTIONS}
         self._plain = [_Plain(b, self._estimates[b.name]) for b in self.budgets if not b.needs]
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
@@ -94,7 +92,7 @@ class Admission:
                 raise BudgetNotEnforceableError(budget.name, why, "Run `frugal-meter doctor` to see what this machine can tell.")
             self.tiers[budget.name] = tier = tier_of.get(budget.resource)
             self.store.open(budget, now_ns)
-            if not self.can_refuse(budget):
+            if budget.enforce and not self.can_refuse(budget):
                 lines.append(
                     f"budget {budget.name!r} requires {budget.require_tier} figures and this machine gives {tier}: "
                     "it warns and degrades, and refuses nothing"
@@ -109,8 +107,8 @@ class Admission:
         )
 
     @property
-    def decisions(self) -> dict[tuple[str, Decision], int]:
-        """Decisions so far: (budget, decision) → count."""
+    def decisions(self) -> dict[tuple[str, Action], int]:
+        """What each budget did so far: (budget, action) → count."""
         out = dict(self._decided)
         for plain in self._plain:
             out[plain.budget.name, "admit"] += plain.admitted
@@ -125,22 +123,20 @@ class Admission:
         if len(plain) != len(self.budgets):
             return False
         route, model = span.route, span.model
+        reserve = self.store.reserve
         with self.store.lock:
-            leases = []
+            wanted = []
             for each in plain:
                 book = each.book
                 if book is None or now_ns >= book.end_ns:
                     book = each.book = self.store.book(each.budget, (), now_ns)
                 estimate = each.estimates.of(route, model)
-                most = each.budget.max_in_flight
-                if book.settled + book.reserved + estimate >= each.below or (most is not None and book.in_flight >= most):
+                if book.settled + book.reserved + estimate >= each.below or book.is_full:
                     return False
-                leases.append(Lease(book, estimate))
-            for each, lease in zip(plain, leases, strict=True):
-                lease.book.reserved += lease.estimate
-                lease.book.in_flight += 1
+                wanted.append((book, estimate))
+            for each in plain:
                 each.admitted += 1
-        span.leases = leases
+            span.leases = [reserve(book, estimate, (route, model)) for book, estimate in wanted]
         span.decision = "admit"
         return True
 
@@ -151,30 +147,33 @@ class Admission:
         """
         known = self._known(span)
         decided = _decided(span)
+        kind = (span.route, span.model)
         claims = [
-            Claim(b, b.key_of(known), self._estimates[b.name].of(span.route, span.model), self.can_refuse(b))
+            Claim(b, b.key_of(known), self._estimates[b.name].of(*kind), self.can_refuse(b), kind)
             for b in self.budgets
             if b.name not in decided and b.needs <= known.keys() and b.concerns(known)
         ]
         if not claims:
             return None
-        decision, leases, refused = self.store.admit(claims, now_ns)
-        span.decision = strongest(span.decision, decision)
-        for claim in claims:
-            if refused is None or claim.budget is refused.budget:
-                self._decided[claim.budget.name, decision] += 1
-        if refused is not None:
-            claim = next(c for c in claims if c.budget is refused.budget)
-            return self._refusal(refused, claim.estimate, now_ns)
-        span.leases = leases if span.leases is None else [*span.leases, *leases]
+        verdict = self.store.admit(claims, now_ns)
+        span.decision = strongest(span.decision, verdict.decision)
+        with self.store.lock:
+            for claim, action in zip(claims, verdict.actions, strict=False):  # a refusal ends the asking
+                self._decided[claim.budget.name, action] += 1
+        if verdict.refused is not None:
+            return self._refusal(verdict, claims[len(verdict.actions) - 1].estimate, now_ns)
+        span.leases = verdict.leases if span.leases is None else [*span.leases, *verdict.leases]
         return None
 
     def settle(self, span: Span) -> None:
         """Charge what ``span`` has used as far as known; the estimate where nothing is. Idempotent."""
         leases: list[Lease] = span.leases
-        amount = self._amount
-        amounts = [amount(span, (budget := lease.book.budget).resource, budget.basis) for lease in leases]
-        self.store.settle(leases, amounts)
+        self.store.settle(leases, [self._used(span, lease.book.budget) for lease in leases])
+
+    def _used(self, span: Span, budget: Budget) -> int | None:
+        if span.outcome == "refused" and budget.resource in ("requests", "tokens"):
+            return 0  # a refusal costs nothing
+        return self._amount(span, budget.resource, budget.basis)
 
     def correct(self, spans: Sequence[Span]) -> None:
         """After a tick has settled ``spans``: learn from them, and one summed correction per book."""
@@ -182,11 +181,13 @@ class Admission:
         for span in spans:
             for lease in span.leases or ():
                 budget = lease.book.budget
-                milli = self._amount(span, budget.resource, budget.basis)
+                milli = self._used(span, budget)
                 if milli is None or lease.charged_milli is None or lease.corrected:
                     continue
                 lease.corrected = True
-                self._estimates[budget.name].learn(span.route, span.model, milli / 1000)
+                # What a smaller model used, or a refusal did not, says nothing of what was asked for.
+                if span.outcome != "refused" and span.model_served in (None, span.model):
+                    self._estimates[budget.name].learn(lease.learn_as, milli / 1000)
                 if milli != lease.charged_milli:
                     corrections[lease.book] = corrections.get(lease.book, 0) + milli - lease.charged_milli
         if corrections:
@@ -202,11 +203,16 @@ class Admission:
             known["model"] = span.model
         return known
 
-    def _refusal(self, book: Book, estimate: int, now_ns: int) -> dict[str, Any]:
+    def _refusal(self, verdict: Verdict, estimate: int, now_ns: int) -> dict[str, Any]:
+        book = verdict.refused
+        assert book is not None
         budget = book.budget
         scale = BOOKED_IN[budget.resource][1]
+        busy = verdict.reason == "in_flight"
         return {
             "budget": budget.name,
+            "reason": verdict.reason,
+            "max_in_flight": budget.max_in_flight,
             "resource": budget.resource,
             "unit": SHOWN_IN[budget.resource],
             "limit": budget.limit.amount / scale,
@@ -216,7 +222,8 @@ class Admission:
             "tier": self.tiers.get(budget.name),
             "window": budget.per,
             "reset": book.end_ns // 1_000_000_000,
-            "retry_after_s": max(1, -(-(book.end_ns - now_ns) // 1_000_000_000)),
+            # Whoever runs now ends soon; a spent window ends when it ends.
+            "retry_after_s": 1 if busy else max(1, -(-(book.end_ns - now_ns) // 1_000_000_000)),
         }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
-from ..errors import ConfigurationError, UnknownBudgetKeyError
+from ..errors import ConfigurationError, UnitError, UnknownBudgetKeyError
 from ..records import TIERS, Tier
 from ..units import Quantity, Resource, parse_quantity
 from .windows import PERIODS, Per, zone
@@ -57,9 +57,9 @@ class Budget:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a budget needs a name, not {name!r}")
         self.name = name
-        self.limit: Quantity = parse_quantity(limit)
+        self.limit: Quantity = _quantity(name, "limit", limit)
         self.per = _one_of(name, "per", per, PERIODS)
-        self.key = _keys(key)
+        self.key = _keys(name, key)
         self.match = _match(name, match)
         self.estimate = self._estimate(estimate)
         self.warn_at = _share(name, "warn_at", warn_at)
@@ -73,10 +73,10 @@ class Budget:
             raise ConfigurationError(
                 f"budget {name!r}: hard=True (cutting streams) is not available in this version; leave it out"
             )
-        if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
+        if max_in_flight is not None and (type(max_in_flight) is not int or max_in_flight < 1):
             raise ConfigurationError(f"budget {name!r}: max_in_flight is a whole number of at least 1, not {max_in_flight!r}")
         self.max_in_flight = max_in_flight
-        self.enforce = bool(enforce)
+        self.enforce = _one_of(name, "enforce", enforce, (True, False))
         self.require_tier = None if require_tier is None else _one_of(name, "require_tier", require_tier, TIERS)
         self.basis = _one_of(name, "basis", basis, ("dynamic", "full"))
         self.timezone = timezone
@@ -106,7 +106,11 @@ class Budget:
     def _estimate(self, estimate: str | None) -> int:
         if estimate is None:
             return 1 if self.resource == "requests" else max(1, self.limit.amount // 100)
-        quantity = parse_quantity(estimate)
+        quantity = _quantity(self.name, "estimate", estimate)
+        if quantity.amount > self.limit.amount:
+            raise ConfigurationError(
+                f"budget {self.name!r}: estimate {estimate!r} is more than its limit {self.limit.text!r}: nothing would fit"
+            )
         if quantity.resource != self.resource:
             raise ConfigurationError(
                 f"budget {self.name!r}: estimate {estimate!r} is not an amount of {self.resource} like {self.limit.text!r}"
@@ -114,8 +118,15 @@ class Budget:
         return quantity.amount
 
 
+def _quantity(name: str, what: str, text: Any) -> Quantity:
+    try:
+        return parse_quantity(text)
+    except UnitError as error:
+        raise UnitError(text, f"budget {name!r}: {what} {error}") from None
+
+
 def _one_of(name: str, what: str, value: Any, known: Collection[Any]) -> Any:
-    if value not in known:
+    if not isinstance(value, str | bool) or value not in known:
         raise ConfigurationError(f"budget {name!r}: {what}={value!r} is not known; use {', '.join(map(str, known))}")
     return value
 
@@ -126,11 +137,13 @@ def _share(name: str, what: str, value: Any) -> float:
     return float(value)
 
 
-def _keys(key: Key) -> tuple[str, ...]:
+def _keys(name: str, key: Key) -> tuple[str, ...]:
+    if key is not None and not isinstance(key, str | tuple | list):
+        raise UnknownBudgetKeyError(key, KEYS, name)
     keys = () if key is None else (key,) if isinstance(key, str) else tuple(key)
     for one in keys:
         if one not in KEYS:
-            raise UnknownBudgetKeyError(one, KEYS)
+            raise UnknownBudgetKeyError(one, KEYS, name)
     return keys
 
 
@@ -146,8 +159,11 @@ def _match(name: str, match: Match) -> dict[str, tuple[str, ...]]:
     out = {}
     for key, patterns in match.items():
         if key not in KEYS:
-            raise UnknownBudgetKeyError(key, KEYS)
-        out[key] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+            raise UnknownBudgetKeyError(key, KEYS, name)
+        several = (patterns,) if isinstance(patterns, str) else patterns
+        if not isinstance(several, list | tuple | set | frozenset) or not several or not all(isinstance(p, str) for p in several):
+            raise ConfigurationError(f"budget {name!r}: match[{key!r}] is a pattern or a list of patterns, not {patterns!r}")
+        out[key] = tuple(several)
     return out
 
 

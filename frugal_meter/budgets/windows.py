@@ -16,7 +16,7 @@ def zone(name: str) -> ZoneInfo:
     """The timezone called ``name``; raises ConfigurationError with what to do."""
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError, AttributeError):
         raise ConfigurationError(
             f"unknown timezone {name!r}: use an IANA name such as 'Europe/Paris' "
             "(a system without time zone data needs: pip install tzdata)"

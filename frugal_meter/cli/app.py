@@ -81,8 +81,9 @@ def doctor(
     Exit code: 0 measured, 1 modelled only, 2 not usable (unknown CPU without declared watts, a required source missing,
     or a setting that cannot be).
     """
-    from .diagnosis import Roots, diagnose
+    from .diagnosis import Roots
     from .diagnosis import as_json as document
+    from .gathering import diagnose
     from .texts import Words, language_of
 
     words = Words(language_of(lang))

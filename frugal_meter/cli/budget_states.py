@@ -47,7 +47,7 @@ def _state(budget: Budget, tiers: Mapping[Resource, Tier | None], unavailable: M
     admission = Admission([budget], MemoryStore(), lambda span, resource, basis: None, has_tenants=False)
     state: State = "enforced" if budget.enforce else "watches"
     try:
-        admission.check(tiers, unavailable, time.time())
+        admission.check(tiers, unavailable, time.time_ns())
     except BudgetNotEnforceableError:
         state = "cannot-count"
     else:

@@ -135,7 +135,7 @@ class Report:
             self._out.print(Text(f"  {self._words('improve_none')}"))
         for finding in self._d.findings:
             what, remedy = localised(finding, self._words.lang)
-            self._indented(Text.assemble(("• ", "bold"), f"{what} ({finding.where})"), 2)
+            self._bullet(f"{what} ({finding.where})")
             self._indented(Text(remedy), 4)
             command, setting = COMMANDS.get(finding.code), SETTINGS.get(finding.code)
             if setting is not None:
@@ -143,6 +143,11 @@ class Report:
             if command or setting:
                 # one line as it is to be typed, never wrapped
                 self._out.print(Text(f"      {command or setting}", style="bold"), soft_wrap=True)
+
+    def _bullet(self, text: str) -> None:
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_row("•", Text(text))
+        self._out.print(Padding(grid, (0, 0, 0, 2)))
 
     def _indented(self, text: Text, columns: int) -> None:
         self._out.print(Padding(text, (0, 0, 0, columns)))

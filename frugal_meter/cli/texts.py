@@ -109,7 +109,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "factor": ("Facteur", "Factor"),
     "stale": ("PÉRIMÉ : il décrit {year}", "STALE: it describes {year}"),
-    "spread": ("Chiffres publiés", "Published"),
+    "spread": ("Chiffres publiés", "Published range"),
     "factor_source": ("Sa source", "Its source"),
     "others": ("Autres chiffres", "Other figures"),
     "others_none": ("aucun n'est fourni", "none is bundled"),
@@ -178,6 +178,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "without_figure": ("{n} sans chiffre", "{n} without a figure"),
     "their_carbon": ("leur carbone", "their carbon"),
     "the_machine": ("la machine", "the machine"),
+    "of_which": ("dont", "of which"),
     "bucket_requests": ("requêtes", "requests"),
     "bucket_late": ("après réponse", "after the answer"),
     "bucket_overhead": ("service", "service"),
@@ -201,7 +202,7 @@ def language_of(asked: str | None, environment: Mapping[str, str] = os.environ) 
     if asked is not None:
         if asked not in LANGUAGES:
             raise ConfigurationError(f"--lang {asked!r} is not spoken here: use fr or en")
-        return asked  # type: ignore[return-value]
+        return asked
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if environment.get(name):
             return "fr" if environment[name].lower().startswith("fr") else "en"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -112,7 +113,11 @@ class OpsServer:
             raise MissingExtraError("cli", "serve_ops") from None
         # Its own client address is the truth here: nothing rewrites it from headers.
         config = uvicorn.Config(app, host=host, port=port, log_level="warning", proxy_headers=False, lifespan="off")
-        self._socket = config.bind_socket()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise ConfigurationError(f"serve_ops({address!r}) cannot listen there: {error.strerror}") from None
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=partial(self._server.run, [self._socket]), name="frugal-meter-ops", daemon=True)
@@ -121,7 +126,8 @@ class OpsServer:
     @property
     def url(self) -> str:
         """Where the live page is."""
-        return f"http://{self.address[0]}:{self.address[1]}/"
+        host, port = self.address
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the server."""
@@ -132,7 +138,7 @@ class OpsServer:
 
 def _address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ConfigurationError(f'serve_ops({address!r}): write an address and a port, such as "127.0.0.1:9464"')
     return host.strip("[]") or "127.0.0.1", int(port)
 

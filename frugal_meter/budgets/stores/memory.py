@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from ...records import Decision
 from ..budget import Budget
 from ..ladder import decide, strongest
-from ..leases import Book, Claim, Lease
+from ..leases import Action, Book, Claim, Lease, Verdict
 from ..windows import window_at
 
 #: a budget per tenant must not become a memory leak: beyond this, keys share the book "other"
@@ -23,32 +24,33 @@ class MemoryStore:
         self.lock = threading.Lock()  # held by whoever reads or changes a book
         self._books: dict[tuple[str, tuple[str, ...]], Book] = {}
 
-    def admit(self, claims: Sequence[Claim], now_ns: int) -> tuple[Decision, list[Lease], Book | None]:
-        """Reserve every claim or none: ``(decision, leases, the book that refused)``.
+    def admit(self, claims: Sequence[Claim], now_ns: int) -> Verdict:
+        """Reserve every claim or none; a refusal consumes nothing.
 
-        A refusal consumes nothing. A budget that only watches, or whose tier forbids refusing, reserves all the same.
+        A budget that only watches, or whose tier forbids refusing, reserves all the same.
         """
         decision: Decision = "admit"
+        actions: list[Action] = []
         with self.lock:
             books = []
             for claim in claims:
                 book = self.book(claim.budget, claim.key, now_ns)
                 books.append(book)
-                verdict = self._verdict(book, claim)
-                if verdict == "refuse" and claim.may_refuse and claim.budget.enforce:
-                    book.refused += 1
-                    return "refuse", [], book
+                verdict, action = judge(book, claim)
+                actions.append(action)
                 if verdict == "refuse":
-                    verdict = "degrade" if claim.budget.degrade_at is not None else "warn"
-                if not claim.budget.enforce:
-                    verdict = "warn" if verdict != "admit" else "admit"
+                    book.refused += 1
+                    return Verdict("refuse", actions, [], book, "in_flight" if book.is_full else "limit")
                 decision = strongest(decision, verdict) or decision
-            leases = []
-            for book, claim in zip(books, claims, strict=True):
-                book.reserved += claim.estimate
-                book.in_flight += 1
-                leases.append(Lease(book, claim.estimate))
-        return decision, leases, None
+            leases = [self.reserve(book, claim.estimate, claim.learn_as) for book, claim in zip(books, claims, strict=True)]
+        return Verdict(decision, actions, leases)
+
+    @staticmethod
+    def reserve(book: Book, estimate: int, learn_as: tuple[str | None, str | None]) -> Lease:
+        """Take ``estimate`` out of ``book``; the caller holds the lock and has judged."""
+        book.reserved += estimate
+        book.flight.count += 1
+        return Lease(book, estimate, learn_as)
 
     def settle(self, leases: Iterable[Lease], amounts_milli: Iterable[int | None]) -> None:
         """Release each reservation and charge what was used, in thousandths of the unit; None charges the estimate."""
@@ -58,7 +60,7 @@ class MemoryStore:
                     continue
                 book = lease.book
                 book.reserved -= lease.estimate
-                book.in_flight -= 1
+                book.flight.count -= 1
                 lease.charged_milli = lease.estimate * _MILLI if milli is None else milli
                 _charge(book, lease.charged_milli)
 
@@ -83,7 +85,7 @@ class MemoryStore:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
         self.lock = threading.Lock()
         for book in self._books.values():
-            book.reserved = book.in_flight = 0
+            book.reserved = book.flight.count = 0
 
     def book(self, budget: Budget, key: tuple[str, ...], now_ns: int) -> Book:
         """The book of the window that holds ``now_ns`` (Unix time); the caller holds the lock."""
@@ -91,21 +93,32 @@ class MemoryStore:
         if book is not None and now_ns < book.end_ns:
             return book
         if book is None and key and len(self._books) >= MAX_KEYS:
-            return self.book(budget, ("other",) * len(key), now_ns) if key[0] != "other" else self._new(budget, key, now_ns)
-        return self._new(budget, key, now_ns)
-
-    def _new(self, budget: Budget, key: tuple[str, ...], now_ns: int) -> Book:
+            self._forget(now_ns)
+            if len(self._books) >= MAX_KEYS and key[0] != "other":
+                return self.book(budget, ("other",) * len(key), now_ns)
         start_s, end_s = window_at(budget.per, budget.zone, now_ns / 1e9)
-        book = self._books[budget.name, key] = Book(budget, key, start_s * 10**9, end_s * 10**9)
-        return book
+        flight = book.flight if book is not None else None
+        new = self._books[budget.name, key] = Book(budget, key, start_s * 10**9, end_s * 10**9, flight)
+        return new
 
-    @staticmethod
-    def _verdict(book: Book, claim: Claim) -> Decision:
-        budget = claim.budget
-        if budget.max_in_flight is not None and book.in_flight >= budget.max_in_flight:
-            return "refuse"
-        committed = book.settled + book.reserved
-        return decide(committed, claim.estimate, budget.limit.amount, budget.warn_at, budget.degrade_at)
+    def _forget(self, now_ns: int) -> None:
+        """Drop the books of keys not seen since their window ended."""
+        over = [k for k, b in self._books.items() if now_ns >= b.end_ns and not b.flight.count and b.key]
+        for key in over:
+            del self._books[key]
+
+
+def judge(book: Book, claim: Claim) -> tuple[Decision, Action]:
+    """What ``book`` says to ``claim``: the decision that takes effect, and what to count it as."""
+    budget = claim.budget
+    verdict = decide(book.committed, claim.estimate, budget.limit.amount, budget.warn_at, budget.degrade_at)
+    if book.is_full:
+        verdict = "refuse"
+    if verdict == "refuse" and not (claim.may_refuse and budget.enforce):
+        return ("degrade" if budget.enforce and budget.degrade_at is not None else "warn"), "would_refuse"
+    if verdict == "degrade" and not budget.enforce:
+        return "warn", "degrade"
+    return verdict, cast("Action", verdict)
 
 
 def _charge(book: Book, milli: int) -> None:

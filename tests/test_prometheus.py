@@ -1,0 +1,321 @@
+"""The exposition: it parses, its names keep the rules, its sums close, and nothing a client sends can break it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from typing import Any
+
+import pytest
+from exchange import a_meter, an_app, ask, hello, later, samples
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from frugal_meter import Budget, Meter
+from frugal_meter.exporters.prometheus import SPEC, MeterCollector
+from frugal_meter.testing import RecordingExporter, SyntheticSource
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+BASE_UNITS = ("seconds", "joules", "grams", "watts", "ratio", "info")
+NOT_BASE = re.compile(r"kwh|kilo|milli|micro|nano|hours|minutes|_ms\b|_wh\b|percent|celsius_f")
+
+
+def busy(*, exporters: Any = (), sources: Any = None) -> Meter:
+    """A meter that has seen a little of everything."""
+    budgets = [Budget("tokens", "1000 tokens", per="day", key="model"), Budget("joules", "50 kJ", per="day")]
+    sources = sources or [SyntheticSource(2, 10, name="a"), SyntheticSource(1, 5, "modelled", name="b", component="dram")]
+    meter = a_meter(sources=sources, budgets=budgets, exporters=exporters)
+    for number in range(5):
+        with meter.measure("answer", model="large") as outer:
+            outer.add_units(1, "answer")
+            outer.quality(0.5, metric="exact")
+            with meter.measure("search", model="small", tenant=f"t{number % 2}") as inner:
+                inner.add_tokens(input=3, output=4)
+                sum(range(20_000))
+        later(meter, 0.2)
+        meter.settle()
+    return meter
+
+
+def families(meter: Meter, accept: str = "") -> dict[str, Any]:
+    body, kind = meter.metrics(accept)
+    parse = parse_openmetrics if "openmetrics" in kind else parse_text
+    return {family.name: family for family in parse(body.decode())}
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS, "text/plain;version=0.0.4"])
+def test_the_exposition_parses_in_the_format_that_was_asked_for(accept: str) -> None:
+    with busy() as meter:
+        body, kind = meter.metrics(accept)
+        found = families(meter, accept)
+    assert kind.startswith("application/openmetrics-text" if accept == OPENMETRICS else "text/plain")
+    assert body.endswith(b"# EOF\n") is (accept == OPENMETRICS)
+    assert found.keys() == SPEC.keys()
+
+
+def test_a_busy_meter_has_samples_of_every_metric_but_those_of_what_it_lacks() -> None:
+    with busy() as meter:
+        empty = {name for name, family in families(meter, OPENMETRICS).items() if not family.samples}
+    assert empty <= {"frugal_gpu_seconds", "frugal_coverage_ratio"}
+
+
+@pytest.mark.parametrize("name", SPEC)
+def test_a_metric_has_a_help_text_and_labels_and_a_name_in_base_units(name: str) -> None:
+    kind, text, labels = SPEC[name]
+    assert re.fullmatch(r"frugal_[a-z0-9_]+", name)
+    assert not name.endswith("_total"), "the exposition adds it"
+    assert not NOT_BASE.search(name)
+    assert text.endswith(".")
+    assert all(re.fullmatch(r"[a-z_]+", label) and label != "le" for label in labels)
+    assert not (kind == "counter" and "watts" in name), "a power does not add up over time"
+    if kind == "histogram":
+        assert name.endswith(BASE_UNITS)
+
+
+def test_counters_are_named_total_and_nothing_else_is() -> None:
+    with busy() as meter:
+        for line in meter.metrics()[0].decode().splitlines():
+            if line.startswith("# TYPE"):
+                _, _, name, kind = line.split()
+                assert name.endswith("_total") is (kind == "counter"), line
+
+
+def test_promtool_finds_nothing_to_say() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed: it comes with Prometheus (apt-get install prometheus)")
+    with busy() as meter:
+        done = subprocess.run([promtool, "check", "metrics"], input=meter.metrics()[0], capture_output=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_sums_are_those_of_the_readings() -> None:
+    exporter = RecordingExporter()
+    with busy(exporters=[exporter]) as meter:
+        readings = exporter.readings
+        assert len(readings) == 10
+
+        def total(name: str) -> float:
+            return sum(samples(meter, name).values())
+
+        assert total("frugal_requests_total") == sum(1 for r in readings if r.parent is None) == 5
+        assert total("frugal_energy_joules_total") == pytest.approx(sum(r.energy_dynamic_j or 0 for r in readings), rel=1e-9)
+        idle = sum((r.energy_full_j or 0) - (r.energy_dynamic_j or 0) for r in readings)
+        assert total("frugal_idle_energy_joules_total") == pytest.approx(idle, abs=1e-9)
+        assert total("frugal_cpu_seconds_total") == pytest.approx(sum(r.cpu_s for r in readings), rel=1e-9)
+        assert total("frugal_co2e_grams_total") == pytest.approx(sum(r.carbon_g or 0 for r in readings), rel=1e-6)
+        assert total("frugal_tokens_total") == 35
+        assert total("frugal_functional_units_total") == 5
+        assert total("frugal_quality_sum_total") / total("frugal_quality_count_total") == 0.5
+        assert total("frugal_request_energy_joules_count") == 5
+
+
+def test_every_joule_of_the_host_is_in_one_counter_and_only_one() -> None:
+    with busy() as meter, meter.measure("running"):
+        sum(range(50_000))
+        later(meter, 1)
+        meter.settle()
+
+        def total(name: str) -> float:
+            return sum(samples(meter, name).values())
+
+        host = total("frugal_host_energy_joules_total")
+        assert host > 1
+        booked = sum(total(f"frugal_{part}") for part in ("energy_joules_total", "unattributed_energy_joules_total"))
+        assert booked + total("frugal_in_progress_energy_joules") == pytest.approx(host, abs=1e-9)
+        assert total("frugal_books_difference_joules") == 0
+
+
+def test_a_histogram_counts_nested_work_with_its_request() -> None:
+    with busy() as meter:
+        counts = samples(meter, "frugal_request_energy_joules_count")
+        joules = sum(samples(meter, "frugal_request_energy_joules_sum").values())
+        assert [dict(labels)["model"] for labels in counts] == ["large"]
+        both = ("frugal_energy_joules_total", "frugal_idle_energy_joules_total")
+        assert joules == pytest.approx(sum(sum(samples(meter, name).values()) for name in both))
+
+
+def test_ten_thousand_paths_that_lead_nowhere_are_one_series() -> None:
+    with a_meter() as meter:
+        ask(an_app(meter), *(f"/{number}" for number in range(10_000 // 20)))
+        meter.settle()
+        labels = [dict(key) for key in samples(meter, "frugal_requests_total")]
+    assert [label["route"] for label in labels] == ["unmatched"]
+
+
+def test_two_hundred_invented_methods_are_one_reading_method() -> None:
+    exporter = RecordingExporter()
+    with a_meter(exporters=[exporter]) as meter:
+        app = an_app(meter)
+        for number in range(200):
+            ask(app, "/hello", method=f"M{number}")
+        ask(app, "/hello", method="GET")
+        meter.settle()
+    assert {r.method for r in exporter.readings} == {"_OTHER", "GET"}
+
+
+def test_models_without_end_fold_into_other_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frugal_meter.exporters.aggregates.MAX_LABEL_SETS", 5)
+    with a_meter() as meter:
+        for number in range(12):
+            with meter.measure("answer", model=f"model-{number}") as span:
+                span.add_tokens(output=1)
+        meter.settle()
+        by_model = {dict(key)["model"]: n for key, n in samples(meter, "frugal_tokens_total").items() if dict(key)["direction"] == "output"}
+        assert by_model == {**{f"model-{number}": 1 for number in range(5)}, "other": 7}
+        assert sum(samples(meter, "frugal_label_overflow_total").values()) == 7
+        assert len(samples(meter, "frugal_request_cpu_seconds_count")) == 6
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+@pytest.mark.parametrize("name", ['two\nlines "quoted" \\', "# HELP x", 'a",evil="1', "é\u2028", json.loads('"\\ud800"'), "x" * 100_000])
+def test_a_hostile_name_of_a_model_stays_one_short_label(name: str, accept: str) -> None:
+    with a_meter() as meter:
+        with meter.measure("answer") as span:
+            span.identify(model=name)
+        meter.settle()
+        body, _ = meter.metrics(accept)
+        assert len(body) < 60_000
+        found = families(meter, accept)["frugal_cpu_seconds"].samples
+        assert len(found) == 1
+        assert "evil" not in found[0].labels
+
+
+@pytest.mark.parametrize("path", ["/a\nb", '/a"b', "/a\\b", "/é", "/{id}\u2028"])
+def test_a_hostile_route_survives_the_exposition(path: str) -> None:
+    with a_meter() as meter:
+        with meter.measure(path):
+            pass
+        meter.settle()
+        (labels,) = samples(meter, "frugal_cpu_seconds_total")
+    assert dict(labels)["route"] == path
+
+
+@pytest.mark.parametrize("answer", [5, ["a"], b"mairie", {"a": 1}, 1.5])
+@pytest.mark.parametrize("budgets", [(), (Budget("each", "9 requests", per="day", key="tenant"),)])
+def test_a_tenant_function_that_answers_nonsense_breaks_neither_requests_nor_ticks_nor_scrapes(answer: Any, budgets: Any) -> None:
+    with a_meter(tenant=lambda scope: answer, budgets=budgets) as meter:
+        assert ask(an_app(meter), "/hello")[0].text == "hello"
+        assert meter.settle()
+        assert "tick" not in meter.errors
+        assert not meter.sampler.live
+        assert sum(samples(meter, "frugal_requests_total").values()) == 1
+
+
+def test_a_count_of_tokens_beyond_reason_is_left_out_and_scrapes_go_on() -> None:
+    with a_meter() as meter:
+        with meter.measure("answer", model="m") as span:
+            span.add_tokens(input=10**400, output=3)
+        meter.settle()
+        counts = {dict(key)["direction"]: n for key, n in samples(meter, "frugal_tokens_total").items()}
+    assert counts == {"input": 0, "output": 3}
+
+
+@pytest.mark.parametrize("units", [float("inf"), float("nan"), -1, 10**400])
+def test_units_that_are_no_amount_are_left_out(units: float) -> None:
+    with a_meter() as meter:
+        with meter.measure("answer", unit="answer") as span:
+            span.add_units(2)
+            span.add_units(units)
+        meter.settle()
+        assert sum(samples(meter, "frugal_functional_units_total").values()) == 2
+
+
+def test_scrapes_beside_ticks_never_fail_and_never_show_books_that_do_not_close() -> None:
+    with a_meter(clock=None, tick=0.01, sources=SyntheticSource(5, 10)) as meter:
+        wrong: list[Any] = []
+        done = threading.Event()
+
+        def scrape() -> None:
+            while not done.is_set():
+                try:
+                    found = {s.name: s.value for f in parse_text(meter.metrics()[0].decode()) for s in f.samples}
+                except Exception as error:
+                    wrong.append(error)
+                    return
+                if found.get("frugal_books_difference_joules"):
+                    wrong.append(found["frugal_books_difference_joules"])
+
+        threads = [threading.Thread(target=scrape) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for number in range(300):
+            with meter.measure(f"r{number}", model=f"m{number % 7}") as span:
+                span.add_tokens(output=1)
+            if number % 10 == 0:
+                meter.settle()
+        done.set()
+        for thread in threads:
+            thread.join(10)
+        meter.settle()
+        assert wrong == []
+        assert sum(samples(meter, "frugal_requests_total").values()) == 300
+
+
+def test_the_ops_application_renders_away_from_the_event_loop() -> None:
+    with a_meter() as meter:
+        app, on = meter.ops_app(), []
+        rendered_by = meter.sampler.__class__.live_requests if hasattr(meter.sampler.__class__, "live_requests") else None
+        assert rendered_by is None or callable(rendered_by)
+
+        async def here(request: Request) -> PlainTextResponse:
+            on.append(threading.get_ident())
+            return PlainTextResponse("")
+
+        app.router.routes.append(Route("/where", here))
+        seen = _threads_of(meter, lambda: ask(app, "/where", "/metrics"))
+    assert on
+    assert seen
+    assert not set(seen) & set(on)
+
+
+def _threads_of(meter: Meter, act: Any) -> list[int]:
+    """The threads that read the meter's clock for its budgets' accounts while ``act`` runs."""
+    seen: list[int] = []
+    read = meter.clock.time_ns
+
+    def time_ns() -> int:
+        seen.append(threading.get_ident())
+        return read()
+
+    meter.clock.time_ns = time_ns  # type: ignore[method-assign]
+    act()
+    return seen
+
+
+def test_the_collector_can_join_the_applications_own_registry() -> None:
+    registry = CollectorRegistry()
+    with busy() as meter:
+        registry.register(MeterCollector(meter))
+        assert registry.get_sample_value("frugal_requests_total", _labels_of_one_request(meter)) == 5
+
+
+def _labels_of_one_request(meter: Meter) -> dict[str, str]:
+    (labels,) = samples(meter, "frugal_requests_total")
+    return dict(labels)
+
+
+def test_without_a_source_joules_are_absent_and_not_zero() -> None:
+    with a_meter(sources=[]) as meter:
+        ask(an_app(meter, Route("/hello", hello)), "/hello")
+        meter.settle()
+        text = meter.metrics()[0].decode()
+    assert [line for line in text.splitlines() if "joules" in line and "intensity" not in line and not line.startswith("#")] == []
+    assert "frugal_requests_total{" in text
+
+
+def test_two_accounts_of_a_budget_are_never_one_series() -> None:
+    with a_meter(budgets=[Budget("each", "9 requests", per="day", key=("tenant", "model"))]) as meter:
+        for tenant, model in (("a/b", "c"), ("a", "b/c")):
+            with meter.measure("work", model=model, tenant=tenant):
+                pass
+        text = meter.metrics()[0].decode()
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("frugal_budget_usage_ratio{")]
+    assert len(series) == len(set(series)) == 2
