@@ -175,7 +175,9 @@ class Measure:
                 argument: Any = None
                 while True:
                     try:
-                        item = await block.step(step(argument))
+                        pending = step(argument)
+                        argument = None  # a frame that keeps an exception is a reference cycle
+                        item = await block.step(pending)
                     except StopAsyncIteration:
                         block.delivered(None)
                         return
@@ -342,23 +344,29 @@ class _Block:
     def steps(self, source: Any) -> Generator[Any, Any, Any]:
         """Drive a generator step by step at the span's expense."""
         sent: Any = None
-        step: Callable[..., Any] = next
-        argument: tuple[Any, ...] = (source,)
+        error: BaseException | None = None
         try:
             while True:
+                token, previous = self.set(), enter(self.span)
                 try:
-                    item = self.inside(step, *argument)
+                    if error is not None:
+                        item = source.throw(error)
+                    else:
+                        item = next(source) if sent is None else source.send(sent)
                 except StopIteration as stop:
                     self.delivered(None)
                     return stop.value
+                finally:
+                    error = None  # a frame that keeps its own exception is a reference cycle
+                    leave(previous)
+                    self.reset(token)
                 self.notice(item)
                 try:
                     sent = yield item
-                    step, argument = (next, (source,)) if sent is None else (source.send, (sent,))
                 except GeneratorExit:
                     raise
                 except BaseException as thrown:
-                    step, argument = source.throw, (thrown,)
+                    error = thrown
         finally:
             if hasattr(source, "close"):
                 self.inside(source.close)
@@ -387,7 +395,7 @@ def outcome_of(error: BaseException) -> Any:
     if isinstance(error, BudgetRefused):
         return "refused"
     name = type(error).__name__
-    if name == "ClientDisconnect":
+    if name in ("ClientDisconnect", "WebSocketDisconnect"):
         return "client_disconnect"
     return "cancelled" if name in ("CancelledError", "GeneratorExit") else "error"
 

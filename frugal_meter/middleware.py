@@ -14,7 +14,7 @@ from .errors import BudgetRefused
 from .measure import outcome_of
 from .meter import Meter
 from .refusal import problem
-from .usage import note_body
+from .usage import MAX_BYTES, note_body
 
 _MAX_REASON = 123  # bytes, RFC 6455 §5.5
 Scope = MutableMapping[str, Any]
@@ -111,8 +111,10 @@ class _Answer:
                 return
             if not message.get("more_body"):
                 self.complete = True
-            body = message.get("body")
-            if type(body) is bytes and b'"usage"' in body:
+            body = message.get("body") or b""
+            if type(body) is not bytes:  # a memoryview or bytearray: rare, and searched only when small
+                body = bytes(body) if len(body) <= MAX_BYTES else b""
+            if b'"usage"' in body:
                 self.usage = body
         elif message["type"] == "http.response.start":
             status = message["status"]

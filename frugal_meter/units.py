@@ -103,18 +103,24 @@ def parse_quantity(text: object) -> Quantity:
     except InvalidOperation:  # pragma: no cover - the shape above admits only numbers
         raise UnitError(text, f"{text!r} is not a number") from None
     resource, scale = _UNITS[unit]
-    if abs(value.adjusted()) > 30:
-        raise UnitError(text, f"{text!r} is out of all proportion")
+    if value and value.adjusted() > 30:
+        raise _too_much(text, resource)
+    if value and value.adjusted() < -30:
+        value = Decimal(0)
     booked = value * scale
     if booked != booked.to_integral_value():
-        if BOOKED_IN[resource][1] == 1:
+        if BOOKED_IN[resource][1] == 1 and booked > 1:
             raise UnitError(text, f"{text!r}: {unit} are counted in whole numbers")
         booked = booked.to_integral_value() if booked > 1 else booked
     if booked < 1:
         raise UnitError(text, f"{text!r}: a limit must be more than zero, and at least 1 {BOOKED_IN[resource][0]}")
     if booked > 2**53:
-        raise UnitError(text, f"{text!r} is more than this meter can count exactly (2^53 {BOOKED_IN[resource][0]})")
+        raise _too_much(text, resource)
     return Quantity(resource, int(booked), text.strip())
+
+
+def _too_much(text: str, resource: Resource) -> UnitError:
+    return UnitError(text, f"{text!r} is more than this meter can count exactly (2^53 {BOOKED_IN[resource][0]})")
 
 
 def _why_not(unit: str) -> str:

@@ -17,6 +17,10 @@ from frugal_meter.errors import BudgetNotEnforceableError, BudgetRefused
 from frugal_meter.testing import SyntheticSource
 
 
+def claim(budget: Budget, estimate: int) -> Claim:
+    return Claim(budget, (), estimate, may_refuse=True, learn_as=(None, None))
+
+
 def spend(meter: Meter, tokens: int = 0, **keys: Any) -> str | None:
     """One measured piece of work, and the decision on it."""
     with meter.measure("work", **keys) as span:
@@ -27,15 +31,15 @@ def spend(meter: Meter, tokens: int = 0, **keys: Any) -> str | None:
 def test_ten_thousand_requests_of_four_hundred_nanojoules_are_billed_to_the_nanojoule() -> None:
     budget, store = Budget("all", "50 kJ", per="day"), MemoryStore()
     for _ in range(10_000):
-        _, leases, _ = store.admit([Claim(budget, (), 1)], AT_NS)
+        leases = store.admit([claim(budget, 1)], AT_NS).leases
         store.settle(leases, [400])  # in thousandths of a µJ
     (book,) = store.books(AT_NS)
-    assert (book.settled, book.carry, book.reserved, book.in_flight) == (4000, 0, 0, 0)
+    assert (book.settled, book.carry, book.reserved, book.flight.count) == (4000, 0, 0, 0)
 
 
 def test_a_correction_downwards_gives_back_what_was_charged_too_much() -> None:
     budget, store = Budget("all", "50 kJ", per="day"), MemoryStore()
-    _, (lease,), _ = store.admit([Claim(budget, (), 10)], AT_NS)
+    (lease,) = store.admit([claim(budget, 10)], AT_NS).leases
     store.settle([lease], [7_600])
     store.correct({lease.book: -7_200})
     assert lease.book.settled * 1000 + lease.book.carry == 400
@@ -43,15 +47,15 @@ def test_a_correction_downwards_gives_back_what_was_charged_too_much() -> None:
 
 def test_settling_a_lease_twice_charges_it_once() -> None:
     budget, store = Budget("all", "50 kJ", per="day"), MemoryStore()
-    _, leases, _ = store.admit([Claim(budget, (), 10)], AT_NS)
+    leases = store.admit([claim(budget, 10)], AT_NS).leases
     store.settle(leases, [5_000])
     store.settle(leases, [5_000])
-    assert (leases[0].book.settled, leases[0].book.reserved, leases[0].book.in_flight) == (5, 0, 0)
+    assert (leases[0].book.settled, leases[0].book.reserved, leases[0].book.flight.count) == (5, 0, 0)
 
 
 def test_what_nobody_could_measure_is_charged_at_its_estimate() -> None:
     budget, store = Budget("all", "50 kJ", per="day"), MemoryStore()
-    _, leases, _ = store.admit([Claim(budget, (), 10)], AT_NS)
+    leases = store.admit([claim(budget, 10)], AT_NS).leases
     store.settle(leases, [None])
     assert leases[0].book.settled == 10
 
@@ -92,10 +96,9 @@ def test_eight_threads_never_reserve_more_than_the_limit() -> None:
         together.wait()
         admitted = 0
         for _ in range(25):
-            decision, leases, _ = store.admit([Claim(budget, (), estimate)], AT_NS)
-            if decision != "refuse":
+            for lease in store.admit([claim(budget, estimate)], AT_NS).leases:
                 admitted += 1
-                highest.append(leases[0].book.reserved + leases[0].book.settled)
+                highest.append(lease.book.committed)
         return admitted
 
     with ThreadPoolExecutor(8) as pool:
@@ -174,11 +177,23 @@ def test_a_refusal_for_too_many_at_once_does_not_send_the_client_away_for_a_mont
         assert next_one.refusal["retry_after_s"] <= 60
 
 
+def test_a_spent_budget_that_is_also_full_says_that_it_is_spent() -> None:
+    with a_meter(budgets=[Budget("one", "1 requests", per="day", max_in_flight=1)]) as meter:
+        running, next_one = meter.open_span("block"), meter.open_span("block")
+        meter.decide(running)
+        meter.decide(next_one)
+        assert next_one.refusal is not None
+        assert next_one.refusal["reason"] == "limit"
+        assert next_one.refusal["retry_after_s"] > 60
+
+
 def test_a_shadow_budget_reserves_and_warns_but_refuses_nothing() -> None:
     with a_meter(budgets=[Budget("watch", "2 requests", per="day", enforce=False)]) as meter:
         assert {spend(meter) for _ in range(5)} <= {"admit", "warn"}
         assert account(meter, "watch").settled == 5
         assert set(samples(meter, "frugal_budget_enforced").values()) == {0.0}
+        counted = {dict(k)["action"]: n for k, n in samples(meter, "frugal_budget_decisions_total").items()}
+    assert (counted["refuse"], counted["would_refuse"]) == (0, 3), "what it would have refused is the point of watching"
 
 
 def test_a_shadow_budget_is_not_announced_as_lacking_a_tier(caplog: pytest.LogCaptureFixture) -> None:

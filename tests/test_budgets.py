@@ -109,8 +109,14 @@ def test_an_unknown_key_is_refused_with_those_that_exist() -> None:
 @pytest.mark.parametrize(
     ("committed", "estimate", "decision"),
     [
-        (0, 1, "admit"), (69, 1, "admit"), (70, 1, "warn"), (79, 21, "warn"), (80, 20, "degrade"), (99, 1, "degrade"),
-        (99, 2, "refuse"), (120, 1, "refuse"),
+        (0, 1, "admit"),
+        (69, 1, "admit"),
+        (70, 1, "warn"),
+        (79, 21, "warn"),
+        (80, 20, "degrade"),
+        (99, 1, "degrade"),
+        (99, 2, "refuse"),
+        (120, 1, "refuse"),
     ],
 )
 def test_the_ladder_steps_up_where_its_shares_are_reached(committed: int, estimate: int, decision: str) -> None:
@@ -140,14 +146,14 @@ def test_the_estimate_settles_near_the_ninetieth_percentile_of_what_was_used() -
     for _ in range(4000):
         used = drawn.uniform(1_000_000, 2_000_000)
         late.append(used <= estimates.of("/chat", "big"))
-        estimates.learn("/chat", "big", used)
+        estimates.learn(("/chat", "big"), used)
     assert 0.85 <= sum(late[1000:]) / 3000 <= 0.95
     assert estimates.of("/other", "big") == 500 * 10**6, "one route's use says nothing of another's"
 
 
 def test_the_estimate_of_a_request_is_one_whatever_is_learnt() -> None:
     estimates = Estimates(Budget("chat", "500 requests", per="day"))
-    estimates.learn("/chat", None, 12.0)
+    estimates.learn(("/chat", None), 12.0)
     assert estimates.of("/chat", None) == 1
 
 

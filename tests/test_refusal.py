@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -125,6 +127,20 @@ def test_a_request_refused_in_its_middle_does_not_use_up_a_budget_of_requests() 
         assert statuses(ask(an_app(meter, Route("/chat", chat)), "/chat", "/chat", "/chat")) == [200, 429, 429]
         meter.settle()
         assert account(meter, "all").settled == 1
+
+
+def test_a_request_refused_in_its_middle_pays_for_what_it_used_before() -> None:
+    with a_meter(budgets=[Budget("tokens", "100 tokens", per="day", estimate="1 token"), ONE_LARGE]) as meter:
+
+        async def chat(request: Request) -> PlainTextResponse:
+            with meter.measure("search", model="small") as span:
+                span.add_tokens(output=10)
+            large(meter)
+            return PlainTextResponse("answer")
+
+        assert statuses(ask(an_app(meter, Route("/chat", chat)), "/chat", "/chat")) == [200, 429]
+        meter.settle()
+        assert account(meter, "tokens") == (20, 0)
 
 
 @pytest.mark.parametrize("outside", [False, True], ids=["added from inside", "wrapped from outside"])
@@ -285,6 +301,47 @@ def test_a_websocket_refused_while_open_is_closed_with_a_reason_that_fits_its_fr
         assert sent[-1]["code"] == 1008
         assert len(sent[-1]["reason"].encode()) <= 123, "RFC 6455, 5.5: a close frame holds 125 bytes, two of them the code"
         assert [(r.status, r.outcome) for r in readings(meter)] == [(101, "refused")]
+
+
+def test_a_burst_at_the_door_is_admitted_to_the_limit_and_not_one_joule_beyond() -> None:
+    budget = Budget("joules", "500 J", per="day", estimate="10 J", degrade_at=None)
+    with a_meter(budgets=[budget]) as meter:
+
+        async def burst() -> list[int]:
+            all_in, entered = asyncio.Event(), 0
+
+            async def chat(request: Request) -> PlainTextResponse:
+                nonlocal entered
+                entered += 1
+                if entered == 50:
+                    all_in.set()
+                await all_in.wait()
+                return PlainTextResponse("answer")
+
+            transport = httpx.ASGITransport(an_app(meter, Route("/chat", chat)), client=HERE)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+                return statuses(await asyncio.gather(*(http.get("/chat") for _ in range(200))))
+
+        got = asyncio.run(asyncio.wait_for(burst(), 30))
+        assert (got.count(200), got.count(429)) == (50, 150)
+        assert account(meter, "joules").reserved == 0
+
+
+def test_requests_on_eight_threads_are_admitted_to_the_limit_and_not_one_beyond() -> None:
+    budgets = [Budget("tokens", "100 tokens", per="day", estimate="1 token"), Budget("wide", "1 kJ", per="day", estimate="1 mJ")]
+    with a_meter(budgets=budgets) as meter:
+        app, together = an_app(meter), threading.Barrier(8)
+
+        def client(_: int) -> list[int]:
+            together.wait(10)
+            spans = [meter.open_request("http", {"type": "http", "path": "/hello", "headers": []}, app) for _ in range(25)]
+            return [span.refusal is None for span in spans]
+
+        with ThreadPoolExecutor(8) as pool:
+            admitted = sum(map(sum, pool.map(client, range(8))))
+        assert admitted == 100
+        assert account(meter, "tokens").reserved == 100
+        assert ask(app, "/hello")[0].json()["violated-policies"] == ["tokens"]
 
 
 def test_a_client_gone_before_its_refusal_leaves_nothing_behind() -> None:

@@ -71,7 +71,9 @@ class SourceBooks:
         sample = self.source.read(window)
         if sample is None:
             return
-        if not (0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj and (sample.idle_nj is None or sample.idle_nj >= 0)):
+        if not all(type(nj) is int for nj in (sample.energy_nj, sample.low_nj, sample.high_nj, sample.idle_nj or 0)) or not (
+            0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj and (sample.idle_nj is None or sample.idle_nj >= 0)
+        ):
             raise ValueError(f"source {self.source.name!r} told an impossible sample: {sample}")
         self.sample, self.up = sample, True
 
@@ -169,6 +171,7 @@ class Ledger:
         self.coverage: float | None = None  # spans' CPU over the process's CPU, last tick
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
         self._late_new_ns = 0
+        self._left: dict[int, list[tuple[Cell, int]]] = {}
         self._known_ns = threads_ns()
         self._seen_span = False
         self.lam: float | None = None
@@ -183,28 +186,32 @@ class Ledger:
             except Exception as error:
                 self._fault("source", error)
 
-    def live_ns(self, live: Sequence[Span]) -> list[int]:
-        """New CPU of running spans, and of work that outlived its span (kept for `settle`); before the process's clock."""
+    def live_ns(self, live: Sequence[Span], finished: Sequence[Span]) -> list[int]:
+        """New CPU of running spans; before the process's clock. Also that of threads still at work for a finished span
+        (billed to it up to now, and from then on as late work) and of late work, both kept for `settle`.
+        """
         late = [cell for book in list(self.late.values()) for cell in book.all]
         # Counters first, open stretches after: see clocks.open_ns.
-        read = [(span, span.cpu_ns, [(cell, cell.cpu_ns) for cell in span.cells.all] if span.cells else ()) for span in live]
+        read = [(span, span.cpu_ns, _counters(span)) for span in live]
+        left = [(span, _counters(span)) for span in finished if span.cells is not None]
         late_read = [(cell, cell.open, cell.cpu_ns) for cell in (*late, *self._lingering)]
         running = open_ns()
+
+        def now(cells: Sequence[tuple[Cell, int]]) -> list[tuple[Cell, int]]:
+            return [(cell, ns + running.get(id(cell), 0)) for cell, ns in cells]
+
         self._late_new_ns = sum(_bill_cell(cell, cpu_ns + running.get(id(cell), 0)) for cell, _, cpu_ns in late_read)
         closed = {id(cell) for cell, lent, _ in late_read if not lent}
         self._lingering = [cell for cell in self._lingering if id(cell) not in closed]
-        return [
-            self._charge(span, cpu_ns + running.get(id(span), 0), [(cell, ns + running.get(id(cell), 0)) for cell, ns in cells])
-            for span, cpu_ns, cells in read
-        ]
+        self._left = {span.key: now(cells) for span, cells in left}
+        return [self._charge(span, cpu_ns + running.get(id(span), 0), now(cells)) for span, cpu_ns, cells in read]
 
     def _finished_ns(self, span: Span) -> int:
-        cells = []
-        for cell in span.cells.all if span.cells is not None else ():
-            lent = cell.open  # asked before its CPU is read: a cell seen closed is complete
-            cells.append((cell, cell.cpu_ns))
-            if lent:
-                self._lingering.append(cell)
+        if span.cells is None:
+            return self._charge(span, span.cpu_ns, ())
+        lent = [cell for cell in span.cells.all if cell.open]  # asked before their CPU is read: one seen closed is complete
+        cells = [*self._left.pop(span.key, ()), *_counters(span)]
+        self._lingering += lent
         return self._charge(span, span.cpu_ns, cells)
 
     def _charge(self, span: Span, own_ns: int, cells: Sequence[tuple[Cell, int]]) -> int:
@@ -391,6 +398,10 @@ class Ledger:
             if gpu:
                 account.low_nj += gpu[place] * rates.gpu_low
                 account.high_nj += gpu[place] * rates.gpu_high
+
+
+def _counters(span: Span) -> list[tuple[Cell, int]]:
+    return [(cell, cell.cpu_ns) for cell in span.cells.all] if span.cells is not None else []
 
 
 def _bill_cell(cell: Cell, cpu_ns: int) -> int:

@@ -166,7 +166,7 @@ class Sampler:
             self.prime()
         finished = self._taken = [self.finished.popleft() for _ in range(len(self.finished))]
         live = list(self.live)
-        live_ns = self.ledger.live_ns(live)
+        live_ns = self.ledger.live_ns(live, finished)
         window, process_ns = self._window()
         self.ledger.read(window)
         for chunk in self.ledger.settle(window, live, live_ns, finished, process_ns, self._meter_last_ns):

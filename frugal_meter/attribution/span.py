@@ -12,7 +12,7 @@ from ..records import Decision, Outcome, Reading, label
 from .clocks import Cell, Cells, Segment, here
 from .pools import Section, Sections
 
-_MOST_TOKENS = 2**53
+_MOST = 2**53  # counts beyond this are no counts, and no float holds them exactly
 Kind = Literal["http", "websocket", "block"]
 
 
@@ -162,7 +162,11 @@ class Span(msgspec.Struct, eq=False, weakref=True):
 
     def owner(self) -> Span | Cell:
         """Who pays on the calling thread: the span itself on its own thread, a cell anywhere else."""
-        return self if here() is self.segment else self.home().borrow()
+        if here() is self.segment:
+            return self
+        cell = self.home().borrow()
+        cell.open = False  # a task's end is not told; after the span's it pays into late work
+        return cell
 
     def lendable(self) -> Cells:
         """The span's cells, made on first use: asked on a thread that runs the span, before others may."""
@@ -209,19 +213,19 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         Counts that are not whole, non-negative numbers are left out: unknown is better than wrong.
         """
         for name, count in (("tokens_in", input), ("tokens_out", output), ("tokens_cached", cached)):
-            if type(count) is int and 0 <= count <= _MOST_TOKENS:
+            if type(count) is int and 0 <= count <= _MOST:
                 setattr(self, name, (getattr(self, name) or 0) + count)
 
     def add_units(self, count: float = 1, unit: str | None = None) -> None:
         """Add ``count`` functional units delivered (answers, letters, audio seconds), named by ``unit``."""
-        if isinstance(count, int | float) and count >= 0:
+        if isinstance(count, int | float) and not isinstance(count, bool) and 0 <= count <= _MOST:
             self.units = (self.units or 0) + count
         if unit is not None:
             self.unit = label(unit)
 
     def quality(self, score: float, *, metric: str | None = None) -> None:
         """Record a quality score in 0…1 (the last one stands) and how it was obtained."""
-        if isinstance(score, int | float) and 0 <= score <= 1:
+        if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
             self.quality_sum, self.quality_metric = float(score), label(metric)
 
     def section(self, pool: str = "native", *, weight: float = 1) -> Section:

@@ -159,7 +159,8 @@ class Admission:
         span.decision = strongest(span.decision, verdict.decision)
         with self.store.lock:
             for claim, action in zip(claims, verdict.actions, strict=False):  # a refusal ends the asking
-                self._decided[claim.budget.name, action] += 1
+                if verdict.refused is None or claim.budget is verdict.refused.budget:
+                    self._decided[claim.budget.name, action] += 1
         if verdict.refused is not None:
             return self._refusal(verdict, claims[len(verdict.actions) - 1].estimate, now_ns)
         span.leases = verdict.leases if span.leases is None else [*span.leases, *verdict.leases]
@@ -171,8 +172,8 @@ class Admission:
         self.store.settle(leases, [self._used(span, lease.book.budget) for lease in leases])
 
     def _used(self, span: Span, budget: Budget) -> int | None:
-        if span.outcome == "refused" and budget.resource in ("requests", "tokens"):
-            return 0  # a refusal costs nothing
+        if span.outcome == "refused" and budget.resource == "requests":
+            return 0  # a refusal costs nothing; what was used before it does
         return self._amount(span, budget.resource, budget.basis)
 
     def correct(self, spans: Sequence[Span]) -> None:

@@ -22,17 +22,9 @@ if TYPE_CHECKING:
 
 #: a request that carries one of these came through a proxy: its loopback peer is the proxy, not the client
 FORWARDED: Final = frozenset(
-    {
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"x-real-ip",
-        b"via",
-        b"cf-connecting-ip",
-        b"true-client-ip",
-    }
+    {b"forwarded", b"forwarded-for", b"via", b"x-real-ip", b"x-amzn-trace-id", b"x-envoy-external-address"}
 )
+_FORWARDED_PARTS: Final = (b"x-forwarded", b"original-forwarded", b"client-ip", b"connecting-ip")
 _REFUSED: Final = (
     "This page answers the machine itself only. To open it: ops_app(token=...), ops_app(public=True), "
     "or serve_ops() on a port of its own.\n"
@@ -48,7 +40,7 @@ def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
         sent = next((value for name, value in headers if name == b"authorization"), b"")
         return hmac.compare_digest(sent, b"Bearer " + token.encode())
     client = scope.get("client")
-    if client is None or any(name.lower() in FORWARDED for name, _ in headers):
+    if client is None or any(_is_forwarded(name.lower()) for name, _ in headers):
         return False
     try:
         address = ipaddress.ip_address(str(client[0]).split("%")[0])
@@ -57,10 +49,16 @@ def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
     return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)  # type: ignore[union-attr]
 
 
+def _is_forwarded(name: bytes) -> bool:
+    return name in FORWARDED or any(part in name for part in _FORWARDED_PARTS)
+
+
 def ops_app(
     metrics: Callable[[str], tuple[bytes, str]], state: Callable[[], LiveState], *, token: str | None, public: bool
 ) -> Starlette:
     """A Starlette application with ``/metrics``, ``/`` (live page) and ``/data.json``, rendered off the event loop."""
+    if token is not None and public:
+        raise ConfigurationError("ops_app: token and public=True exclude each other; with a token the pages are not public")
     from anyio.to_thread import run_sync
     from starlette.applications import Starlette
     from starlette.responses import HTMLResponse, PlainTextResponse, Response

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
+    from ..budgets.leases import Book
     from .aggregates import Histogram
     from .view import MeterView
+
+from .aggregates import MAX_LABEL_SETS
 
 Kind = Literal["counter", "gauge", "histogram"]
 _RMT: Final = ("route", "model", "tenant")
@@ -145,7 +148,7 @@ def _requests(meter: MeterView) -> dict[str, list[Any]]:
         "frugal_requests_in_progress": [((), sum(1 for s in list(meter.sampler.live) if s.parent is None))],
         "frugal_request_duration_seconds": [(key, d.duration_s) for key, d in kinds],
         "frugal_request_cpu_seconds": [(key, d.cpu_s) for key, d in kinds],
-        "frugal_request_energy_joules": [(key, d.energy_j) for key, d in kinds],
+        "frugal_request_energy_joules": [(key, d.energy_j) for key, d in kinds] if books else [],
         "frugal_cpu_seconds": each(lambda r: r.cpu_ns / 1e9),
         "frugal_gpu_seconds": each(lambda r: r.gpu_ns / 1e9) if any(b.on_gpu for b in books) else [],
         "frugal_tokens": [
@@ -238,8 +241,8 @@ def _budgets(meter: MeterView) -> dict[str, list[Any]]:
     resources = {b.name: b.resource for b in admission.budgets}
     return {
         "frugal_budget_usage_ratio": [
-            ((b.budget.name, b.budget.resource, "/".join(b.key)), (b.settled + b.reserved) / b.budget.limit.amount)
-            for b in admission.store.books(meter.clock.time_ns())
+            ((b.budget.name, b.budget.resource, _joined(b.key)), b.committed / b.budget.limit.amount)
+            for b in _fullest(admission.store.books(meter.clock.time_ns()))
         ],
         "frugal_budget_limit": limits,
         "frugal_budget_enforced": enforced,
@@ -247,6 +250,18 @@ def _budgets(meter: MeterView) -> dict[str, list[Any]]:
             ((name, resources[name], action), n) for (name, action), n in list(admission.decisions.items())
         ],
     }
+
+
+def _joined(key: Sequence[str]) -> str:
+    """The parts of a key as one label; a part's own slashes are doubled, so that no two keys look alike."""
+    return "/".join(part.replace("/", "//") for part in key)
+
+
+def _fullest(books: list[Book]) -> list[Book]:
+    """All the books, or where there are too many for labels those that are nearest to their limit."""
+    if len(books) <= MAX_LABEL_SETS:
+        return books
+    return sorted(books, key=lambda b: b.committed / b.budget.limit.amount, reverse=True)[:MAX_LABEL_SETS]
 
 
 def _own(meter: MeterView) -> dict[str, list[Any]]:

@@ -40,7 +40,8 @@ class MemoryStore:
                 actions.append(action)
                 if verdict == "refuse":
                     book.refused += 1
-                    return Verdict("refuse", actions, [], book, "in_flight" if book.is_full else "limit")
+                    spent = book.committed + claim.estimate > claim.budget.limit.amount
+                    return Verdict("refuse", actions, [], book, "limit" if spent else "in_flight")
                 decision = strongest(decision, verdict) or decision
             leases = [self.reserve(book, claim.estimate, claim.learn_as) for book, claim in zip(books, claims, strict=True)]
         return Verdict(decision, actions, leases)

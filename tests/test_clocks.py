@@ -1,0 +1,221 @@
+"""Own clock: a switch charges the old owner and installs the new; nothing is counted twice and nothing is changed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+
+import pytest
+from support import about, burn
+
+from frugal_meter.attribution import clocks
+from frugal_meter.attribution.clocks import Cell, Cells, call, drive, enter, here, leave, open_ns, threads_ns
+
+
+def seconds(owner):
+    return owner.cpu_ns / 1e9
+
+
+def test_nested_owners_are_charged_exclusively():
+    outer, inner = Cell(), Cell()
+    assert call(outer, lambda: (burn(0.01), call(inner, burn, 0.02), burn(0.01)))[1] >= 0.02
+    assert about(seconds(outer), 0.02)
+    assert about(seconds(inner), 0.02)
+    assert here().owner is None
+
+
+def test_a_coroutine_is_charged_for_its_steps_and_not_for_what_runs_between_them():
+    one, two = Cell(), Cell()
+    used = {id(one): 0.0, id(two): 0.0}
+
+    async def work(cell, each):
+        for _ in range(5):
+            used[id(cell)] += burn(each)
+            await asyncio.sleep(0)
+        return each
+
+    async def main():
+        return await asyncio.gather(*(asyncio.ensure_future(wrap(c, e)) for c, e in ((one, 0.002), (two, 0.006))))
+
+    async def wrap(cell, each):
+        return await drive(work(cell, each), cell)
+
+    assert asyncio.run(main()) == [0.002, 0.006]
+    assert about(seconds(one), used[id(one)])
+    assert about(seconds(two), used[id(two)])
+
+
+def test_a_driven_coroutine_raises_closes_and_is_cancelled_as_itself():
+    heard = []
+
+    async def work():
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError as error:
+            heard.append(error.args)
+            await asyncio.sleep(0)
+            raise KeyError("own") from None
+        finally:
+            heard.append("finally")
+
+    async def main():
+        async def wrap():
+            return await drive(work(), Cell())
+
+        task = asyncio.create_task(wrap())
+        await asyncio.sleep(0)
+        task.cancel("because")
+        with pytest.raises(KeyError, match="own"):
+            await task
+        running = wrap()
+        running.send(None)
+        running.close()
+
+    asyncio.run(main())
+    assert heard == [("because",), "finally", "finally"]
+    assert here().owner is None
+
+
+def test_an_owner_installed_inside_a_step_goes_on_paying_in_the_next():
+    outer, inner = Cell(), Cell()
+
+    async def work():
+        previous = enter(inner)
+        burn(0.01)
+        await asyncio.sleep(0)
+        burn(0.01)
+        leave(previous)
+        burn(0.005)
+
+    async def main():
+        await drive(work(), outer)
+
+    asyncio.run(main())
+    assert about(seconds(inner), 0.02)
+    assert about(seconds(outer), 0.005)
+
+
+def test_a_step_keeps_no_exception_alive():
+    class Trouble(Exception):
+        pass
+
+    class Pause:
+        def __await__(self):
+            yield
+
+    async def work():
+        try:
+            await Pause()
+        except Trouble:
+            pass
+        await Pause()
+
+    running = drive(work(), Cell())
+    running.send(None)
+    gc.collect()
+    gc.disable()
+    try:
+        trouble = Trouble()
+        seen = weakref.ref(trouble)
+        running.throw(trouble)
+        del trouble
+        assert seen() is None
+        running.close()
+    finally:
+        gc.enable()
+
+
+def test_an_open_stretch_is_seen_from_another_thread_and_closed_ones_are_not():
+    cell, seen = Cell(), []
+    ready, go = threading.Event(), threading.Event()
+
+    def work():
+        previous = enter(cell)
+        burn(0.02)
+        ready.set()
+        go.wait()
+        leave(previous)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    ready.wait()
+    seen.append(open_ns().get(id(cell)))
+    go.set()
+    thread.join()
+    assert about(seen[0] / 1e9, 0.02)
+    assert seen[0] <= cell.cpu_ns
+    assert id(cell) not in open_ns()
+
+
+def test_threads_that_have_ended_keep_their_cpu_and_are_forgotten():
+    before, known = threads_ns(), len(clocks._segments)
+
+    def work():
+        call(Cell(), burn, 0.02)
+
+    for _ in range(5):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert threads_ns() - before >= 0.1 * 1e9
+    assert len(clocks._segments) <= known
+    after = threads_ns()
+    assert threads_ns() >= after
+
+
+def test_two_ticks_that_see_a_thread_end_count_it_once():
+    begun = threads_ns()
+    used = []
+    segments = []
+
+    def work():
+        used.append(call(Cell(), burn, 0.01))
+        segments.append(here())
+
+    for _ in range(10):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    barrier = threading.Barrier(4)
+
+    def look():
+        barrier.wait()
+        threads_ns()
+
+    lookers = [threading.Thread(target=look) for _ in range(4)]
+    for looker in lookers:
+        looker.start()
+    for looker in lookers:
+        looker.join()
+    assert (threads_ns() - begun) / 1e9 < sum(used) * 1.3 + 0.02
+
+
+def test_cells_are_lent_to_one_thread_at_a_time_and_used_again():
+    cells = Cells()
+    first = cells.borrow()
+    second = cells.borrow()
+    assert first is not second
+    assert first.open
+    cells.give_back(first)
+    assert not first.open
+    assert cells.borrow() is first
+    assert first.open
+    first.cpu_ns, second.cpu_ns = 3, 4
+    assert cells.total_ns() == 7
+    assert len(cells.all) == 2
+
+
+def test_a_thread_that_ended_is_let_go():
+    def work():
+        call(Cell(), int)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    seen = weakref.ref(thread)
+    threads_ns()
+    del thread
+    gc.collect()
+    assert seen() is None
