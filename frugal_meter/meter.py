@@ -29,7 +29,7 @@ from .carbon.factors import Factor
 from .carbon.pue import Pue
 from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
-from .exporters.dispatch import Dispatch
+from .exporters.dispatch import OPS_MARK, Dispatch
 from .figures import Figures
 from .measure import Measure
 from .records import Decision, Exporter, Reading, Tick, Tier, label
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("frugal_meter")
 #: settled requests kept for the live page
-RECENT = 30
+RECENT = 12
 _SETTLE_TIMEOUT_S = 10.0
 _alive: weakref.WeakSet[Meter] = weakref.WeakSet()
 
@@ -135,6 +135,7 @@ class Meter:
         self._tenant = tenant
         self.admission = self._admission(list(budgets))
         self.recent: deque[Span] = deque(maxlen=RECENT)
+        self._blocks_only = True
         self.last_ticks: Sequence[Tick] = ()
         self._dispatch = Dispatch(list(exporters), self.fault)
         self._readings: list[Reading] = []
@@ -284,6 +285,7 @@ class Meter:
                 span.route = routes.template(scope, span.root_before)
             if span.kind == "http":
                 span.method = routes.method(scope)
+                span.ops = OPS_MARK in scope
         except Exception as error:
             self.fault("route", error)
         if span.t1_ns:
@@ -352,9 +354,17 @@ class Meter:
             parent.fold(span)
             if span.model is not None and parent.model is None:
                 parent.model, parent.model_served = span.model, span.model_served
-        else:
-            self.recent.append(span)
+        elif not span.ops:
+            self._remember(span)
         self.aggregates.add(span)
+
+    def _remember(self, span: Span) -> None:
+        """Keep ``span`` for the live page: requests, and blocks only for as long as there has been no request."""
+        if span.kind != "block" and self._blocks_only:
+            self._blocks_only = False
+            self.recent.clear()
+        if span.kind != "block" or self._blocks_only:
+            self.recent.append(span)
 
     def _ticked(self, ticks: Sequence[Tick], window: Window) -> None:
         self.last_ticks = ticks

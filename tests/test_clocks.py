@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -219,3 +221,21 @@ def test_a_thread_that_ended_is_let_go():
     del thread
     gc.collect()
     assert seen() is None
+
+
+def test_a_thread_that_python_did_not_start_is_followed_while_it_lives_and_forgotten_after():
+    # what a callback from a native library's own thread is
+    cell, done = Cell(), threading.Event()
+    known = len(clocks._segments)
+
+    def work():
+        call(cell, burn, 0.01)
+        done.set()
+
+    _thread.start_new_thread(work, ())
+    done.wait()
+    assert about(seconds(cell), 0.01)
+    deadline = time.monotonic() + 20
+    while len(clocks._segments) > known and time.monotonic() < deadline:
+        threads_ns()
+    assert len(clocks._segments) <= known

@@ -66,38 +66,41 @@ def test_the_child_starts_its_own_thread_and_settles_its_own_spans():
     assert child["errors"] == parent["errors"] == {}
     ids = {row[0] for row in child["readings"] + parent["readings"]}
     assert len(ids) == 3
-    assert len({id[-8:] for id in ids}) == 3
+    assert len({id[14:] for id in ids}) == 3  # not only by the moment they began
 
 
 def test_finished_and_half_exported_spans_stay_with_the_parent():
     child, parent = forked("""
-        class Forks:
-            inline = True
-            def export(self, readings, ticks):
-                pass
-
+        reached, go = threading.Event(), threading.Event()
         with metered() as (meter, out):
-            settled, pid = meter.sampler._on_chunk, []
-            def fork_between_settlement_and_export(spans):
+            settled = meter.sampler._on_chunk
+            def hold_between_settlement_and_export(spans):
                 settled(spans)
-                if spans and not pid:
-                    pid.append(os.fork())
-            meter.sampler._on_chunk = fork_between_settlement_and_export
+                reached.set()
+                assert go.wait(20)
+            meter.sampler._on_chunk = hold_between_settlement_and_export
             with meter.measure("before"):
                 pass
-            meter.sampler.tick()
-            if pid == [0]:
+            asking = threading.Thread(target=meter.settle)
+            asking.start()
+            assert reached.wait(20)
+            with meter.measure("waits for the next tick"):
+                pass
+            pid = os.fork()
+            go.set()
+            if pid == 0:
                 with meter.measure("child"):
                     pass
-                meter.settle()
+                assert meter.settle()
                 tell(out, who="child")
                 os._exit(0)
+            asking.join()
             meter.settle()
             wait()
             tell(out, who="parent")
     """)
-    assert [row[1] for row in parent["readings"]] == ["before"]
-    assert "before" not in [row[1] for row in child["readings"]]
+    assert [row[1] for row in parent["readings"]] == ["before", "waits for the next tick"]
+    assert [row[1] for row in child["readings"]] == ["child"]
 
 
 def test_a_request_that_forks_is_the_parents_and_the_child_inherits_no_span():

@@ -14,15 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import anyio.from_thread
 import pytest
-import uvloop
-from support import about, answer, ask, burn, metered
+from support import LOOPS, about, answer, ask, burn, metered
 
 from frugal_meter import MeterMiddleware
 from frugal_meter.attribution import hooks
 from frugal_meter.attribution.span import SPAN
-
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
 
 @pytest.fixture(params=LOOPS)
 def run(request):
@@ -250,7 +246,9 @@ def test_an_exception_of_a_child_task_keeps_its_traceback_and_is_let_go():
                 assert names[-1] == "child"
                 seen.append(weakref.ref(error))
             del task
+            await nap()  # the loop's own handle lets go of the task
             assert seen[0]() is None
+            await answer(send)
 
         gc.collect()
         gc.disable()

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from support import PATIENCE_S, about, answer, ask, assert_books_close, burn, metered
+from support import LOOPS, PATIENCE_S, about, answer, ask, assert_books_close, burn, metered
 
 from frugal_meter import Budget, Meter, MeterMiddleware
 from frugal_meter.errors import BudgetRefused
@@ -259,9 +259,10 @@ def test_a_block_in_a_child_task_of_a_request_pays_across_awaits():
         assert request.cpu_s < 0.01
 
 
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("kind", ["async with", "with"])
-def test_a_block_in_a_bare_task_never_pays_for_the_tasks_that_run_while_it_waits(kind):
-    with metered() as (meter, out):
+def test_a_block_in_a_bare_task_never_pays_for_the_tasks_that_run_while_it_waits(kind, loop):
+    with metered() as (meter, out), asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         others = 0.0
 
         async def other(go):
@@ -275,21 +276,113 @@ def test_a_block_in_a_bare_task_never_pays_for_the_tasks_that_run_while_it_waits
             go = asyncio.Event()
             task = asyncio.ensure_future(other(go))
             await asyncio.sleep(0)
+            ready = [asyncio.ensure_future(other(go)) for _ in range(2)]  # run before anything that the block can schedule
             block = meter.measure("block")
             async with block if kind == "async with" else contextlib.nullcontext():
                 with block if kind == "with" else contextlib.nullcontext():
                     used = burn(0.02)
                     go.set()
-                    await task
+                    await asyncio.gather(task, *ready)
             burn(0.02)  # after the block: nobody's
             return used
 
-        used = asyncio.run(main())
+        used = runner.run(main())
         meter.settle()
         [reading] = readings_of(out, "block")
-        assert others >= 0.05
+        assert others >= 0.15
         assert about(reading.cpu_s, used)
         assert_books_close(out.ticks)
+
+
+def test_nested_blocks_of_a_bare_task_each_pay_for_their_own():
+    with metered() as (meter, _):
+
+        async def main():
+            async with meter.measure("outer") as outer:
+                mine = burn(0.01)
+                async with meter.measure("inner") as inner:
+                    its = burn(0.02)
+                mine += burn(0.03)
+            return outer, mine, inner, its
+
+        outer, mine, inner, its = asyncio.run(main())
+        meter.settle()
+        assert about(inner.reading.cpu_s, its)
+        assert about(outer.reading.cpu_s, mine)
+
+
+def test_a_bare_block_suspended_inside_a_nested_one_pays_for_no_other_task():
+    with metered() as (meter, _):
+
+        async def other():
+            for _ in range(3):
+                burn(0.02)
+                await asyncio.sleep(0)
+
+        async def main():
+            task = asyncio.create_task(other())
+            async with meter.measure("outer") as outer:
+                async with meter.measure("inner") as inner:
+                    await asyncio.sleep(0)
+                await task
+            return outer, inner
+
+        outer, inner = asyncio.run(main())
+        meter.settle()
+        assert outer.reading.inclusive_cpu_s < 0.02
+        for span in (outer, inner):
+            assert any("partial" in flag for flag in span.reading.flags)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_measured_coroutine_awaited_in_a_bare_block_pays_and_the_block_does_not(loop):
+    with metered() as (meter, out), asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+
+        @meter.measure("inner")
+        async def inner():
+            used = 0.0
+            for _ in range(4):
+                used += burn(0.01)
+                await asyncio.sleep(0)
+            return used
+
+        async def main():
+            async with meter.measure("outer"):
+                own = burn(0.01)
+                return own, await inner()
+
+        own, used = runner.run(main())
+        meter.settle()
+        [outer], [reading] = readings_of(out, "outer"), [r for r in out.readings if r.parent is not None]
+        assert about(reading.cpu_s, used)
+        assert about(outer.cpu_s, own)
+
+
+def test_a_block_in_a_loop_inside_a_worker_thread_of_a_request_pays_for_no_other_task():
+    """A synchronous endpoint that calls ``asyncio.run``: its inner tasks are stepped by nobody, below a cell of the request."""
+    with metered() as (meter, out):
+
+        async def other():
+            for _ in range(3):
+                burn(0.02)
+                await asyncio.sleep(0)
+
+        async def inner():
+            task = asyncio.create_task(other())
+            async with meter.measure("block"):
+                await asyncio.sleep(0)
+                await task
+
+        async def app(scope, receive, send):
+            await asyncio.to_thread(lambda: asyncio.run(inner()))
+            await answer(send)
+
+        asyncio.run(ask(MeterMiddleware(app, meter=meter)))
+        meter.settle()
+        [block] = [r for r in out.readings if r.kind == "block"]
+        assert block.cpu_s < 0.02
+        [request] = [r for r in out.readings if r.kind == "http"]
+        assert about(request.inclusive_cpu_s, 0.06, slack=0.006)
 
 
 def test_interleaved_blocks_of_bare_tasks_leave_no_owner_behind():
@@ -387,6 +480,34 @@ def test_a_request_whose_dependency_holds_a_block_across_worker_threads_pays_all
         request = next(r for r in out.readings if r.kind == "http")
         assert about(request.inclusive_cpu_s, sum(used))
         assert {r.outcome for r in out.readings} == {"ok"}
+
+
+def test_blocks_that_concurrent_requests_hold_across_worker_threads_are_not_mixed_up():
+    with metered() as (meter, out):
+        block, entered = meter.measure("dependency"), []
+
+        async def main():
+            both, first_left = asyncio.Barrier(2), asyncio.Event()
+
+            async def app(scope, receive, send):
+                first = scope["path"] == "/first"
+                span = await anyio.to_thread.run_sync(block.__enter__)
+                span.add_tokens(input=1 if first else 2)
+                entered.append(span)
+                await both.wait()
+                if not first:
+                    await first_left.wait()
+                await anyio.to_thread.run_sync(block.__exit__, None, None, None)
+                first_left.set()
+                await answer(send)
+
+            wrapped = MeterMiddleware(app, meter=meter)
+            await asyncio.gather(ask(wrapped, "/first"), ask(wrapped, "/second"))
+
+        asyncio.run(main())
+        meter.settle()
+        blocks = [r for r in out.readings if r.kind == "block"]
+        assert [r.tokens_in for r in blocks] == [1, 2]  # in the order in which they ended
 
 
 def test_the_provisional_figure_of_a_block_is_there_at_once_and_settles_at_the_next_tick(meter):

@@ -609,3 +609,30 @@ def test_a_task_group_in_an_endpoint_is_paid_for():
 
     reading, _ = run_one(app)
     assert about(reading.cpu_s, sum(used))
+
+
+def test_a_request_that_passes_two_middlewares_of_one_meter_is_one_request():
+    """An application that meters itself, started by a command that meters whatever it starts."""
+    with metered(budgets=[Budget("one", "1 requests", per="day")]) as (meter, out):
+        used = []
+
+        async def app(scope, receive, send):
+            used.append(burn(0.01))
+            await answer(send)
+
+        sent = asyncio.run(ask(MeterMiddleware(MeterMiddleware(app, meter=meter), meter=meter)))
+        meter.settle()
+        assert sent[0]["status"] == 200
+        [reading] = requests_of(out)
+        assert about(reading.cpu_s, used[0])
+
+
+def test_the_usage_of_a_stream_is_read_from_its_last_event():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'data: {"choices": [{"delta": "\\"usage\\""}]}\n\n', "more_body": True})
+        end = b'data: {"choices": [], "usage": {"input_tokens": 9, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 5}}}\n\n'
+        await send({"type": "http.response.body", "body": end + b"data: [DONE]\n\n"})
+
+    reading, _ = run_one(app)
+    assert (reading.tokens_in, reading.tokens_out) == (9, 4)

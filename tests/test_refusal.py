@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from exchange import HERE, a_meter, account, an_app, ask, hello, later, statuses, talk, websocket_scope
+from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -237,6 +238,44 @@ def test_a_budget_per_route_holds_each_route_apart(outside: bool) -> None:
         assert statuses(ask(app, "/a/1", "/a/2", "/m/b", "/m/b", "/nowhere", "/nowhere2")) == [200, 429, 200, 429, 404, 429]
         assert account(meter, "each", "/a/{id}").settled == 1
         assert account(meter, "each", "/m/b").settled == 1
+
+
+def test_a_budget_per_route_knows_the_routes_of_included_fastapi_routers() -> None:
+    letters, v1, app = APIRouter(prefix="/letters"), APIRouter(prefix="/v1"), FastAPI()
+
+    @letters.get("/{number}")
+    def letter(number: int) -> int:
+        return number
+
+    v1.include_router(letters)
+    app.include_router(v1)
+    with a_meter(budgets=[Budget("each", **ONE_A_DAY, key="route")]) as meter:
+        app.add_middleware(MeterMiddleware, meter=meter)
+        assert statuses(ask(app, "/v1/letters/1", "/v1/letters/2", "/nowhere")) == [200, 429, 404]
+        assert account(meter, "each", "/v1/letters/{number}").settled == 1
+        assert [r.route for r in readings(meter)] == ["/v1/letters/{number}", "/v1/letters/{number}", "unmatched"]
+
+
+def test_an_application_wrapped_twice_by_one_meter_is_charged_once() -> None:
+    with a_meter(budgets=[Budget("all", "2 requests", per="day")]) as meter:
+        app = MeterMiddleware(an_app(meter), meter=meter)
+        assert statuses(ask(app, "/hello", "/hello", "/hello")) == [200, 200, 429]
+        assert len(readings(meter)) == 3
+
+
+def test_a_request_served_by_another_model_after_a_refusal_names_the_one_that_served() -> None:
+    with a_meter(budgets=[ONE_LARGE]) as meter:
+
+        async def chat(request: Request) -> PlainTextResponse:
+            try:
+                large(meter)
+            except BudgetRefused:
+                with meter.measure("work", model="small"):
+                    pass
+            return PlainTextResponse("answer")
+
+        assert statuses(ask(an_app(meter, Route("/chat", chat)), "/chat", "/chat")) == [200, 200]
+        assert [r.model_served for r in readings(meter)] == ["large", "small"]
 
 
 def test_the_route_at_the_door_is_the_one_that_the_router_takes() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 from support import PATIENCE_S, WATTS_PER_CPU, assert_books_close, burn, metered
@@ -238,13 +240,14 @@ def test_a_slow_exporter_delays_neither_the_tick_nor_the_others_and_gets_all_in_
             self.ids += [r.id for r in readings]
 
     slow, out = Slow(), RecordingExporter()
+    slow.go.set()
     with metered(exporters=[slow, out]) as (meter, _):
-        slow_was_idle = len(slow.ids)
+        slow.go.clear()
         for _ in range(5):
             with meter.measure("f"):
                 pass
             assert not meter.settle(0.05)  # the slow one has not got it yet
-        assert (slow_was_idle, len(slow.ids), len(out.readings)) == (0, 0, 5)
+        assert (len(slow.ids), len(out.readings)) == (0, 5)
         slow.go.set()
         assert meter.settle()
         assert slow.ids == [r.id for r in out.readings]
@@ -312,3 +315,13 @@ def test_the_tick_comes_by_itself(period):
     with metered(tick=period, exporters=[Out()]):
         for _ in range(4):
             assert ticked.acquire(timeout=PATIENCE_S)
+
+
+def test_a_stopped_meter_is_let_go():
+    with metered() as (meter, _):
+        with meter.measure("f"):
+            pass
+        seen = weakref.ref(meter)
+    del meter
+    gc.collect()
+    assert seen() is None

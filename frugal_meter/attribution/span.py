@@ -150,6 +150,7 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     account: Account | None = None
     bare_task: Any = None  # the task of a block that nobody steps
     partial: bool = False  # such a block was suspended: what it did after its first await is not seen
+    ops: bool = False  # a look at the meter's own pages: metered like any request, not shown as one
     settled: bool = False
     nested: dict[int, Span] | None = None  # not settled yet
     folded: Folded | None = None  # settled

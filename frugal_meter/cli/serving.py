@@ -108,7 +108,7 @@ def _ops_pages(meter: Meter, address: str) -> Iterator[OpsServer | None]:
     try:
         pages = meter.serve_ops(address, token=os.environ.get("FRUGAL_OPS_TOKEN"))
     except ConfigurationError as error:
-        raise ConfigurationError(f"--ops: {error} (here: set FRUGAL_OPS_TOKEN, or --ops off)") from None
+        raise ConfigurationError(f"--ops: {error}; the token is read from FRUGAL_OPS_TOKEN, and --ops off serves no pages") from None
     try:
         yield pages
     finally:

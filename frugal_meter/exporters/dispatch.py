@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 from ..records import Exporter, Reading, Tick
 
+#: set by the ops pages in the scope of a request for them
+OPS_MARK = "frugal_meter.ops"
 #: batches waiting for one exporter; beyond it the newest is dropped and counted
 MAX_BATCHES = 1000
 Batch = tuple[Sequence[Reading], Sequence[Tick]]

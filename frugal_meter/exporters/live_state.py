@@ -99,7 +99,7 @@ def _source(meter: MeterView, place: int) -> SourceState:
 def _budget(meter: MeterView, book: Book) -> BudgetState:
     budget = book.budget
     scale = BOOKED_IN[budget.resource][1]
-    committed = book.settled + book.reserved
+    used = book.committed / scale
     return BudgetState(
         name=budget.name,
         key=_key(book),
@@ -109,10 +109,17 @@ def _budget(meter: MeterView, book: Book) -> BudgetState:
         reserved=book.reserved / scale,
         window=budget.per,
         resets_at=book.end_ns / 1e9,
-        level=_level(committed / budget.limit.amount, budget.warn_at, budget.degrade_at),
+        level=_level(book.committed / budget.limit.amount, budget.warn_at, budget.degrade_at),
         enforced=meter.admission.can_refuse(budget),
         tier=meter.admission.tiers.get(budget.name),
+        bounds=_spread(meter, used) if budget.resource in ("energy", "carbon") else None,
     )
+
+
+def _spread(meter: MeterView, used: float) -> Interval | None:
+    """Bounds of what a budget has counted: those of the sources so far, and of sharing it among requests."""
+    low, mid, high = meter.aggregates.bounds_nj()
+    return Interval(used * low / mid * KEY_LOW, used, used * high / mid * KEY_HIGH) if mid else None
 
 
 def _key(book: Book) -> str | None:

@@ -7,11 +7,12 @@ import ipaddress
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import ConfigurationError, MissingExtraError
+from .dispatch import OPS_MARK
 from .live_page import content_security_policy, negotiate, render_data, render_page
 from .page_state import LiveState
 
@@ -64,28 +65,32 @@ def ops_app(
     from starlette.responses import HTMLResponse, PlainTextResponse, Response
     from starlette.routing import Route
 
+    def guarded(see: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def see_if_open(request: Request) -> Response:
+            request.scope[OPS_MARK] = True
+            return await see(request) if is_open_to(request.scope, token, public) else PlainTextResponse(_REFUSED, 403)
+
+        return see_if_open
+
+    def language(request: Request) -> Literal["fr", "en"]:
+        return negotiate(request.headers.get("accept-language", ""), request.query_params.get("lang"))
+
     async def see_metrics(request: Request) -> Response:
-        if not is_open_to(request.scope, token, public):
-            return PlainTextResponse(_REFUSED, 403)
         body, kind = await run_sync(metrics, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
 
     async def see_page(request: Request) -> Response:
-        if not is_open_to(request.scope, token, public):
-            return PlainTextResponse(_REFUSED, 403)
-        lang = negotiate(request.headers.get("accept-language", ""), request.query_params.get("lang"))
-        nonce = secrets.token_urlsafe(16)
+        lang, nonce = language(request), secrets.token_urlsafe(16)
         page = await run_sync(lambda: render_page(state(), lang=lang, nonce=nonce))
         return HTMLResponse(page, headers=_page_headers(nonce, lang))
 
     async def see_data(request: Request) -> Response:
-        if not is_open_to(request.scope, token, public):
-            return PlainTextResponse(_REFUSED, 403)
-        lang = negotiate(request.headers.get("accept-language", ""), request.query_params.get("lang"))
+        lang = language(request)
         body = await run_sync(lambda: render_data(state(), lang=lang))
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
-    return Starlette(routes=[Route("/metrics", see_metrics), Route("/data.json", see_data), Route("/", see_page)])
+    pages = {"/metrics": see_metrics, "/data.json": see_data, "/": see_page}
+    return Starlette(routes=[Route(path, guarded(see)) for path, see in pages.items()])
 
 
 def _page_headers(nonce: str, lang: str) -> dict[str, str]:
