@@ -254,7 +254,7 @@ class Figures:
         flags = self.flags
         if span.account is not None and span.account.gap:
             flags = (*flags, "energy:incomplete")
-        return (*flags, "cpu:up-to-first-await") if span.partial else flags
+        return (*flags, "cpu:from-first-await") if span.partial else flags
 
     def _idle_source(self) -> str | None:
         origins = {b.idle_origin for b in self.ledger.books if b.sample is not None}

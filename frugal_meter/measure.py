@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import Token
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from .attribution.clocks import Owner, Segment, call, drive, enter, here, leave
+from .attribution.bare import bare_task, follow, park_at_first_await, unfollow
+from .attribution.clocks import Owner, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Kind, Span
 from .errors import BudgetRefused
@@ -62,16 +62,14 @@ class Measure:
     # -- as a block
 
     def __enter__(self) -> Span:
-        block = _Block(self._meter, self._name, self._model, self._unit, self._tenant)
-        block.begin()
-        self._open[block.span.key] = block
-        block.take_over()
+        block = self._begin()
+        task = block.take_over()
+        if task is not None:
+            park_at_first_await(block.span, task, block.before)
         return block.span
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        # By the context's own span, not the last one entered: tasks that share this object interleave.
-        span = SPAN.get()
-        block = self._open.pop(span.key) if span is not None and span.key in self._open else self._open.popitem()[1]
+        block = self._ended()
         block.hand_back()
         if error is None:
             block.delivered(None)
@@ -79,10 +77,29 @@ class Measure:
 
     async def __aenter__(self) -> Span:
         watch_running_loop()
-        return self.__enter__()
+        block = self._begin()
+        if block.take_over() is not None:
+            block.pause()
+            await asyncio.sleep(0)  # so that the block begins in a wake-up that is seen, as every later one is
+        return block.span
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.__exit__(kind, error, tb)
+
+    def _begin(self) -> _Block:
+        block = _Block(self._meter, self._name, self._model, self._unit, self._tenant)
+        block.begin()
+        self._open[block.span.key] = block
+        return block
+
+    def _ended(self) -> _Block:
+        """The block that ends here: its context's own, not the last one entered, since tasks that share this interleave."""
+        span = SPAN.get()
+        if span is not None and span.key in self._open:
+            return self._open.pop(span.key)
+        # Ended in another context than it began in (a dependency's worker threads): the newest one of the same request.
+        keys = [key for key, block in self._open.items() if block.span.parent is span] or list(self._open)
+        return self._open.pop(keys[-1])
 
     # -- as a decorator
 
@@ -293,28 +310,33 @@ class _Block:
         except ValueError:
             SPAN.set(self.span.parent)
 
-    def take_over(self) -> None:
-        """Charge this thread to the span: the body of a ``with``."""
+    def take_over(self) -> asyncio.Task[Any] | None:
+        """Charge this thread to the span: the body of a ``with``. Returns the task when it is bare."""
+        around = SPAN.get()
         self._token = self.set()
         self._owner = enter(self.span)
-        task = _bare_task(self._owner)
+        task = bare_task(self._owner, around)
         if task is not None:
-            # Nobody steps this task, so nobody would notice it being suspended: stop paying at its first await.
-            self.span.bare_task, self._owner = task, None
-            _call_next(task.get_loop(), self._park, here())
+            if isinstance(self._owner, Span) and self._owner.bare_task not in (None, task):
+                self._owner = None  # another task's block, suspended: not ours to put back
+            follow(self.span, task)
+        return task
 
-    def _park(self, segment: Segment) -> None:
-        span = self.span
-        if segment.owner is span and not span.t1_ns:
-            enter(None)
-            span.partial = True
+    @property
+    def before(self) -> Owner | None:
+        """Who paid on this thread when the block began."""
+        return self._owner
+
+    def pause(self) -> None:
+        """Stop paying until the task is woken."""
+        leave(self._owner)
 
     def hand_back(self) -> None:
         """Charge whoever was charged before."""
+        unfollow(self.span)
         # A block may end on another thread than it began on, or after it was parked: then there is nobody to put back.
         if here().owner is self.span:
             leave(self._owner)
-        self.span.bare_task = None
         if self._token is not None:
             self.reset(self._token)
 
@@ -370,24 +392,6 @@ class _Block:
         finally:
             if hasattr(source, "close"):
                 self.inside(source.close)
-
-
-def _bare_task(owner: Owner | None) -> asyncio.Task[Any] | None:
-    """The running task, when it is driven by its loop and not by us; None anywhere else."""
-    if owner is not None and getattr(owner, "bare_task", None) is None:
-        return None
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
-def _call_next(loop: asyncio.AbstractEventLoop, callback: Callable[..., Any], *args: Any) -> None:
-    """Call back as soon as the running task lets go: before the other ready ones where the loop has a queue we can see."""
-    handle = loop.call_soon(callback, *args)
-    ready = getattr(loop, "_ready", None)
-    if isinstance(ready, deque) and ready and ready[-1] is handle:
-        ready.rotate(1)
 
 
 def outcome_of(error: BaseException) -> Any:

@@ -298,7 +298,7 @@ class Meter:
         if known is None:
             with self.guard("route"):
                 known = routes.match(scope.get("app") or app, scope)
-            if known is None:
+            if known is None or known == routes.UNMATCHED:
                 return routes.UNMATCHED
             if len(self._path_routes) < 1000:
                 self._path_routes[path] = known
@@ -330,6 +330,7 @@ class Meter:
 
     def late(self, span: Span) -> Late:
         """Where work that outlives ``span`` is booked."""
+        self.place(span)
         return self.ledger.late_of(span)
 
     # -- the tick's side
@@ -352,7 +353,7 @@ class Meter:
         parent = span.parent
         if parent is not None:
             parent.fold(span)
-            if span.model is not None and parent.model is None:
+            if span.model is not None and parent.model is None and span.outcome != "refused":
                 parent.model, parent.model_served = span.model, span.model_served
         elif not span.ops:
             self._remember(span)

@@ -40,6 +40,10 @@ class MeterMiddleware:
         if kind not in ("http", "websocket") or meter.disabled:
             await (self._lifespan if kind == "lifespan" and not meter.disabled else self.app)(scope, receive, send)
             return
+        outer = SPAN.get()
+        if outer is not None and outer.desk is meter and outer.kind == kind and not outer.t1_ns:
+            await self.app(scope, receive, send)  # metered already, by a middleware further out
+            return
         try:
             watch_running_loop()
             span = meter.open_request(kind, scope, self.app)
@@ -124,6 +128,8 @@ class _Answer:
                 return
             self.started = True
             self.span.status = status
+        else:  # pathsend, trailers, early hints: only the first ends the answer
+            self.complete = self.complete or message["type"] == "http.response.pathsend"
         try:
             await self._send(message)
         except OSError:

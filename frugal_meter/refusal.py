@@ -50,7 +50,7 @@ def _wait(seconds: int) -> str:
 
 
 def _amount(value: float, unit: str) -> str:
-    return format_si(value, unit) if unit in ("J", "gCO2e") else f"{value:,.10g} {unit}".replace(",", "\u202f")
+    return format_si(value, unit) if unit in ("J", "gCO2e") else f"{value:,.12g} {unit}".replace(",", "\u202f")
 
 
 def refused(refusal: Mapping[str, Any]) -> BudgetRefused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 UNMATCHED: Final = "unmatched"
@@ -49,20 +49,38 @@ def match(app: Any, scope: Mapping[str, Any]) -> str | None:
 
 def _match(routes: Iterable[Any], scope: MutableMapping[str, Any], prefix: str) -> str:
     partial: str | None = None  # the path fits and the method does not: what the router answers 405 with
-    for route in routes:
+    for route in _flat(routes):
         matches = getattr(route, "matches", None)
         if matches is None:
             continue
         found, child = matches(scope)
         if not found.value:  # Match.NONE
             continue
-        path = prefix + (getattr(route, "path", "") or "")
-        if not hasattr(route, "endpoint"):  # a mount, or another router inside
+        path = prefix + _path(route)
+        if hasattr(route, "endpoint"):
+            below = path
+        else:  # a mount, or another router inside
             inner = getattr(route, "routes", None)
             below = _match(inner, {**scope, **child}, path) if inner else UNMATCHED
-        else:
-            below = path
         if found.value > 1:  # Match.FULL
             return below
         partial = partial or below
     return partial or UNMATCHED
+
+
+def _flat(routes: Iterable[Any]) -> Iterator[Any]:
+    """FastAPI keeps an included router as one entry, whose contexts are its routes with their prefixes."""
+    for route in routes:
+        contexts = getattr(route, "effective_route_contexts", None)
+        if callable(contexts):
+            yield from contexts()
+        else:
+            yield route
+
+
+def _path(route: Any) -> str:
+    for holder, name in ((route, "path_format"), (getattr(route, "starlette_route", None), "path"), (route, "path")):
+        path = getattr(holder, name, None)
+        if isinstance(path, str) and (name != "path_format" or hasattr(route, "endpoint")):
+            return path
+    return ""

@@ -46,7 +46,7 @@ def note_body(span: Span, chunk: bytes) -> None:
             continue
         try:
             usage = _decode(text).usage
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
         if isinstance(usage, Mapping):
             note_usage(span, usage)

@@ -1,4 +1,4 @@
-"""What the tests of the core share: CPU burned by a known amount, meters whose truth is known, an ASGI client and a real server."""
+"""What the tests of the core share: CPU burned by a known amount, meters of known truth, an ASGI client, a real server."""
 
 from __future__ import annotations
 
@@ -67,9 +67,18 @@ def assert_books_close(ticks: list[Tick]) -> None:
 def scope(path: str = "/", *, kind: str = "http", spec: str = "2.4", **more: Any) -> dict[str, Any]:
     """The ASGI scope of a request that a server would build."""
     base = {
-        "type": kind, "asgi": {"version": "3.0", "spec_version": spec}, "http_version": "1.1", "path": path, "raw_path": path.encode(),
-        "root_path": "", "query_string": b"", "headers": [], "client": ("127.0.0.1", 40_000), "server": ("127.0.0.1", 80), "extensions": {},
-    }  # fmt: skip
+        "type": kind,
+        "asgi": {"version": "3.0", "spec_version": spec},
+        "http_version": "1.1",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+        "client": ("127.0.0.1", 40_000),
+        "server": ("127.0.0.1", 80),
+        "extensions": {},
+    }
     base |= {"method": "GET", "scheme": "http"} if kind == "http" else {"subprotocols": [], "scheme": "ws"}
     return base | more
 

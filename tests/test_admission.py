@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -271,6 +272,15 @@ def test_work_nested_in_admitted_work_is_paid_once() -> None:
         meter.settle()
         assert account(meter, "all").settled == 5
         assert account(meter, "n").settled == 1
+
+
+def test_a_large_model_behind_a_small_one_is_asked_for_its_own_account() -> None:
+    with a_meter(budgets=[Budget("each", "1 requests", per="day", key="model")]) as meter:
+        for router in ("router-1", "router-2"):
+            with meter.measure("route", model=router), pytest.raises(BudgetRefused) if router == "router-2" else nullcontext():
+                spend(meter, model="large")
+        meter.settle()
+        assert account(meter, "each", "large").settled == 1
 
 
 def test_work_that_failed_pays_what_it_used() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -108,10 +109,8 @@ def test_a_step_keeps_no_exception_alive():
             yield
 
     async def work():
-        try:
+        with contextlib.suppress(Trouble):
             await Pause()
-        except Trouble:
-            pass
         await Pause()
 
     running = drive(work(), Cell())

@@ -36,7 +36,8 @@ def forked(body):
     if not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")
     code = PRELUDE + textwrap.dedent(body)
-    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code, str(HERE)], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-X", "faulthandler", "-c", code, str(HERE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     child, parent = sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda told: told.pop("who") == "parent")
     return child, parent

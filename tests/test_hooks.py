@@ -20,6 +20,7 @@ from frugal_meter import MeterMiddleware
 from frugal_meter.attribution import hooks
 from frugal_meter.attribution.span import SPAN
 
+
 @pytest.fixture(params=LOOPS)
 def run(request):
     """``run(main())`` on a fresh loop of each kind."""
@@ -100,9 +101,20 @@ async def by_a_thread_from_a_thread(used):
 
 
 WAYS = [
-    by_run_in_executor, by_to_thread, by_anyio, by_submit, by_map, by_task, by_grandchild, by_gather, by_task_group, by_anyio_task_group,
-    by_from_thread, by_run_in_a_thread, by_a_thread_from_a_thread,
-]  # fmt: skip
+    by_run_in_executor,
+    by_to_thread,
+    by_anyio,
+    by_submit,
+    by_map,
+    by_task,
+    by_grandchild,
+    by_gather,
+    by_task_group,
+    by_anyio_task_group,
+    by_from_thread,
+    by_run_in_a_thread,
+    by_a_thread_from_a_thread,
+]
 
 
 @pytest.mark.parametrize("way", WAYS)

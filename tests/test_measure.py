@@ -10,6 +10,7 @@ import gc
 import inspect
 import threading
 import traceback
+import uuid
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,6 +31,12 @@ def meter():
 
 def readings_of(out, name):
     return [r for r in out.readings if r.route == name]
+
+
+def about_or_flagged(reading, true):
+    """Exact, or never too much and saying that it is not the whole."""
+    partial = any(flag.startswith("cpu:") for flag in reading.flags)
+    return about(reading.cpu_s, true) or (partial and reading.cpu_s <= true * 1.3 + 0.003)
 
 
 # -- what it leaves alone
@@ -290,7 +297,7 @@ def test_a_block_in_a_bare_task_never_pays_for_the_tasks_that_run_while_it_waits
         meter.settle()
         [reading] = readings_of(out, "block")
         assert others >= 0.15
-        assert about(reading.cpu_s, used)
+        assert about_or_flagged(reading, used)
         assert_books_close(out.ticks)
 
 
@@ -324,14 +331,15 @@ def test_a_bare_block_suspended_inside_a_nested_one_pays_for_no_other_task():
             async with meter.measure("outer") as outer:
                 async with meter.measure("inner") as inner:
                     await asyncio.sleep(0)
+                    its = burn(0.005)
                 await task
-            return outer, inner
+                mine = burn(0.005)
+            return outer, mine, inner, its
 
-        outer, inner = asyncio.run(main())
+        outer, mine, inner, its = asyncio.run(main())
         meter.settle()
-        assert outer.reading.inclusive_cpu_s < 0.02
-        for span in (outer, inner):
-            assert any("partial" in flag for flag in span.reading.flags)
+        assert about_or_flagged(outer.reading, mine)
+        assert about_or_flagged(inner.reading, its)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -353,9 +361,9 @@ def test_a_measured_coroutine_awaited_in_a_bare_block_pays_and_the_block_does_no
 
         own, used = runner.run(main())
         meter.settle()
-        [outer], [reading] = readings_of(out, "outer"), [r for r in out.readings if r.parent is not None]
-        assert about(reading.cpu_s, used)
-        assert about(outer.cpu_s, own)
+        inside, around = sorted(out.readings, key=lambda r: r.parent is None)
+        assert about(inside.cpu_s, used)
+        assert about_or_flagged(around, own)
 
 
 def test_a_block_in_a_loop_inside_a_worker_thread_of_a_request_pays_for_no_other_task():
@@ -383,6 +391,32 @@ def test_a_block_in_a_loop_inside_a_worker_thread_of_a_request_pays_for_no_other
         assert block.cpu_s < 0.02
         [request] = [r for r in out.readings if r.kind == "http"]
         assert about(request.inclusive_cpu_s, 0.06, slack=0.006)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_task_cancelled_while_it_enters_a_block_leaves_nothing_open(loop):
+    with metered() as (meter, out), asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+
+        async def hold():
+            async with meter.measure("block"):
+                await asyncio.sleep(30)
+
+        async def main():
+            for steps in range(3):
+                task = asyncio.create_task(hold())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert meter.current() is None
+            burn(0.03)
+
+        runner.run(main())
+        meter.settle()
+        assert not meter.sampler.live
+        assert {r.outcome for r in out.readings} == {"cancelled"}
+        assert sum(r.cpu_s for r in out.readings) < 0.02
 
 
 def test_interleaved_blocks_of_bare_tasks_leave_no_owner_behind():
@@ -447,7 +481,7 @@ def test_one_measure_object_may_be_shared_by_threads_and_entered_again():
 
 def test_a_block_entered_in_one_thread_and_left_in_another_charges_neither_afterwards():
     # what a synchronous ``yield`` dependency of FastAPI does
-    with metered() as (meter, out), ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+    with metered() as (meter, _), ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
         block = meter.measure("block")
         with meter.measure("outer") as outer:
             one.submit(lambda: None).result()  # the threads exist
@@ -803,3 +837,53 @@ def test_two_meters_in_a_process_each_close_their_own_books():
         assert about(inner.reading.cpu_s, its)
         assert inner.reading.parent is None
         assert_books_close(first.ticks + second.ticks)
+
+
+# -- what a span is told
+
+
+def test_tokens_units_and_quality_that_a_block_is_told_are_in_its_reading(meter):
+    with meter.measure("f", unit="answer", model="large") as span:
+        span.add_tokens(input=120, output=40)
+        span.add_tokens(output=8, cached=100)
+        span.quality(0.5, metric="exact")
+        span.quality(0.8, metric="exact")
+    reading = span.reading
+    assert (reading.tokens_in, reading.tokens_out, reading.unit, reading.units) == (120, 48, "answer", 1)
+    assert (reading.quality, reading.quality_metric, reading.model_requested, reading.model_served) == (
+        0.8,
+        "exact",
+        "large",
+        "large",
+    )
+
+
+@pytest.mark.parametrize("nonsense", [-1, 1.5, "7", None, True, 2**80, float("nan")])
+def test_counts_that_mean_nothing_leave_the_figure_unknown(meter, nonsense):
+    with meter.measure("f") as span:
+        span.add_tokens(input=nonsense)
+        span.quality(nonsense if nonsense != 1.5 else 1.01)
+    assert (span.reading.tokens_in, span.reading.quality) == (None, None)
+
+
+def test_a_usage_that_a_function_returns_is_counted(meter):
+    @meter.measure("f")
+    def f():
+        seen.append(meter.current())
+        return {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+
+    seen = []
+    f()
+    assert (seen[0].reading.tokens_in, seen[0].reading.tokens_out) == (5, 2)
+
+
+def test_ids_are_of_version_7_ordered_in_time_and_never_twice():
+    with metered() as (meter, out):
+        for _ in range(500):
+            with meter.measure("f"):
+                pass
+        meter.settle()
+        ids = [r.id for r in out.readings]
+        assert len(set(ids)) == 500
+        assert {(uuid.UUID(i).version, uuid.UUID(i).variant) for i in ids} == {(7, uuid.RFC_4122)}
+        assert [i[:13] for i in ids] == sorted(i[:13] for i in ids)

@@ -244,7 +244,6 @@ def test_a_request_cancelled_before_its_first_step_leaves_nothing_open():
 @pytest.mark.parametrize("spec", ["2.3", "2.4"])
 def test_a_client_that_leaves_a_stream_is_a_client_disconnect(spec):
     """Before spec 2.4 a disconnect is a message; from 2.4 on ``send`` raises OSError."""
-    left = asyncio.Event
 
     async def endpoint(request):
         async def chunks():
@@ -257,7 +256,7 @@ def test_a_client_that_leaves_a_stream_is_a_client_disconnect(spec):
     app = Starlette(routes=[Route("/x", endpoint)])
 
     async def main(wrapped):
-        sent, gone = 0, left()
+        sent, gone = 0, asyncio.Event()
 
         async def receive():
             if spec == "2.4":
@@ -283,9 +282,13 @@ def test_a_client_that_leaves_a_stream_is_a_client_disconnect(spec):
         assert (reading.outcome, reading.status) == ("client_disconnect", 200)
 
 
-def test_a_disconnect_after_the_answer_is_none():
+@pytest.mark.parametrize(
+    "last", [{"type": "http.response.body", "body": b"ok"}, {"type": "http.response.pathsend", "path": "/x"}]
+)
+def test_a_disconnect_after_the_answer_is_none(last):
     async def app(scope, receive, send):
-        await answer(send)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": last})
         assert (await receive())["type"] == "http.disconnect"
 
     reading, _ = run_one(app, messages=[{"type": "http.disconnect"}])
@@ -342,9 +345,9 @@ def test_a_keep_alive_connection_gives_one_reading_per_request_to_the_right_rout
 
             return endpoint
 
-        app = MeterMiddleware(
-            Starlette(routes=[Route("/heavy", make(0.02), methods=["POST"]), Route("/light", make(0.002), methods=["POST"])]), meter=meter
-        )
+        endpoints = {"/heavy": make(0.02), "/light": make(0.002)}
+        routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
+        app = MeterMiddleware(Starlette(routes=routes), meter=meter)
 
         def talk(port):
             import http.client
@@ -433,7 +436,8 @@ def test_an_application_without_a_started_meter_is_metered_from_its_first_reques
 
 
 def test_a_tenant_function_that_returns_nonsense_costs_the_request_nothing():
-    with metered(tenant=lambda scope: ["not", "a", "name"], budgets=[Budget("each", "10 requests", per="day", key="tenant")]) as (meter, out):
+    each = Budget("each", "10 requests", per="day", key="tenant")
+    with metered(tenant=lambda scope: ["not", "a", "name"], budgets=[each]) as (meter, out):
         sent = asyncio.run(ask(MeterMiddleware(answer_only, meter=meter)))
         assert sent[0]["status"] == 200
         meter.settle()
@@ -630,9 +634,55 @@ def test_a_request_that_passes_two_middlewares_of_one_meter_is_one_request():
 def test_the_usage_of_a_stream_is_read_from_its_last_event():
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b'data: {"choices": [{"delta": "\\"usage\\""}]}\n\n', "more_body": True})
-        end = b'data: {"choices": [], "usage": {"input_tokens": 9, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 5}}}\n\n'
-        await send({"type": "http.response.body", "body": end + b"data: [DONE]\n\n"})
+        chunk = b'data: {"choices": [{"delta": "\\"usage\\""}]}\n\n'
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        usage = b'{"input_tokens": 9, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 5}}'
+        await send({"type": "http.response.body", "body": b'data: {"usage": ' + usage + b"}\n\ndata: [DONE]\n\n"})
 
     reading, _ = run_one(app)
     assert (reading.tokens_in, reading.tokens_out) == (9, 4)
+
+
+def test_tasks_of_anyio_are_cancelled_before_their_first_step_and_midway_as_ever():
+    heard = []
+
+    async def part(name):
+        heard.append(name)
+        try:
+            await anyio.sleep(30)
+        except asyncio.CancelledError:
+            heard.append(f"{name} cancelled")
+            raise
+
+    async def app(scope, receive, send):
+        async with anyio.create_task_group() as group:
+            group.start_soon(part, "midway")
+            await anyio.sleep(0)
+            await anyio.sleep(0)
+            group.start_soon(part, "never begins")
+            group.cancel_scope.cancel()
+        with anyio.move_on_after(0.001):
+            await part("timed out")
+        await answer(send)
+
+    reading, _ = run_one(app)
+    assert reading.outcome == "ok"
+    assert [h for h in heard if "never" not in h] == ["midway", "midway cancelled", "timed out", "timed out cancelled"]
+
+
+def test_a_loop_in_debug_mode_runs_a_metered_application():
+    used = []
+
+    async def part():
+        used.append(burn(0.002))
+        await asyncio.sleep(0)
+
+    async def app(scope, receive, send):
+        await asyncio.gather(part(), part(), asyncio.to_thread(burn, 0.001))
+        await answer(send)
+
+    with metered() as (meter, out), asyncio.Runner(debug=True) as runner:
+        runner.run(ask(MeterMiddleware(app, meter=meter)))
+        meter.settle()
+        assert out.readings[0].cpu_s >= sum(used)
+        assert not meter.errors

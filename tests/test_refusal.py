@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from exchange import HERE, a_meter, account, an_app, ask, hello, later, statuses, talk, websocket_scope
+from exchange import HERE, a_meter, account, an_app, ask, hello, later, samples, statuses, talk, websocket_scope
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -364,6 +364,44 @@ def test_a_burst_at_the_door_is_admitted_to_the_limit_and_not_one_joule_beyond()
         got = asyncio.run(asyncio.wait_for(burst(), 30))
         assert (got.count(200), got.count(429)) == (50, 150)
         assert account(meter, "joules").reserved == 0
+
+
+def test_requests_far_from_every_limit_are_counted_in_their_window() -> None:
+    with a_meter(budgets=[Budget("all", "100 requests", per="minute"), Budget("tokens", "5000 tokens", per="day")]) as meter:
+        app = an_app(meter)
+        ask(app, "/hello", "/hello")
+        assert account(meter, "all") == (2, 0)
+        later(meter, 60)
+        ask(app, "/hello")
+        assert account(meter, "all") == (1, 0)
+        admitted = samples(meter, "frugal_budget_decisions_total")
+    assert {dict(k)["budget"]: n for k, n in admitted.items() if dict(k)["action"] == "admit"} == {"all": 3, "tokens": 3}
+
+
+def test_no_more_requests_than_allowed_run_at_once_and_the_next_may_try_again_soon() -> None:
+    with a_meter(budgets=[Budget("two", "1000 requests", per="month", max_in_flight=2)]) as meter:
+
+        async def three_at_once() -> list[httpx.Response]:
+            turned_away = asyncio.Event()
+
+            async def chat(request: Request) -> PlainTextResponse:
+                await turned_away.wait()
+                return PlainTextResponse("answer")
+
+            transport = httpx.ASGITransport(an_app(meter, Route("/chat", chat)), client=HERE)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+                requests = [asyncio.create_task(http.get("/chat")) for _ in range(3)]
+                done, _ = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+                turned_away.set()
+                await asyncio.gather(*requests)
+                return [next(iter(done)).result(), *(one.result() for one in requests if one not in done)]
+
+        refused, *others = asyncio.run(asyncio.wait_for(three_at_once(), 30))
+        assert statuses(others) == [200, 200]
+        assert (refused.status_code, refused.json()["reason"], refused.headers["retry-after"]) == (429, "in_flight", "1")
+        assert "x-should-retry" not in refused.headers
+        assert "2 requests run at once" in refused.json()["detail"]
+        assert "2 demandes à la fois" in refused.json()["detail_fr"]
 
 
 def test_requests_on_eight_threads_are_admitted_to_the_limit_and_not_one_beyond() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,7 @@ def test_what_is_not_taken_is_left(total, weights, others):
 @given(totals, st.lists(st.integers(1, 2**40), min_size=2, max_size=20))
 def test_a_larger_weight_never_gets_less_by_more_than_one(total, weights):
     parts = split(total, sorted(weights))
-    assert all(b >= a - 1 for a, b in zip(parts, parts[1:], strict=False))
+    assert all(b >= a - 1 for a, b in pairwise(parts))
 
 
 def test_more_weight_than_the_whole_is_refused():

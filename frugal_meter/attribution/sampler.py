@@ -83,6 +83,7 @@ class Sampler:
         self._asked = self._done = 0
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._sound = True  # the last pass succeeded
         self._taken: list[Span] = []
         self._failures = 0
         self._primed = False
@@ -140,7 +141,7 @@ class Sampler:
             self._asked += 1
             mine = self._asked
             self._wake.notify_all()
-            return self._wake.wait_for(lambda: self._done >= mine, timeout_s)
+            return self._wake.wait_for(lambda: self._done >= mine, timeout_s) and self._sound
 
     def tick(self, timeout_s: float = -1) -> bool:
         """One pass over sources and spans; False when it failed (counted, and the next one goes on)."""
@@ -214,7 +215,7 @@ class Sampler:
                 if self._stopping:
                     return
                 asked = self._asked
-            self.tick()
+            self._sound = self.tick()
             due = max(due, time.monotonic()) + self.period_s if time.monotonic() >= due else due
             with self._wake:
                 self._done = asked

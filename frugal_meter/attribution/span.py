@@ -149,7 +149,7 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     first_byte_ns: int = 0
     account: Account | None = None
     bare_task: Any = None  # the task of a block that nobody steps
-    partial: bool = False  # such a block was suspended: what it did after its first await is not seen
+    partial: bool = False  # such a block lost its first stretch: see bare.park_at_first_await
     ops: bool = False  # a look at the meter's own pages: metered like any request, not shown as one
     settled: bool = False
     nested: dict[int, Span] | None = None  # not settled yet

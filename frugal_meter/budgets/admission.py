@@ -151,7 +151,7 @@ class Admission:
         claims = [
             Claim(b, b.key_of(known), self._estimates[b.name].of(*kind), self.can_refuse(b), kind)
             for b in self.budgets
-            if b.name not in decided and b.needs <= known.keys() and b.concerns(known)
+            if b.needs <= known.keys() and (b.name, b.key_of(known)) not in decided and b.concerns(known)
         ]
         if not claims:
             return None
@@ -228,10 +228,10 @@ class Admission:
         }
 
 
-def _decided(span: Span) -> set[str]:
-    names: set[str] = set()
+def _decided(span: Span) -> set[tuple[str, tuple[str, ...]]]:
+    names: set[tuple[str, tuple[str, ...]]] = set()
     at: Span | None = span
     while at is not None:
-        names.update(lease.book.budget.name for lease in at.leases or ())
+        names.update((lease.book.budget.name, lease.book.key) for lease in at.leases or ())
         at = at.parent
     return names

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 
 from ..errors import MissingExtraError
 
-#: what the ``[cli]`` extra brings that every command needs; uvicorn is asked for where it serves
-_NEEDED = ("typer", "rich")
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line (``sys.argv`` without ``arguments``); ends by SystemExit with the command's exit code."""
@@ -21,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         from .app import app
     except ImportError as error:
-        if (error.name or "").partition(".")[0] not in _NEEDED:
+        if (error.name or "").partition(".")[0] != "typer":
             raise
         print(f"frugal-meter: {MissingExtraError('cli', 'the command line')}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, ParamSpec
 import typer
 
 from ..config import DEFAULT_PATH, load
-from ..errors import ConfigurationError, FrugalMeterError
+from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError
 
 P = ParamSpec("P")
 #: exit code of a setting that cannot mean anything, the same as a command line that cannot (click, argparse)
@@ -94,8 +94,10 @@ def doctor(
     if as_json:
         print(document(diagnosis))
     else:
-        from .report import show
-
+        try:
+            from .report import show
+        except ImportError:  # typer alone may be here without rich
+            raise MissingExtraError("cli", "the report") from None
         show(diagnosis, words)
     raise typer.Exit(diagnosis.exit_code)
 
@@ -109,7 +111,7 @@ def run(
     zone: Zone = None,
     service: Annotated[str | None, typer.Option(help="Name of the service. [default: the module's]")] = None,
     config: Config = None,
-    ops: Annotated[str, typer.Option(help="Where live page and metrics listen; \"off\" for nowhere.")] = "127.0.0.1:9464",
+    ops: Annotated[str, typer.Option(help='Where live page and metrics listen; "off" for nowhere.')] = "127.0.0.1:9464",
     factory: Annotated[bool, typer.Option("--factory", help="APP is a function that returns the application.")] = False,
     workers: Annotated[int, typer.Option(help="Must be 1.")] = 1,
     lang: Language = None,

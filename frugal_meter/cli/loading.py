@@ -79,7 +79,9 @@ def refuse_what_is_not_asgi(app: Any, target: str) -> None:
     if 3 in takes:
         return
     if 0 in takes:
-        raise ConfigurationError(f"{target} is not an ASGI application but a function without arguments: if it makes one, add --factory")
+        raise ConfigurationError(
+            f"{target} is a function without arguments, not an ASGI application: if it makes one, add --factory"
+        )
     if 2 in takes:
         raise ConfigurationError(
             f"{target} looks like a WSGI application (Flask, Django's wsgi.py): name its ASGI one, or wrap it with a2wsgi"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -20,6 +21,8 @@ from .texts import Words
 
 #: WCAG 2.1, success criterion 1.4.8 (2018): lines of at most 80 characters
 WIDTH = 80
+#: stands for a space that must not end a line, until the lines are made: rich breaks at no-break spaces too
+_HELD = "\ue000"
 _VERDICTS = {MEASURED: ("verdict_measured", "bold green"), MODELLED_ONLY: ("verdict_modelled", "bold yellow")}
 
 
@@ -30,7 +33,7 @@ def show(diagnosis: Diagnosis, words: Words) -> None:
     with out.capture() as report:
         Report(diagnosis, words, out).show()
     # tables fill their lines with spaces: of no use to a reader, in the way of diff and grep
-    print("\n".join(line.rstrip() for line in report.get().splitlines()))
+    print("\n".join(line.rstrip() for line in report.get().replace(_HELD, " ").splitlines()))
 
 
 class Report:
@@ -60,11 +63,12 @@ class Report:
             says = words("says_required", source=d.required_missing)
         elif d.exit_code == MEASURED:
             measured = ", ".join(dict.fromkeys(words(f"component_{s.component}") for s in d.sources if s.tier == "measured"))
-            says = words("says_measured", measured=measured, share=words.percent(d.measured_share), tier=words.tier(d.tier))
+            share = words("share_unknown") if d.measured_share is None else words.percent(d.measured_share)
+            says = words("says_measured", measured=measured, share=share, tier=words.tier(d.tier))
         else:
             says = words("says_modelled" if d.exit_code == MODELLED_ONLY else "says_unknown_cpu")
         self._out.print()
-        self._out.print(Text.assemble((words(key), style), ". ", says))
+        self._out.print(Text.assemble((words(key), style), ". ", _held(says)))
 
     # -- parts: pairs of a label and a text
 
@@ -87,12 +91,18 @@ class Report:
             table.add_column(words(key))
         for source in self._d.sources:
             table.add_row(
-                words(f"component_{source.component}"), words.tier(source.tier), self._idle_of(source), self._full_of(source),
+                self._component(source), words.tier(source.tier), self._idle_of(source), self._full_of(source),
                 self._now_of(source),
             )  # fmt: skip
         if self._d.total_now_w is not None:
             table.add_row(words("total"), words.tier(self._d.tier), "", "", self._two_lines(self._d.total_now_w))
         return Padding(table, (0, 0, 0, 2))
+
+    def _component(self, source: SourceLine) -> str:
+        """The component in a word, with its number (or the start of its UUID) where there are several."""
+        word = self._words(f"component_{source.component}")
+        twins = sum(other.component == source.component for other in self._d.sources)
+        return f"{word} {source.covers[0].partition(':')[2][:8]}" if twins > 1 else word
 
     def _idle_of(self, source: SourceLine) -> str:
         idle = next(each for each in self._d.idle if each.source == source.name)
@@ -133,10 +143,10 @@ class Report:
     def _advice(self) -> None:
         if not self._d.findings:
             self._out.print(Text(f"  {self._words('improve_none')}"))
-        for finding in self._d.findings:
+        for finding, places in _grouped(self._d.findings):
             what, remedy = localised(finding, self._words.lang)
-            self._bullet(f"{what} ({finding.where})")
-            self._indented(Text(remedy), 4)
+            self._bullet(f"{what} ({', '.join(places)})")
+            self._indented(Text(_held(remedy)), 4)
             command, setting = COMMANDS.get(finding.code), SETTINGS.get(finding.code)
             if setting is not None:
                 self._indented(Text(self._words("in_file")), 4)
@@ -146,7 +156,7 @@ class Report:
 
     def _bullet(self, text: str) -> None:
         grid = Table.grid(padding=(0, 1, 0, 0))
-        grid.add_row("•", Text(text))
+        grid.add_row("•", Text(_held(text)))
         self._out.print(Padding(grid, (0, 0, 0, 2)))
 
     def _indented(self, text: Text, columns: int) -> None:
@@ -165,7 +175,7 @@ class Report:
         table.add_column(overflow="fold")
         last = None
         for label, text in pairs:
-            table.add_row(Text("" if label == last else label), Text(text))
+            table.add_row(Text("" if label == last else label), Text(_held(text)))
             last = label
         if table.row_count:
             self._out.print(Padding(table, (0, 0, 0, 2)))
@@ -174,3 +184,19 @@ class Report:
 def localised(finding: Finding, lang: Lang) -> tuple[str, str]:
     """What and remedy of a finding, in one language."""
     return (finding.what_fr, finding.remedy_fr) if lang == "fr" else (finding.what, finding.remedy)
+
+
+def _held(text: str) -> str:
+    """French double punctuation stays with its word (Imprimerie nationale, Lexique, 2002)."""
+    return re.sub(" (?=[;:?!»])|(?<=«) ", _HELD, text)
+
+
+def _grouped(findings: Iterable[Finding]) -> Iterable[tuple[Finding, list[str]]]:
+    """Findings in their order; those that say the same of several places once, with all their places."""
+    places: dict[tuple[str, str, str], list[str]] = {}
+    first: dict[tuple[str, str, str], Finding] = {}
+    for finding in findings:
+        said = finding.code, finding.what, finding.remedy
+        first.setdefault(said, finding)
+        places.setdefault(said, []).append(finding.where)
+    return [(finding, places[said]) for said, finding in first.items()]

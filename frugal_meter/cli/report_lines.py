@@ -69,15 +69,11 @@ def _from_to(interval: Interval, words: Words) -> str:
 
 
 def budget_lines(budgets: Sequence[BudgetState], words: Words) -> Pairs:
-    """One line per budget: its limit, and what it can do here."""
+    """Two lines per budget: its limit, and what it can do here."""
     if not budgets:
         yield "", words("budgets_none")
     for budget in budgets:
-        yield budget.name, _budget(budget, words)
-
-
-def _budget(budget: BudgetState, words: Words) -> str:
-    each = words("by_key", keys=" × ".join(words(f"key_{key}") for key in budget.key)) if budget.key else ""
-    required = words.tier(budget.require_tier) if budget.require_tier else ""
-    limit = words("budget_line", limit=budget.limit, per=words(f"window_{budget.per}"))
-    return f"{limit}{each}{words.colon} {words(f'state_{budget.state}', tier=words.tier(budget.tier), required=required)}"
+        each = words("by_key", keys=" × ".join(words(f"key_{key}") for key in budget.key)) if budget.key else ""
+        yield budget.name, words("budget_line", limit=budget.limit, per=words(f"window_{budget.per}")) + each
+        required = words.tier(budget.require_tier) if budget.require_tier else ""
+        yield budget.name, words(f"state_{budget.state}", tier=words.tier(budget.tier), required=required)

@@ -108,7 +108,8 @@ def _ops_pages(meter: Meter, address: str) -> Iterator[OpsServer | None]:
     try:
         pages = meter.serve_ops(address, token=os.environ.get("FRUGAL_OPS_TOKEN"))
     except ConfigurationError as error:
-        raise ConfigurationError(f"--ops: {error}; the token is read from FRUGAL_OPS_TOKEN, and --ops off serves no pages") from None
+        hint = "the token is read from FRUGAL_OPS_TOKEN, and --ops off serves no pages"
+        raise ConfigurationError(f"--ops: {error}; {hint}") from None
     try:
         yield pages
     finally:

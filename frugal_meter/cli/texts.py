@@ -20,13 +20,12 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "verdict_unusable": ("INUTILISABLE EN L'ÉTAT", "NOT USABLE AS IT IS"),
     "says_measured": (
         "Des capteurs de cette machine sont lus ({measured}). Part mesurée de sa puissance : {share}. "
-        "Les requêtes porteront le niveau « {tier} ».",
+        "Niveau que porteront les requêtes : {tier}.",
         "Sensors of this machine are read ({measured}). Measured share of its power: {share}. "
-        "Requests will carry the tier \"{tier}\".",
+        "Tier that requests will carry: {tier}.",
     ),
     "says_modelled": (
-        "Aucun capteur d'énergie n'est lisible ici : les joules viennent d'un modèle de puissance, "
-        "vrais à leur intervalle près.",
+        "Aucun capteur d'énergie n'est lisible ici : les joules viennent d'un modèle de puissance, vrais à leur intervalle près.",
         "No energy sensor can be read here: joules come from a power model, true to within their interval.",
     ),
     "says_unknown_cpu": (
@@ -84,6 +83,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "tier_exact": ("compté", "counted"),
     "full_sensor": ("par le capteur", "by its sensor"),
     "unknown": ("inconnu", "unknown"),
+    "share_unknown": ("inconnue", "unknown"),
     "now_still": ("compteur immobile", "counter stands still"),
     "now_gap": ("à confirmer", "not attributable"),
     "now_silent": ("sans réponse", "no answer"),
@@ -91,7 +91,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "interval": ("{low} à {high}", "{low} to {high}"),
     "rest_means": (
         "« reste » : carte mère, ventilateurs, alimentation, disques, réseau.",
-        "\"rest\": board, fans, power supply, disks, network.",
+        '"rest": board, fans, power supply, disks, network.',
     ),
     "idle_baseline": ("Base au repos", "Idle baseline"),
     "idle_modelled": ("modélisée", "modelled"),
@@ -147,8 +147,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "state_enforced": ("peut refuser, sur un chiffre {tier}", "can refuse, on a {tier} figure"),
     "state_watches": ("observe seulement (enforce = false), chiffre {tier}", "only watches (enforce = false), {tier} figure"),
     "state_cannot-refuse": (
-        "NE PEUT PAS REFUSER ici : il exige {required}, le chiffre est {tier} ; il avertit et dégrade",
-        "CANNOT REFUSE here: it requires {required} and the figure is {tier}; it warns and degrades",
+        "NE PEUT PAS REFUSER ici : il exige un chiffre {required}, celui-ci est {tier} ; il avertit et dégrade",
+        "CANNOT REFUSE here: it requires a {required} figure and this one is {tier}; it warns and degrades",
     ),
     "state_cannot-count": (
         "NE PEUT RIEN COMPTER ici : aucune source ne donne ce chiffre ; un compteur ainsi réglé ne démarre pas",

@@ -42,6 +42,8 @@ CPU_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 #: label sets beyond this are folded into "other" and counted
 MAX_LABEL_SETS: Final = 1000
 BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
+#: three histograms each: a scrape is Python at work, and must not hold the interpreter for long
+MAX_DISTRIBUTIONS: Final = 200
 Labels = tuple[str, str, str]
 
 
@@ -158,17 +160,20 @@ class Aggregates:
         row.outcomes[status] = row.outcomes.get(status, 0) + 1
         if span.outcome == "refused":
             return  # a refusal has no cost to distribute
-        key = (span.route or "none", model)
-        distribution = self.distributions.get(key)
-        if distribution is None:
-            if len(self.distributions) >= MAX_LABEL_SETS:
-                key = ("other", "other")
-            distribution = self.distributions.setdefault(key, Distribution())
+        distribution = self._distribution((span.route or "none", model))
         nj, cpu_ns = _inclusive(span)
         distribution.duration_s.observe((span.t1_ns - span.t0_ns) / 1e9)
         distribution.cpu_s.observe(cpu_ns / 1e9)
         if self._sources:
             distribution.energy_j.observe(nj / 1e9)
+
+    def _distribution(self, key: tuple[str, str]) -> Distribution:
+        distribution = self.distributions.get(key)
+        if distribution is None:
+            if len(self.distributions) >= MAX_DISTRIBUTIONS:
+                key = ("other", "other")
+            distribution = self.distributions.setdefault(key, Distribution())
+        return distribution
 
     def _row(self, labels: Labels) -> Row:
         row = self.rows.get(labels)

@@ -118,7 +118,7 @@ def judge(book: Book, claim: Claim) -> tuple[Decision, Action]:
     if verdict == "refuse" and not (claim.may_refuse and budget.enforce):
         return ("degrade" if budget.enforce and budget.degrade_at is not None else "warn"), "would_refuse"
     if verdict == "degrade" and not budget.enforce:
-        return "warn", "degrade"
+        return "warn", "warn"  # a budget that only watches degrades nothing
     return verdict, cast("Action", verdict)
 
 
