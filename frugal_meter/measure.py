@@ -80,7 +80,11 @@ class Measure:
         block = self._begin()
         if block.take_over() is not None:
             block.pause()
-            await asyncio.sleep(0)  # so that the block begins in a wake-up that is seen, as every later one is
+            try:
+                await asyncio.sleep(0)  # so that the block begins in a wake-up that is seen, as every later one is
+            except BaseException as error:  # cancelled on the way in: nobody will call __aexit__
+                await self.__aexit__(type(error), error, error.__traceback__)
+                raise
         return block.span
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

@@ -102,7 +102,7 @@ def _ops_pages(meter: Meter, address: str) -> Iterator[OpsServer | None]:
         return
     host, _, port = address.rpartition(":")
     if port.isdigit() and int(port) < 65536:
-        # asked here, in one line, before uvicorn would end the process over it
+        # asked here first, for a line that names the option to change
         with listening(host.strip("[]") or "127.0.0.1", int(port), "--ops"):
             pass
     try:
