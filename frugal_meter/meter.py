@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,10 @@ from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .figures import Figures
 from .measure import Measure
-from .records import Decision, Exporter, Reading, Tick, Tier, label
+from .records import Decision, Exporter, Reading, Tick, label
 from .refusal import refused
-from .setup import Setup, prepare
+from .setup import Setup, budget_tier, prepare
 from .sources import Source, Window
-from .units import Resource
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -424,9 +424,8 @@ class Meter:
 
     def _admission(self, budgets: list[Budget]) -> Admission:
         admission = Admission(budgets, MemoryStore(), self.figures.milli, has_tenants=self._tenant is not None)
-        energy_tier: Tier | None = self.figures.weakest_tier
-        tiers: dict[Resource, Tier | None] = {"energy": energy_tier, "carbon": energy_tier, "cpu": "measured", "gpu": "measured"}
-        for line in admission.check(tiers, self.setup.unavailable, self.clock.time_ns()):
+        tier_of = partial(budget_tier, sources=self.setup.sources)
+        for line in admission.check(tier_of, self.setup.unavailable, self.clock.time_ns()):
             log.warning("frugal_meter: %s", line)
         return admission
 

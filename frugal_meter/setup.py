@@ -16,7 +16,7 @@ from .carbon.embodied import Embodied
 from .carbon.factors import Factor
 from .carbon.pue import Pue
 from .errors import ConfigurationError
-from .records import Interval
+from .records import TIERS, Interval, Tier
 from .sources import Source
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.procfs import HostCpu, cgroup_cpu_quota, memory_bytes
@@ -106,15 +106,15 @@ def prepare(
         raise ConfigurationError(f'service is the name of what is metered, such as "accueil-usagers", not {service!r}')
     if journal is not None:
         raise ConfigurationError("journal is not available in this version; leave it out")
-    _number("tick", tick, 0.01, 60, "seconds between passes")
+    check_number("tick", tick, 0.01, 60, "seconds between passes")
     if host_share is not None:
-        _number("host_share", host_share, 0, 1, "this service's part of the host")
-    _budgets(budgets)
-    found = discover(_sources(sources), declared=_declared(declared))
+        check_number("host_share", host_share, 0, 1, "this service's part of the host")
+    check_budgets(budgets)
+    found = discover(_sources(sources), declared=declared_watts(declared))
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
-    used_pue = _pue(pue)
-    used_embodied = _embodied(embodied, found, synthetic)
+    used_pue = site_pue(pue)
+    used_embodied = hardware_embodied(embodied, found, synthetic)
     return Setup(
         service,
         _factor(zone, factor),
@@ -125,7 +125,7 @@ def prepare(
         cgroup_cpu_quota(),
         dict(idle_watts or {}),
         _flags(found, used_embodied),
-        _unavailable(found.sources),
+        unavailable_on(found.sources),
     )
 
 
@@ -150,15 +150,17 @@ def _idle_watts(idle_watts: Any, sources: Sequence[Source]) -> None:
             raise ConfigurationError(
                 f"idle_watts names {name!r}, which is no source or component here; known: {', '.join(sorted(known))}"
             )
-        _number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
+        check_number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
 
 
-def _number(name: str, value: Any, low: float, high: float, what: str) -> None:
+def check_number(name: str, value: Any, low: float, high: float, what: str) -> None:
+    """Refuse in one line a number that cannot be."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
         raise ConfigurationError(f"{name}={value!r} cannot be: it is {what}, from {low:g} to {high:g}")
 
 
-def _budgets(budgets: Sequence[Budget]) -> None:
+def check_budgets(budgets: Sequence[Budget]) -> None:
+    """Refuse what is no list of budgets with names of their own."""
     if not isinstance(budgets, list | tuple):
         raise ConfigurationError(f'budgets is a list of Budget, such as [Budget("chat", "50 kJ", per="day")], not {budgets!r}')
     seen: set[str] = set()
@@ -170,7 +172,8 @@ def _budgets(budgets: Sequence[Budget]) -> None:
         seen.add(budget.name)
 
 
-def _declared(declared: Any) -> DeclaredWatts | None:
+def declared_watts(declared: Any) -> DeclaredWatts | None:
+    """The operator's watts, from a mapping or as they are."""
     if declared is None or isinstance(declared, DeclaredWatts):
         return declared
     if isinstance(declared, Mapping):
@@ -206,13 +209,15 @@ def _factor(zone: str | None, factor: Factor | None) -> Factor:
     return grid.factor(zone)
 
 
-def _pue(pue: Any) -> Pue:
+def site_pue(pue: Any) -> Pue:
+    """The declared PUE, or the published default with its range."""
     if pue is None:
         return Pue.default()
     return pue if isinstance(pue, Pue) else Pue.declared(pue, source="declared by the operator")
 
 
-def _embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embodied | None:
+def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embodied | None:
+    """Embodied carbon as given, or a flagged default for this machine; None for an imagined one."""
     if embodied is None or isinstance(embodied, Embodied):
         return embodied
     if embodied != "default":
@@ -232,7 +237,27 @@ def _flags(found: Discovery, embodied: Embodied | None) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def _unavailable(sources: Sequence[Source]) -> dict[Resource, str]:
+def budget_tier(budget: Budget, sources: Sequence[Source]) -> Tier | None:
+    """The tier of the figure that ``budget`` counts with these sources: the weakest that its joules come from.
+
+    A component that draws the same busy or idle has no dynamic joules, so its tier does not weigh on a dynamic budget.
+    None for what is simply counted.
+    """
+    if budget.resource in ("cpu", "gpu"):
+        return "measured"
+    if budget.resource not in ("energy", "carbon"):
+        return None
+    counted = [s for s in sources if budget.basis == "full" or not _is_constant(s)]
+    return max((s.tier for s in counted or sources), key=TIERS.index, default=None)
+
+
+def _is_constant(source: Source) -> bool:
+    watts = getattr(source, "watts", None)
+    return callable(watts) and watts(0.0) == watts(1.0)
+
+
+def unavailable_on(sources: Sequence[Source]) -> dict[Resource, str]:
+    """Resources that no budget can ever count with these sources, and why."""
     out: dict[Resource, str] = {}
     if not sources:
         out["energy"] = out["carbon"] = "no source of joules was given"

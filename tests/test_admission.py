@@ -15,6 +15,7 @@ from frugal_meter import Budget, Meter
 from frugal_meter.budgets.leases import Claim
 from frugal_meter.budgets.stores.memory import MemoryStore
 from frugal_meter.errors import BudgetNotEnforceableError, BudgetRefused
+from frugal_meter.sources.power_model import BoardModelSource
 from frugal_meter.testing import SyntheticSource
 
 
@@ -315,3 +316,13 @@ def test_a_flood_of_tenants_shares_one_account_and_leaves_room_in_the_next_windo
         later(meter, 120)
         spend(meter, tenant="late")
         assert account(meter, "each", "late").settled == 1
+
+
+def test_a_modelled_component_that_only_idles_does_not_weaken_a_dynamic_budget() -> None:
+    sources = [SyntheticSource(5, 20), BoardModelSource(4.0)]
+    measured = Budget("strict", "50 kJ", per="day", require_tier="measured")
+    with_idle = Budget("full", "50 kJ", per="day", require_tier="measured", basis="full")
+    with a_meter(sources=sources, budgets=[measured, with_idle]) as meter:
+        assert meter.admission.tiers == {"strict": "measured", "full": "modelled"}
+        assert meter.admission.can_refuse(measured)
+        assert not meter.admission.can_refuse(with_idle)

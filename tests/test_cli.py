@@ -289,7 +289,7 @@ def test_budgets_say_on_which_tier_they_hold_and_which_cannot_refuse(machine):
 def test_doctor_and_the_meter_agree_on_every_budget():
     budgets = [Budget("day", "50 kJ", per="day"), Budget("strict", "3 Wh", per="day", require_tier="measured")]
     meter = Meter("a", zone="FR", sources="model", budgets=budgets)
-    states = budget_states(budgets, meter.setup.sources, meter.setup.unavailable)
+    states = budget_states(budgets, meter.setup.sources)
     assert {state.name: state.tier for state in states} == meter.admission.tiers
     assert {state.name: state.state == "enforced" for state in states} == {b.name: meter.admission.can_refuse(b) for b in budgets}
 
@@ -298,7 +298,7 @@ def test_a_budget_that_nothing_can_count_is_told_as_the_meter_refuses_it():
     budget, sources = Budget("gpu", "120 GPU-s", per="day"), [SyntheticSource(idle_watts=1.0)]
     with pytest.raises(BudgetNotEnforceableError):
         Meter("a", zone="FR", sources=sources, budgets=[budget])
-    assert [state.state for state in budget_states([budget], sources, {"gpu": "there is no GPU"})] == ["cannot-count"]
+    assert [state.state for state in budget_states([budget], sources)] == ["cannot-count"]
 
 
 @pytest.mark.parametrize("by", ["environment", "folder"])

@@ -18,7 +18,9 @@ from starlette.routing import Route
 from support import LOOPS, PATIENCE_S, WATTS_PER_CPU, about, answer, ask, assert_books_close, burn, metered
 
 from frugal_meter import MeterMiddleware
-from frugal_meter.sources import Sample
+from frugal_meter.attribution.idle import Baseline, HostSlice
+from frugal_meter.records import Interval
+from frugal_meter.sources import Sample, Window
 from frugal_meter.testing import FrozenClock, SyntheticSource
 
 
@@ -613,3 +615,40 @@ def test_under_a_load_of_tasks_threads_and_blocks_every_span_is_billed_its_clock
         assert billed / 1e9 == pytest.approx(sum(s.total_cpu_ns for s in spans) * WATTS_PER_CPU / 1e9, rel=1e-6)
         assert joules(out, "late_nj") == 0
         assert_books_close(out.ticks)
+
+
+# -- idle
+
+
+def window(seconds=1.0, busy=0.0, cpus=4, process=0.0):
+    return Window(0, round(seconds * 1e9), round(busy * 1e9), cpus, round(process * 1e9))
+
+
+def sample(joules, idle=None):
+    nj = round(joules * 1e9)
+    return Sample(nj, nj, nj, idle_nj=None if idle is None else round(idle * 1e9))
+
+
+def test_the_idle_baseline_is_configured_else_observed_else_modelled_else_unknown():
+    unknown = Baseline()
+    assert unknown.idle_nj(window(), sample(50)) == (None, "none")
+    modelled = Baseline(modelled=Interval(20, 30, 40))
+    assert modelled.idle_nj(window(2), sample(50)) == (60 * 10**9, "modelled")
+    for joules in range(19):
+        modelled.observe(window(busy=0.01), sample(25 + joules))
+    modelled.observe(window(busy=3.0), sample(400))  # a busy host says nothing of idle
+    assert modelled.watts == (30, "modelled")
+    modelled.observe(window(busy=0.01), sample(1))  # one glitch is not the baseline
+    assert modelled.watts == (25, "observed")
+    configured = Baseline(12.5, Interval(20, 30, 40))
+    assert configured.idle_nj(window(2), sample(50, idle=9)) == (25 * 10**9, "configured")
+    assert Baseline().idle_nj(window(), sample(50, idle=9)) == (9 * 10**9, "modelled")
+
+
+def test_the_slice_of_the_host_is_declared_else_its_quota_else_its_share_of_the_cpu_time():
+    assert HostSlice(0.25, 1.0).of(window(), 3, 4) == 0.25
+    assert HostSlice(None, 1.0).of(window(cpus=4), 3, 4) == 0.25
+    assert HostSlice(None, 9.0).of(window(cpus=4), 3, 4) == 1.0
+    assert HostSlice().of(window(), 3, 4) == 0.75
+    assert HostSlice().of(window(), 5, 4) == 1.0
+    assert HostSlice().of(window(), 0, 0) == 0.0

@@ -887,3 +887,83 @@ def test_ids_are_of_version_7_ordered_in_time_and_never_twice():
         assert len(set(ids)) == 500
         assert {(uuid.UUID(i).version, uuid.UUID(i).variant) for i in ids} == {(7, uuid.RFC_4122)}
         assert [i[:13] for i in ids] == sorted(i[:13] for i in ids)
+
+
+# -- when a budget degrades
+
+
+def answers(fn):
+    """All that one call of a measured function of any kind gives."""
+
+    async def awaited():
+        return [await fn()]
+
+    async def drained():
+        return [item async for item in fn()]
+
+    if inspect.iscoroutinefunction(fn):
+        return asyncio.run(awaited())
+    if inspect.isasyncgenfunction(fn):
+        return asyncio.run(drained())
+    return list(fn()) if inspect.isgeneratorfunction(fn) else [fn()]
+
+
+async def large_coroutine():
+    return "large"
+
+
+def large_function():
+    return "large"
+
+
+def large_generator():
+    yield "large"
+
+
+async def large_async_generator():
+    yield "large"
+
+
+ASYNC = [large_coroutine, large_async_generator]
+
+
+@pytest.mark.parametrize(
+    ("large", "awaited"),
+    [*((large, False) for large in (large_function, large_generator, *ASYNC)), *((large, True) for large in ASYNC)],
+)
+def test_a_degraded_call_is_answered_by_the_fallback_and_the_reading_names_both_models(large, awaited):
+    degrading = Budget("day", "4 requests", per="day", warn_at=0.1, degrade_at=0.5)
+    with metered(budgets=[degrading]) as (meter, out):
+
+        @meter.measure(model="small")
+        def small():
+            return "small"
+
+        async def small_awaited():
+            return "small"
+
+        fn = meter.measure("answer", model="large", fallback=small_awaited if awaited else small)(large)
+        assert [answers(fn) for _ in range(3)][-1] == ["small"]
+        meter.settle()
+        asked = [r for r in out.readings if r.model_requested == "large"]
+        assert (asked[0].model_served, asked[0].outcome) == ("large", "ok")
+        assert asked[-1].decision == "degrade"
+        assert asked[-1].model_served == ("small_awaited" if awaited else "small")
+
+
+def test_a_refused_call_raises_before_it_begins_and_names_the_budget():
+    with metered(budgets=[Budget("day", "1 requests", per="day")]) as (meter, out):
+        began = []
+
+        @meter.measure("f")
+        def f():
+            began.append(1)
+
+        f()
+        with pytest.raises(BudgetRefused, match="'day'") as caught:
+            f()
+        assert caught.value.refusal["budget"] == "day"
+        assert began == [1]
+        meter.settle()
+        assert [r.outcome for r in out.readings] == ["ok", "refused"]
+        assert meter.current() is None

@@ -24,7 +24,7 @@ from starlette.websockets import WebSocketDisconnect
 from support import PATIENCE_S, about, answer, ask, assert_books_close, burn, metered, scope, served
 
 from frugal_meter import Budget, Meter, MeterMiddleware
-from frugal_meter.testing import SyntheticSource
+from frugal_meter.testing import FrozenClock, SyntheticSource
 
 
 def requests_of(out):
@@ -684,3 +684,25 @@ def test_a_loop_in_debug_mode_runs_a_metered_application():
         meter.settle()
         assert out.readings[0].cpu_s >= sum(used)
         assert not meter.errors
+
+
+class Clock(FrozenClock):
+    """A clock that, once broken, raises."""
+
+    broken = False
+
+    def monotonic_ns(self):
+        if self.broken:
+            raise OSError("no time today")
+        return super().monotonic_ns()
+
+
+def test_a_fault_of_the_meters_own_reaches_neither_the_application_nor_the_client():
+    clock = Clock()
+    with metered(clock=clock) as (meter, _):
+        clock.broken = True
+        sent = asyncio.run(ask(MeterMiddleware(answer_only, meter=meter)))
+        clock.broken = False
+        assert [m["type"] for m in sent] == ["http.response.start", "http.response.body"]
+        assert meter.errors == {"open": 1}
+        assert meter.current() is None

@@ -325,3 +325,33 @@ def test_a_stopped_meter_is_let_go():
     del meter
     gc.collect()
     assert seen() is None
+
+
+def test_a_span_whose_bookkeeping_fails_costs_the_others_nothing():
+    with metered() as (meter, out):
+        settled = meter.sampler._on_chunk
+
+        def fails_once(spans):
+            meter.sampler._on_chunk = settled
+            raise RuntimeError("a fault of the meter's own")
+
+        meter.sampler._on_chunk = fails_once
+        for _ in range(120):
+            with meter.measure("f"):
+                pass
+        meter.settle()
+        assert meter.errors == {"settle": 1}
+        assert len(out.readings) >= 70
+        assert_books_close(out.ticks)
+
+
+def test_spans_are_let_go_when_one_tick_after_the_other_fails():
+    with metered() as (meter, out):
+        probe, meter.sampler.probe = meter.sampler.probe, None
+        with meter.measure("f"):
+            burn(0.001)
+        assert [meter.settle() for _ in range(5)] == [False] * 5
+        assert not meter.sampler.finished
+        meter.sampler.probe = probe
+        assert meter.settle()
+        assert [r.route for r in out.readings] == ["f"]

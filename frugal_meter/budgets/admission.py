@@ -80,7 +80,7 @@ class Admission:
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
 
-    def check(self, tier_of: Mapping[Resource, Tier | None], unavailable: Mapping[Resource, str], now_ns: int) -> list[str]:
+    def check(self, tier_of: Callable[[Budget], Tier | None], unavailable: Mapping[Resource, str], now_ns: int) -> list[str]:
         """Ask at start-up what each budget will be enforced on; raises BudgetNotEnforceableError when on nothing.
 
         Returns one line for each budget that can watch but, by its ``require_tier``, not refuse here.
@@ -90,7 +90,7 @@ class Admission:
             why = unavailable.get(budget.resource)
             if why is not None:
                 raise BudgetNotEnforceableError(budget.name, why, "Run `frugal-meter doctor` to see what this machine can tell.")
-            self.tiers[budget.name] = tier = tier_of.get(budget.resource)
+            self.tiers[budget.name] = tier = tier_of(budget)
             self.store.open(budget, now_ns)
             if budget.enforce and not self.can_refuse(budget):
                 lines.append(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -12,7 +13,8 @@ from ..budgets.admission import Admission
 from ..budgets.budget import Budget
 from ..budgets.stores.memory import MemoryStore
 from ..errors import BudgetNotEnforceableError
-from ..records import TIERS, Tier
+from ..records import Tier
+from ..setup import budget_tier, unavailable_on
 from ..sources import Source
 from ..units import Resource
 
@@ -36,18 +38,16 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     state: State
 
 
-def budget_states(budgets: Sequence[Budget], sources: Sequence[Source], unavailable: Mapping[Resource, str]) -> list[BudgetState]:
+def budget_states(budgets: Sequence[Budget], sources: Sequence[Source]) -> list[BudgetState]:
     """The state of every budget on a machine with these sources."""
-    energy = max((source.tier for source in sources), key=TIERS.index, default=None)
-    tiers: dict[Resource, Tier | None] = {"energy": energy, "carbon": energy, "cpu": "measured", "gpu": "measured"}
-    return [_state(budget, tiers, unavailable) for budget in budgets]
+    return [_state(budget, sources) for budget in budgets]
 
 
-def _state(budget: Budget, tiers: Mapping[Resource, Tier | None], unavailable: Mapping[Resource, str]) -> BudgetState:
+def _state(budget: Budget, sources: Sequence[Source]) -> BudgetState:
     admission = Admission([budget], MemoryStore(), lambda span, resource, basis: None, has_tenants=False)
     state: State = "enforced" if budget.enforce else "watches"
     try:
-        admission.check(tiers, unavailable, time.time_ns())
+        admission.check(partial(budget_tier, sources=sources), unavailable_on(sources), time.time_ns())
     except BudgetNotEnforceableError:
         state = "cannot-count"
     else:

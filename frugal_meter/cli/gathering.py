@@ -46,7 +46,7 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
     ConfigurationError (UnknownZoneError, …) and MissingExtraError for settings that no meter would start with.
     """
     found, missing = _discovery(choice, settings, roots)
-    zone, pue = settings.get("zone"), setup._pue(settings.get("pue"))
+    zone, pue = settings.get("zone"), setup.site_pue(settings.get("pue"))
     factor = None if zone is None else grid.factor(zone)
     stale = None if factor is None else factor.is_stale(datetime.now(UTC).year)
     host_cpu = HostCpu(roots.proc, roots.sys)
@@ -57,7 +57,7 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
         source.close()
     total, idle = _total(now), _idle(found, settings.get("idle_watts") or {})
     budgets: Sequence[Budget] = settings.get("budgets", ())
-    setup._budgets(budgets)
+    setup.check_budgets(budgets)
     return Diagnosis(
         schema=SCHEMA,
         version=metadata.version("frugal-meter"),
@@ -76,9 +76,9 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
         factor_stale=stale,
         alternatives=[] if factor is None else list(grid.alternatives(factor.zone)),
         pue=pue,
-        embodied=setup._embodied(settings.get("embodied", "default"), found, synthetic=False),
+        embodied=setup.hardware_embodied(settings.get("embodied", "default"), found, synthetic=False),
         carbon_now_g_per_h=None if factor is None or total is None else operational(total.times(3600), pue, factor),
-        budgets=budget_states(budgets, found.sources, setup._unavailable(found.sources)),
+        budgets=budget_states(budgets, found.sources),
         findings=[*found.findings, *advise(found, now, idle, factor=factor, stale=stale, pue=pue)],
     )
 
@@ -87,7 +87,7 @@ def _discovery(choice: str, settings: Mapping[str, Any], roots: Roots) -> tuple[
     """What is found, and the name of the required source that was not; the rest of the machine is told all the same."""
     if not isinstance(choice, str):
         raise ConfigurationError(f"sources={choice!r} cannot be: write one of auto, model, rapl, codecarbon")
-    declared = setup._declared(settings.get("declared"))
+    declared = setup.declared_watts(settings.get("declared"))
     look = partial(discover, powercap_root=roots.powercap, proc_root=roots.proc, sys_root=roots.sys, declared=declared)
     try:
         return look(choice), None
@@ -167,7 +167,7 @@ def _cpu(cpu: CpuModel | None, match: CpuMatch, known: bool, threads: int) -> Cp
 def _host(host: HostCpu, share: float | None, roots: Roots) -> Host:
     quota, threads = cgroup_cpu_quota(roots.sys / "fs/cgroup", roots.proc), host.cpus()
     if share is not None:
-        setup._number("host_share", share, 0, 1, "this service's part of the host")
+        setup.check_number("host_share", share, 0, 1, "this service's part of the host")
         return Host(cpu_scope=host.scope(), threads=threads, quota_cpus=quota, slice=share, slice_origin="declared")
     part = None if quota is None else min(1.0, quota / threads)
     origin: SliceOrigin = "use" if part is None else "quota"

@@ -114,8 +114,9 @@ class OpsServer:
             import uvicorn
         except ImportError:
             raise MissingExtraError("cli", "serve_ops") from None
-        # Its own client address is the truth here: nothing rewrites it from headers.
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", proxy_headers=False, lifespan="off")
+        # Its own client address is the truth here: nothing rewrites it from headers. Loggers are the application's.
+        config = uvicorn.Config(app, host=host, port=port, log_config=None, proxy_headers=False, lifespan="off")
+        config.access_log = False  # given to the constructor it would silence the application's own
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family)
