@@ -117,17 +117,27 @@ class Figures:
 
     # -- what budgets count
 
+    def amount(self, resource: Resource, basis: str) -> Callable[[Span], int | None]:
+        """A function that tells what a span used of ``resource``, in thousandths of the budget's unit: see `milli`."""
+        milli, ledger = self.milli, self.ledger
+        if resource == "requests":
+            return lambda span: 1000
+        if resource == "energy" and basis == "dynamic":
+
+            def joules(span: Span) -> int | None:
+                if span.account is None and span.cells is None and span.nested is None and span.folded is None:
+                    # A plain request at its end, before any tick: the path that every request takes.
+                    lam = ledger.lam
+                    return None if lam is None else int(span.cpu_ns * lam)
+                return milli(span, resource, basis)
+
+            return joules
+        return lambda span: milli(span, resource, basis)
+
     def milli(self, span: Span, resource: Resource, basis: str) -> int | None:
         """What the span and everything nested in it used, in thousandths of the budget's unit; None when unknown."""
-        if span.account is None and span.nested is None and span.folded is None:
-            # A plain request at its end, before any tick: the path that every request takes.
-            if resource == "requests":
-                return 1000
-            lam = self.ledger.lam
-            if resource == "energy" and lam is not None:
-                return int(span.total_cpu_ns * lam)
-        elif span.settled and span.folded is None and resource == "energy" and span.account is not None and not span.account.gap:
-            account = span.account
+        account = span.account
+        if resource == "energy" and span.settled and span.folded is None and account is not None and not account.gap:
             return sum(account.sources_nj) + (sum(account.idle_nj) if basis == "full" else 0)
         own = self._own_milli(span, resource, basis)
         if own is None or resource == "requests":

@@ -237,11 +237,12 @@ class Meter:
 
     def close_span(self, span: Span) -> None:
         """End ``span``: settle its budgets on what is known, and leave the rest to the tick. Never raises."""
-        span.t1_ns = self._mono()
         try:
             self._live.remove(span)
-        except KeyError:  # closed before, or opened before a fork: the parent's to settle
+        except KeyError:  # closed before, or opened before a fork (the parent's to settle), or the meter is disabled
+            span.t1_ns = span.t1_ns or self._mono()
             return
+        span.t1_ns = self._mono()
         if span.leases:
             try:
                 self.admission.settle(span)
@@ -423,7 +424,7 @@ class Meter:
         return OpsServer(self.ops_app(token=token, public=public), address, guarded=not public and _ops_token(token) is None)
 
     def _admission(self, budgets: list[Budget]) -> Admission:
-        admission = Admission(budgets, MemoryStore(), self.figures.milli, has_tenants=self._tenant is not None)
+        admission = Admission(budgets, MemoryStore(), self.figures.amount, has_tenants=self._tenant is not None)
         tier_of = partial(budget_tier, sources=self.setup.sources)
         for line in admission.check(tier_of, self.setup.unavailable, self.clock.time_ns()):
             log.warning("frugal_meter: %s", line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -65,8 +64,10 @@ class MeterMiddleware:
             if not await answer.failed(error):
                 raise
         finally:
-            with contextlib.suppress(ValueError):  # closed from another context: garbage collection, a loop's end
+            try:  # noqa: SIM105 - a context manager here would cost every request half a microsecond
                 SPAN.reset(token)
+            except ValueError:  # closed from another context: garbage collection, a loop's end
+                pass
             if span.outcome == "ok" and (answer.gone or span.status is None or span.status >= 500):
                 answer.judge()
             if answer.usage is not None and meter.capture_usage and not span.has_nested_tokens:

@@ -26,13 +26,18 @@ from frugal_meter.exporters.prometheus import SPEC
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-KITS = [*sorted((ROOT / "exporters").rglob("*.md")), ROOT / "dashboards/README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+KITS = [
+    *sorted((ROOT / "exporters").rglob("*.md")),
+    ROOT / "dashboards/README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+]
 MOST_S = 60.0
 #: what is written `frugal_…` and is no metric: names of Python and files
 PYTHON_NAMES = {"frugal_meter", "frugal_ops_token"}
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=fence)\s*$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--\s*not run: \S.*?-->\s*\Z", re.DOTALL)
-_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")  # pictures too
 
 
 class Block(NamedTuple):
@@ -156,7 +161,9 @@ def test_environment_variables_are_told_and_no_other_is() -> None:
 
 def test_errors_are_told_with_what_they_carry() -> None:
     told = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[2])) for row in rows("settings.md", "Errors")[1:]}
-    classes = {name: each for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, errors.FrugalMeterError)}
+    classes = {
+        name: each for name, each in vars(errors).items() if inspect.isclass(each) and issubclass(each, errors.FrugalMeterError)
+    }
     assert told.keys() == classes.keys()
     for name, each in classes.items():
         carried = set(re.findall(r"self\.(\w+)", re.sub(r"= .*", "", inspect.getsource(each))))
@@ -204,7 +211,13 @@ def commands() -> dict[str, set[str]]:
     """Each command and the options that it shows."""
     group: Any = typer.main.get_command(cli)
     return {
-        name: {flag for option in command.params if not getattr(option, "hidden", False) for flag in option.opts if flag.startswith("--")}
+        name: {
+            flag
+            for option in command.params
+            if not getattr(option, "hidden", False)
+            for flag in option.opts
+            if flag.startswith("--")
+        }
         for name, command in group.commands.items()
     }
 
@@ -270,7 +283,9 @@ def _numbered(code: str, page: Path, number: int) -> str:
 
 
 def test_blocks_that_are_not_run_are_few_and_give_a_reason() -> None:
-    left_out = [(page.name, block.code) for page in PAGES for block in blocks(read(page)) if block.language == "python" and not block.runs]
+    left_out = [
+        (page.name, block.code) for page in PAGES for block in blocks(read(page)) if block.language == "python" and not block.runs
+    ]
     assert len(left_out) <= 2, left_out
 
 
@@ -290,7 +305,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The documentation, built strictly: a warning is an error."""
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_S, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=MOST_S, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "WARNING" not in done.stderr
     return out

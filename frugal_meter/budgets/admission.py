@@ -18,20 +18,22 @@ from .ladder import strongest
 from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
 from .stores.memory import MemoryStore
 
-#: what a span used of a resource, in thousandths of the budget's unit; None when unknown. ``basis`` is dynamic or full
-Amount = Callable[[Span, Resource, str], int | None]
+#: what a span used, in thousandths of a budget's unit; None when unknown
+Amount = Callable[[Span], int | None]
+_AT_THE_DOOR = (None, None)
 _MAX_ESTIMATES = 4096
 
 
 class _Plain:
     """A budget of the whole service on the fast path: its open book, and the committed amount below which all is well."""
 
-    __slots__ = ("admitted", "below", "book", "budget", "estimates")
+    __slots__ = ("admitted", "below", "book", "budget", "estimate")
 
-    def __init__(self, budget: Budget, estimates: Estimates) -> None:
-        self.budget, self.estimates = budget, estimates
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.below = int(budget.limit.amount * min(budget.warn_at, budget.degrade_at or 1.0))
         self.book: Book | None = None
+        self.estimate = budget.estimate  # at the door, where neither route nor model is known
         self.admitted = 0
 
 
@@ -68,15 +70,18 @@ class Estimates:
 class Admission:
     """All budgets of one meter over one store."""
 
-    def __init__(self, budgets: Sequence[Budget], store: MemoryStore, amount: Amount, *, has_tenants: bool) -> None:
+    def __init__(
+        self, budgets: Sequence[Budget], store: MemoryStore, amount: Callable[[Resource, str], Amount], *, has_tenants: bool
+    ) -> None:
         self.budgets = tuple(budgets)
         self.store = store
-        self._amount = amount
         self._has_tenants = has_tenants
         self._estimates = {b.name: Estimates(b) for b in self.budgets}
         self.tiers: dict[str, Tier | None] = {}
         self._decided: dict[tuple[str, Action], int] = {(b.name, action): 0 for b in self.budgets for action in ACTIONS}
-        self._plain = [_Plain(b, self._estimates[b.name]) for b in self.budgets if not b.needs]
+        self._plain = [_Plain(b) for b in self.budgets if not b.needs]
+        self._all_plain = len(self._plain) == len(self.budgets)
+        self._used = {b: amount(b.resource, b.basis) for b in self.budgets}
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
 
@@ -119,24 +124,23 @@ class Admission:
 
         True when ``span`` was admitted; False when `admit` must be asked, and nothing has been reserved.
         """
-        plain = self._plain
-        if len(plain) != len(self.budgets):
+        if not self._all_plain:
             return False
-        route, model = span.route, span.model
-        reserve = self.store.reserve
-        with self.store.lock:
+        store = self.store
+        with store.lock:
             wanted = []
-            for each in plain:
+            for each in self._plain:
                 book = each.book
                 if book is None or now_ns >= book.end_ns:
-                    book = each.book = self.store.book(each.budget, (), now_ns)
-                estimate = each.estimates.of(route, model)
-                if book.settled + book.reserved + estimate >= each.below or book.is_full:
+                    book = each.book = store.book(each.budget, (), now_ns)
+                if book.settled + book.reserved + each.estimate >= each.below or book.is_full:
                     return False
-                wanted.append((book, estimate))
-            for each in plain:
+                wanted.append(book)
+            leases = []
+            for each, book in zip(self._plain, wanted, strict=True):
                 each.admitted += 1
-            span.leases = [reserve(book, estimate, (route, model)) for book, estimate in wanted]
+                leases.append(store.reserve(book, each.estimate, _AT_THE_DOOR))
+        span.leases = leases
         span.decision = "admit"
         return True
 
@@ -169,30 +173,39 @@ class Admission:
     def settle(self, span: Span) -> None:
         """Charge what ``span`` has used as far as known; the estimate where nothing is. Idempotent."""
         leases: list[Lease] = span.leases
-        self.store.settle(leases, [self._used(span, lease.book.budget) for lease in leases])
+        used = self._used
+        if span.outcome == "refused":
+            amounts = [self._of_refused(span, lease.book.budget) for lease in leases]
+        else:
+            amounts = [used[lease.book.budget](span) for lease in leases]
+        self.store.settle(leases, amounts)
 
-    def _used(self, span: Span, budget: Budget) -> int | None:
-        if span.outcome == "refused" and budget.resource == "requests":
-            return 0  # a refusal costs nothing; what was used before it does
-        return self._amount(span, budget.resource, budget.basis)
+    def _of_refused(self, span: Span, budget: Budget) -> int | None:
+        # A refusal costs nothing; what was used before it does.
+        return 0 if budget.resource == "requests" else self._used[budget](span)
 
     def correct(self, spans: Sequence[Span]) -> None:
         """After a tick has settled ``spans``: learn from them, and one summed correction per book."""
         corrections: dict[Book, int] = {}
+        learnt = False
         for span in spans:
             for lease in span.leases or ():
                 budget = lease.book.budget
-                milli = self._used(span, budget)
+                milli = self._of_refused(span, budget) if span.outcome == "refused" else self._used[budget](span)
                 if milli is None or lease.charged_milli is None or lease.corrected:
                     continue
                 lease.corrected = True
                 # What a smaller model used, or a refusal did not, says nothing of what was asked for.
                 if span.outcome != "refused" and span.model_served in (None, span.model):
                     self._estimates[budget.name].learn(lease.learn_as, milli / 1000)
+                    learnt = True
                 if milli != lease.charged_milli:
                     corrections[lease.book] = corrections.get(lease.book, 0) + milli - lease.charged_milli
         if corrections:
             self.store.correct(corrections)
+        if learnt:
+            for plain in self._plain:
+                plain.estimate = self._estimates[plain.budget.name].of(*_AT_THE_DOOR)
 
     def _known(self, span: Span) -> dict[str, str | None]:
         known: dict[str, str | None] = {}

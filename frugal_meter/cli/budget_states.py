@@ -44,7 +44,7 @@ def budget_states(budgets: Sequence[Budget], sources: Sequence[Source]) -> list[
 
 
 def _state(budget: Budget, sources: Sequence[Source]) -> BudgetState:
-    admission = Admission([budget], MemoryStore(), lambda span, resource, basis: None, has_tenants=False)
+    admission = Admission([budget], MemoryStore(), lambda resource, basis: lambda span: None, has_tenants=False)
     state: State = "enforced" if budget.enforce else "watches"
     try:
         admission.check(partial(budget_tier, sources=sources), unavailable_on(sources), time.time_ns())
