@@ -25,7 +25,7 @@ bench: $(VENV)/.bench  ## overhead beside peers, interleaved
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
 
 docs: $(VENV)/.docs  ## the documentation into site/
-	@$(BIN)/mkdocs build --strict -q
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
 
 clean:  ## remove what these commands made
 	rm -rf $(VENV) .cache site dist

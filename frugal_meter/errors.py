@@ -4,6 +4,7 @@ The tree::
 
     FrugalMeterError
     ├── ConfigurationError        a setting, argument or file that cannot mean anything
+    │   ├── MissingSettingError   a setting that is never guessed was not given
     │   ├── UnitError             "50 kW/day": not a quantity of something a budget can hold
     │   ├── UnknownZoneError      no emission factor for this zone; carries the nearest names
     │   ├── UnknownBudgetKeyError a budget keyed by something no request has
@@ -29,6 +30,10 @@ class FrugalMeterError(Exception):
 
 class ConfigurationError(FrugalMeterError, ValueError):
     """A setting that cannot mean anything; the message says which, where and what would."""
+
+
+class MissingSettingError(ConfigurationError, TypeError):
+    """A required setting was not given."""
 
 
 class UnitError(ConfigurationError):

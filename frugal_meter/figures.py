@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from .attribution.ledger import KEY, Ledger
 from .attribution.span import Folded, Span
@@ -32,6 +34,15 @@ class Energy:
         return self.dynamic_nj + self.idle_nj
 
 
+def _sum(one: Energy | None, other: Energy | None) -> Energy | None:
+    """Both together; unknown with anything is unknown. Lows add to lows, highs to highs."""
+    if one is None or other is None:
+        return None
+    return Energy(
+        one.dynamic_nj + other.dynamic_nj, one.idle_nj + other.idle_nj, one.low_nj + other.low_nj, one.high_nj + other.high_nj
+    )
+
+
 class Figures:
     """Everything that turns a span's account into a `Reading` or an amount that a budget counts."""
 
@@ -55,7 +66,7 @@ class Figures:
         self.boundary, self._embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
-        self.flags = ("interval:expert-assumption", *method_flags, *pue.flags)
+        self.flags = tuple(dict.fromkeys(["interval:expert-assumption", *method_flags, *pue.flags]))
         self._random = int.from_bytes(os.urandom(5), "big")
 
     def after_fork_in_child(self) -> None:
@@ -103,16 +114,15 @@ class Figures:
 
     def grams(self, span: Span, energy: Energy | None) -> Interval | None:
         """gCO2e: full energy × PUE × factor, plus the span's part of embodied."""
-        if energy is None:
-            return None
+        return None if energy is None else self._grams(energy, span.account.embodied_g if span.account is not None else 0.0)
+
+    def _grams(self, energy: Energy, embodied_g: float) -> Interval:
         per_j = self.factor.grams_per_joule / NJ_PER_J
-        pue = self.pue.interval
-        mid = span.account.embodied_g if span.account is not None else 0.0
-        low, high = mid * self._embodied_spread[0], mid * self._embodied_spread[1]
+        pue, (low, high) = self.pue.interval, self._embodied_spread
         return Interval(
-            energy.low_nj * per_j * pue.low + low,
-            energy.full_nj * per_j * pue.mid + mid,
-            energy.high_nj * per_j * pue.high + high,
+            energy.low_nj * per_j * pue.low + embodied_g * low,
+            energy.full_nj * per_j * pue.mid + embodied_g,
+            energy.high_nj * per_j * pue.high + embodied_g * high,
         )
 
     # -- what budgets count
@@ -243,22 +253,55 @@ class Figures:
         )
 
     def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None, grams: Interval | None) -> dict[str, float | None]:
-        cpu_s, full, mid = (
-            cpu_ns / 1e9,
-            None if energy is None else energy.full_nj / NJ_PER_J,
-            None if grams is None else grams.mid,
-        )
+        if span.folded is None and not span.nested:
+            nj, mid = None if energy is None else energy.full_nj, None if grams is None else grams.mid
+        else:
+            whole = self._whole(span, cpu_ns, energy)
+            cpu_ns, energy = whole[0], whole[1]
+            nj, mid = None if energy is None else energy.full_nj, None if energy is None else self._grams(energy, whole[2]).mid
+        return {
+            "inclusive_cpu_s": cpu_ns / 1e9,
+            "inclusive_energy_full_j": None if nj is None else nj / NJ_PER_J,
+            "inclusive_carbon_g": mid,
+        }
+
+    def _whole(self, span: Span, cpu_ns: int, energy: Energy | None) -> tuple[int, Energy | None, float]:
+        """CPU, energy and embodied carbon of ``span`` and all that is nested in it, settled or not."""
+        embodied_g = span.account.embodied_g if span.account is not None else 0.0
         if (folded := span.folded) is not None:
-            nj = folded.dynamic_nj + folded.idle_nj
-            cpu_s += folded.cpu_ns / 1e9
-            full = None if full is None else full + nj / NJ_PER_J
-            mid = None if mid is None else mid + nj / NJ_PER_J * self.factor.grams_per_joule * self.pue.value + folded.embodied_g
+            cpu_ns += folded.cpu_ns
+            embodied_g += folded.embodied_g
+            energy = _sum(energy, Energy(folded.dynamic_nj, folded.idle_nj, folded.low_nj, folded.high_nj))
         for child in list((span.nested or {}).values()):
-            part = self.reading(child)
-            cpu_s += part.inclusive_cpu_s or 0.0
-            full = None if full is None or part.inclusive_energy_full_j is None else full + part.inclusive_energy_full_j
-            mid = None if mid is None or part.inclusive_carbon_g is None else mid + part.inclusive_carbon_g
-        return {"inclusive_cpu_s": cpu_s, "inclusive_energy_full_j": full, "inclusive_carbon_g": mid}
+            more = self._whole(child, child.total_cpu_ns, self.energy(child))
+            cpu_ns, embodied_g = cpu_ns + more[0], embodied_g + more[2]
+            energy = _sum(energy, more[1])
+        return cpu_ns, energy, embodied_g
+
+    def whole(self, span: Span) -> Reading:
+        """The reading of ``span`` with everything nested in it, for showing one line per request. Never sum these with
+        readings of the blocks inside.
+        """
+        reading = self.reading(span)
+        if span.folded is None and not span.nested:
+            return reading
+        cpu_ns, energy, embodied_g = self._whole(span, round(reading.cpu_s * 1e9), self.energy(span))
+        changes: dict[str, Any] = {"cpu_s": cpu_ns / 1e9, "tier": reading.tier or self.weakest_tier}
+        if energy is not None:
+            grams = self._grams(energy, embodied_g)
+            changes |= {
+                "energy_dynamic_j": None if reading.energy_dynamic_j is None else energy.dynamic_nj / NJ_PER_J,
+                "energy_full_j": energy.full_nj / NJ_PER_J,
+                "energy_low_j": energy.low_nj / NJ_PER_J,
+                "energy_high_j": energy.high_nj / NJ_PER_J,
+                "carbon_g": grams.mid,
+                "carbon_low_g": grams.low,
+                "carbon_high_g": grams.high,
+            }
+        if (folded := span.folded) is not None and folded.tokens:
+            changes["tokens_in"] = (reading.tokens_in or 0) + folded.tokens_in
+            changes["tokens_out"] = (reading.tokens_out or 0) + folded.tokens_out
+        return msgspec.structs.replace(reading, **changes)
 
     def _flags(self, span: Span) -> tuple[str, ...]:
         flags = self.flags

@@ -31,6 +31,7 @@ from .carbon.pue import Pue
 from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
+from .exporters.page_state import MOST_REQUESTS
 from .figures import Figures
 from .measure import Measure
 from .records import Decision, Exporter, Reading, Tick, label
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from .exporters.ops import OpsServer
 
 log = logging.getLogger("frugal_meter")
-#: settled requests kept for the live page
-RECENT = 12
 _SETTLE_TIMEOUT_S = 10.0
 _alive: weakref.WeakSet[Meter] = weakref.WeakSet()
 
@@ -134,8 +133,9 @@ class Meter:
         self.aggregates = Aggregates(self.figures, len(setup.sources))
         self._tenant = tenant
         self.admission = self._admission(list(budgets))
-        self.recent: deque[Span] = deque(maxlen=RECENT)
+        self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
         self._blocks_only = True
+        self._ops_apps: list[object] = []
         self.last_ticks: Sequence[Tick] = ()
         self._dispatch = Dispatch(list(exporters), self.fault)
         self._readings: list[Reading] = []
@@ -275,6 +275,8 @@ class Meter:
                 span.route = self._route_at_door(scope, app)
             if not admission.admit_plainly(span, self._unix_ns()):
                 span.refusal = admission.admit(span, self._unix_ns())
+                if span.refusal is not None and routes.leads_to(scope.get("app") or app, scope, self._ops_apps):
+                    span.refusal = span.decision = None  # a spent budget must not hide the page that tells so
 
     def place(self, span: Span) -> None:
         """Route and method of a request from its scope, once routing has been done; then the scope is let go."""
@@ -412,7 +414,9 @@ class Meter:
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        return ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public)
+        app = ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public)
+        self._ops_apps.append(app)
+        return app
 
     def serve_ops(self, address: str = "127.0.0.1:9464", *, token: str | None = None, public: bool = False) -> OpsServer:
         """The ops application on a port of its own, on a thread of its own; returns the server, ``.stop()`` ends it.

@@ -120,6 +120,11 @@ class Shares(Mapping[int, int]):
     def __len__(self) -> int:
         return len(self._as_dict())
 
+    @property
+    def total(self) -> int:
+        """Sum of all shares, without building the mapping."""
+        return sum(self._values)
+
     def __repr__(self) -> str:
         return f"Shares({self._as_dict()!r})"
 

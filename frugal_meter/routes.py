@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 UNMATCHED: Final = "unmatched"
@@ -45,6 +45,22 @@ def match(app: Any, scope: Mapping[str, Any]) -> str | None:
     """The template that ``app``'s router will choose for ``scope``; None when it cannot be asked."""
     routes = getattr(app, "routes", None)
     return None if routes is None else _match(routes, dict(scope), "")
+
+
+def leads_to(app: Any, scope: Mapping[str, Any], targets: Collection[object]) -> bool:
+    """Whether ``app``'s router hands ``scope`` to one of the applications ``targets``, mounted at any depth."""
+    at: MutableMapping[str, Any] = dict(scope)
+    while targets and (routes := getattr(app, "routes", None)):
+        for route in _flat(routes):
+            found, child = route.matches(at) if hasattr(route, "matches") else (None, {})
+            if found is not None and found.value > 1:  # Match.FULL
+                at, app = {**at, **child}, getattr(route, "app", None)
+                break
+        else:
+            return False
+        if any(app is target for target in targets):
+            return True
+    return False
 
 
 def _match(routes: Iterable[Any], scope: MutableMapping[str, Any], prefix: str) -> str:

@@ -15,7 +15,7 @@ from .budgets.budget import Budget
 from .carbon.embodied import Embodied
 from .carbon.factors import Factor
 from .carbon.pue import Pue
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
 from .sources import Source
 from .sources.discovery import DeclaredWatts, Discovery, discover
@@ -113,18 +113,18 @@ def prepare(
     found = discover(_sources(sources), declared=declared_watts(declared))
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
-    used_pue = site_pue(pue)
+    used_pue, used_factor = site_pue(pue), _factor(zone, factor)
     used_embodied = hardware_embodied(embodied, found, synthetic)
     return Setup(
         service,
-        _factor(zone, factor),
+        used_factor,
         used_pue,
         used_embodied,
         found,
         HostCpu(),
         cgroup_cpu_quota(),
         dict(idle_watts or {}),
-        _flags(found, used_embodied),
+        _flags(found, used_embodied, used_factor),
         unavailable_on(found.sources),
     )
 
@@ -203,7 +203,7 @@ def _factor(zone: str | None, factor: Factor | None) -> Factor:
             raise ConfigurationError(f"factor is a Factor, made by Factor.declared(...), not {factor!r}")
         return factor
     if zone is None:
-        raise ConfigurationError(
+        raise MissingSettingError(
             'zone is required: the zone of the electricity grid, such as "FR" or "FR-COR"; it is never guessed'
         )
     return grid.factor(zone)
@@ -230,8 +230,8 @@ def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embod
     return Embodied.host(sockets=found.cpu.sockets or 1, memory_gb=(memory_bytes() or 0) / 1e9 or 1.0, gpus=gpus)
 
 
-def _flags(found: Discovery, embodied: Embodied | None) -> tuple[str, ...]:
-    flags = list(embodied.flags) if embodied is not None else ["embodied:none"]
+def _flags(found: Discovery, embodied: Embodied | None, factor: Factor) -> tuple[str, ...]:
+    flags = [*(embodied.flags if embodied is not None else ["embodied:none"]), *factor.flags]
     for source in found.sources:
         flags += [f for f in getattr(source, "flags", ()) if f not in flags]
     return tuple(flags)
@@ -263,4 +263,6 @@ def unavailable_on(sources: Sequence[Source]) -> dict[Resource, str]:
         out["energy"] = out["carbon"] = "no source of joules was given"
     if not any(s.component == "gpu" for s in sources):
         out["gpu"] = "there is no GPU source on this machine"
+    else:
+        out["gpu"] = "GPU seconds are not attributed in this version (GPU joules are)"
     return out

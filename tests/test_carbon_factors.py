@@ -67,8 +67,17 @@ def test_a_figure_that_cannot_be_a_factor_is_refused_in_one_line(changes: dict[s
 def test_a_factor_in_another_unit_is_refused() -> None:
     with pytest.raises(FactorError, match="give the figure in gCO2e/kWh"):
         Factor(
-            id="x", zone="FR", zone_name="France", grams_per_kwh=52, dataset="d", version="", year=2024, scope="lifecycle",
-            licence="l", source="s", unit="kgCO2e/MWh",
+            id="x",
+            zone="FR",
+            zone_name="France",
+            grams_per_kwh=52,
+            dataset="d",
+            version="",
+            year=2024,
+            scope="lifecycle",
+            licence="l",
+            source="s",
+            unit="kgCO2e/MWh",
         )
 
 
@@ -99,9 +108,7 @@ def test_compatible_factors_pass() -> None:
 def test_two_sites_weigh_by_their_energy_and_keep_both_licences() -> None:
     both = combine([(factor("FR"), 3.0), (factor("FR-COR"), 1.0)])
     assert both.grams_per_kwh == pytest.approx((3 * 44.1791 + 546) / 4)
-    assert both.interval == Interval(
-        pytest.approx((3 * 31 + 351) / 4), both.grams_per_kwh, pytest.approx((3 * 91 + 556) / 4)
-    )
+    assert both.interval == Interval(pytest.approx((3 * 31 + 351) / 4), both.grams_per_kwh, pytest.approx((3 * 91 + 556) / 4))
     assert both.licence == "CC-BY-4.0 AND ODbL-1.0"
     assert both.year == 2024
     assert both.mix is None

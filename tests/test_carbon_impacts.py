@@ -150,8 +150,17 @@ def test_a_declared_pue_is_taken_as_given() -> None:
 
 @pytest.mark.parametrize(
     ("value", "says"),
-    [(0.9, "from 1.0"), (4.0, "below 4"), (130, "below 4"), (-1, "from 1.0"), (math.nan, "write a number"),
-     (math.inf, "write a number"), ("1.3", "write a number"), (None, "write a number"), (True, "write a number")],
+    [
+        (0.9, "from 1.0"),
+        (4.0, "below 4"),
+        (130, "below 4"),
+        (-1, "from 1.0"),
+        (math.nan, "write a number"),
+        (math.inf, "write a number"),
+        ("1.3", "write a number"),
+        (None, "write a number"),
+        (True, "write a number"),
+    ],
 )
 def test_a_pue_that_cannot_be_is_one_clear_line(value: object, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as refused:
@@ -238,10 +247,15 @@ def test_a_share_or_time_that_cannot_be_is_refused(dt_s: float, share: float) ->
 @pytest.mark.parametrize(
     ("te_kg", "years", "source", "says"),
     [
-        (-1.0, 4.0, "s", "between 0"), (math.nan, 4.0, "s", "between 0"), (1e9, 4.0, "s", "between 0"),
+        (-1.0, 4.0, "s", "between 0"),
+        (math.nan, 4.0, "s", "between 0"),
+        (1e9, 4.0, "s", "between 0"),
         ("1000", 4.0, "s", "between 0"),
-        (1_000.0, 0.0, "s", "less than a year"), (1_000.0, 400.0, "s", "lifespan_s"), (1_000.0, math.nan, "s", "lifespan_s"),
-        (1_000.0, 4.0, "", "no source"), (Interval(2.0, 1.0, 3.0), 4.0, "s", "outside its own range"),
+        (1_000.0, 0.0, "s", "less than a year"),
+        (1_000.0, 400.0, "s", "lifespan_s"),
+        (1_000.0, math.nan, "s", "lifespan_s"),
+        (1_000.0, 4.0, "", "no source"),
+        (Interval(2.0, 1.0, 3.0), 4.0, "s", "outside its own range"),
     ],
 )
 def test_embodied_figures_that_cannot_be_are_one_clear_line(te_kg: object, years: float, source: str, says: str) -> None:
@@ -252,9 +266,12 @@ def test_embodied_figures_that_cannot_be_are_one_clear_line(te_kg: object, years
 
 def test_a_machine_without_cpu_or_memory_is_refused() -> None:
     for build in (
-        lambda: Embodied.host(sockets=0, memory_gb=64), lambda: Embodied.host(sockets=1, memory_gb=0),
-        lambda: Embodied.host(sockets=1, memory_gb=64, gpus=-1), lambda: Embodied.vm(vcpus=0),
-        lambda: Embodied.vm(vcpus=math.nan), lambda: Embodied.vm(vcpus=2, gpus=-1),
+        lambda: Embodied.host(sockets=0, memory_gb=64),
+        lambda: Embodied.host(sockets=1, memory_gb=0),
+        lambda: Embodied.host(sockets=1, memory_gb=64, gpus=-1),
+        lambda: Embodied.vm(vcpus=0),
+        lambda: Embodied.vm(vcpus=math.nan),
+        lambda: Embodied.vm(vcpus=2, gpus=-1),
     ):
         with pytest.raises(ConfigurationError, match="give"):
             build()

@@ -22,16 +22,13 @@ from frugal_meter.attribution.span import Span
 from frugal_meter.cli.app import app as cli
 from frugal_meter.exporters import aggregates
 from frugal_meter.exporters.prometheus import SPEC
+from frugal_meter.sources.cpu_table import UNKNOWN, CpuMatch
+from frugal_meter.sources.watts import cpu_power, ends, table_cpu
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-KITS = [
-    *sorted((ROOT / "exporters").rglob("*.md")),
-    ROOT / "dashboards/README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-]
+KITS = sorted([*(ROOT / "exporters").rglob("*.md"), *(ROOT / "dashboards").rglob("*.md"), *ROOT.glob("C*.md")])
 MOST_S = 60.0
 #: what is written `frugal_…` and is no metric: names of Python and files
 PYTHON_NAMES = {"frugal_meter", "frugal_ops_token"}
@@ -141,7 +138,7 @@ def test_keywords_of_measure_and_of_the_ops_pages_are_told() -> None:
 
 def test_file_keys_are_told_and_the_example_file_uses_only_known_ones(tmp_path: Path) -> None:
     text = read(DOCS / "settings.md")
-    told = re.search(r"^Keys of `\[meter\]`: (.*?)\. Keys of `\[\[budget\]\]`", text, re.MULTILINE)
+    told = re.search(r"^Keys of `\[meter\]`: (.*?)\.\s+Keys of\s+`\[\[budget\]\]`", text, re.MULTILINE | re.DOTALL)
     assert told
     assert re.findall(r"`(\w+)`", told[1]) == list(config.METER_KEYS)
     assert sorted(config.BUDGET_KEYS) == sorted(parameters(Budget))
@@ -202,6 +199,21 @@ def test_what_applications_call_on_a_span_is_told() -> None:
         told = {word.strip(" =") for word in call[1].split(",")}
         expected = set(parameters(getattr(Span, name)))
         assert told == (expected if name != "quality" else {"score", "metric"}), name
+
+
+# -- the method
+
+
+def test_watts_told_of_the_power_model_are_the_ones_it_gives() -> None:
+    known, relative = CpuMatch("Skylake server", "skylake", "exact"), CpuMatch("Zen 5", "amd-epyc-3rd-gen", "relative")
+    machines = [(known, False), (known, True), (relative, False), (UNKNOWN, True)]
+    told = [row[1:] for row in rows("method.md", "The power model")[1:]]
+    for cells, (match, virtual) in zip(told, machines, strict=True):
+        watts = table_cpu(match, 1, virtual=virtual)
+        for cell, load in zip(cells, (0.0, 0.5, 1.0), strict=True):
+            figures = [float(figure) for figure in cell.split(" – ")]
+            # two figures are shown, and less where that is a digit more than the interval deserves
+            assert figures == pytest.approx(ends(cpu_power(watts, load)), rel=0.12), (match, cell)
 
 
 # -- the command line

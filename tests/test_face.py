@@ -56,7 +56,8 @@ def run(code: str, **environment: str) -> str:
 def test_the_face_shows_the_contract_sorted_and_nothing_else() -> None:
     assert frugal_meter.__all__ == sorted(frugal_meter.__all__) == NAMES
     assert all(getattr(frugal_meter, name).__name__ == name for name in NAMES)
-    exec("from frugal_meter import *", space := {})
+    space: dict[str, Any] = {}
+    exec("from frugal_meter import *", space)
     assert sorted(space.keys() - {"__builtins__"}) == NAMES
 
 
@@ -121,9 +122,9 @@ def test_what_a_span_offers_is_the_contract() -> None:
     assert meter.current() is None
 
 
-READING = """id service route method status outcome tenant model_requested model_served wall_s cpu_s gpu_s tokens_in tokens_out unit units
-quality energy_dynamic_j energy_full_j energy_low_j energy_high_j energy_remote_j tier measured_share boundary carbon_g carbon_low_g
-carbon_high_g factor_ids method_id decision settled"""
+READING = """id service route method status outcome tenant model_requested model_served wall_s cpu_s gpu_s tokens_in tokens_out
+unit units quality energy_dynamic_j energy_full_j energy_low_j energy_high_j energy_remote_j tier measured_share boundary carbon_g
+carbon_low_g carbon_high_g factor_ids method_id decision settled"""
 TICK = "source t0_ns t1_ns energy_nj idle_nj requests_nj late_nj overhead_nj other_nj gap_nj idle_requests_nj overhead_parts"
 
 
@@ -198,7 +199,7 @@ def test_a_meter_that_was_made_has_started_nothing_and_registered_nothing() -> N
 
 
 def cost_ms(code: str) -> float:
-    """CPU (user and system) that a bare interpreter used to run ``code``: what wall time is on a machine with nothing else to do."""
+    """CPU (user and system) of a bare interpreter that runs ``code``: its wall time on a machine with nothing else to do."""
     pid = os.posix_spawn(sys.executable, [sys.executable, "-c", code], os.environ)
     _, status, usage = os.wait4(pid, 0)
     assert status == 0
@@ -211,8 +212,6 @@ def test_an_import_costs_little(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [[cost_ms(code) for code in codes] for _ in range(RUNS)]
     bare, face, meter = (statistics.median(column) for column in zip(*runs, strict=True))
     with capsys.disabled():
-        print(
-            f"\n  import frugal_meter {face - bare:.0f} ms, Meter and MeterMiddleware {meter - bare:.0f} ms (bare interpreter {bare:.0f} ms)"
-        )
+        print(f"\n  import frugal_meter {face - bare:.0f} ms, with Meter and MeterMiddleware {meter - bare:.0f} ms")
     assert face - bare < MOST_IMPORT_MS
     assert meter > face  # the names are looked up when asked for, not before

@@ -15,6 +15,7 @@ from live_page_samples import AT, blind, busy, reading
 from frugal_meter.exporters.live_page import LiveState, negotiate, render_data, render_page
 from frugal_meter.exporters.page_figures import bounds, clock, count, figure, percent
 from frugal_meter.exporters.page_markup import Html, el, join
+from frugal_meter.exporters.page_state import MOST_REQUESTS
 from frugal_meter.exporters.page_texts import TEXTS
 from frugal_meter.records import Interval
 
@@ -246,8 +247,8 @@ def test_the_data_holds_the_figures_for_programs_and_nobody_s_identity():
         assert "mairie-secrete" not in served
 
 
-def test_at_most_thirty_requests_are_drawn():
-    many = busy(requests=tuple(reading(n, route=f"/r{n}") for n in range(45)))
-    assert "/r29" in words(many)
-    assert "/r30" not in words(many)
-    assert len(json.loads(render_data(many, lang="en"))["state"]["requests"]) == 30
+def test_no_more_requests_are_drawn_than_the_page_promises():
+    many = busy(requests=tuple(reading(n, route=f"/r{n}.") for n in range(MOST_REQUESTS + 15)))
+    assert f"/r{MOST_REQUESTS - 1}." in words(many)
+    assert f"/r{MOST_REQUESTS}." not in words(many)
+    assert len(json.loads(render_data(many, lang="en"))["state"]["requests"]) == MOST_REQUESTS

@@ -180,7 +180,7 @@ def test_a_route_named_like_a_script_shows_as_text_at_first_and_after_a_refresh(
     for route in ("", " again"):
         server.state = msgspec.structs.replace(server.state, requests=(reading(0, route=EVIL + route),))
         hurry(browser)
-        until(browser, ".requests .name", f"onerror=\"window.pwned=1\">\"'&{route}")
+        until(browser, ".requests .name", f'onerror="window.pwned=1">"\'&{route}')
         assert browser.execute_script("return window.pwned") is None
         assert browser.execute_script("return document.querySelectorAll('img, script').length") == 1
     assert said(browser, "h1").startswith("<script>window.pwned=1</script>")

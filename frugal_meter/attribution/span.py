@@ -88,31 +88,42 @@ class Account:
 
 
 class Folded:
-    """What settled spans nested in a span used, summed; ``nj`` is dynamic and idle."""
+    """What settled spans nested in a span used, summed; ``low_nj … high_nj`` bound dynamic and idle together."""
 
-    __slots__ = ("cpu_ns", "dynamic_nj", "embodied_g", "gpu_ns", "idle_nj", "tokens")
+    __slots__ = ("cpu_ns", "dynamic_nj", "embodied_g", "gpu_ns", "high_nj", "idle_nj", "low_nj", "tokens_in", "tokens_out")
 
     def __init__(self) -> None:
-        self.cpu_ns = self.gpu_ns = self.dynamic_nj = self.idle_nj = self.tokens = 0
-        self.embodied_g = 0.0
+        self.cpu_ns = self.gpu_ns = self.dynamic_nj = self.idle_nj = self.tokens_in = self.tokens_out = 0
+        self.low_nj = self.high_nj = self.embodied_g = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read and written."""
+        return self.tokens_in + self.tokens_out
 
     def add(self, span: Span) -> None:
         """Add a settled span with all that is folded into it."""
-        account, inner = span.account, span.folded
+        account = span.account
         if account is not None:
-            self.cpu_ns += account.cpu_ns
-            self.gpu_ns += account.gpu_ns
             self.dynamic_nj += sum(account.sources_nj)
             self.idle_nj += sum(account.idle_nj)
-            self.embodied_g += account.embodied_g
-        self.tokens += (span.tokens_in or 0) + (span.tokens_out or 0)
+            self._add(account)
+        self.tokens_in += span.tokens_in or 0
+        self.tokens_out += span.tokens_out or 0
+        inner = span.folded
         if inner is not None:
-            self.cpu_ns += inner.cpu_ns
-            self.gpu_ns += inner.gpu_ns
             self.dynamic_nj += inner.dynamic_nj
             self.idle_nj += inner.idle_nj
-            self.embodied_g += inner.embodied_g
-            self.tokens += inner.tokens
+            self.tokens_in += inner.tokens_in
+            self.tokens_out += inner.tokens_out
+            self._add(inner)
+
+    def _add(self, other: Account | Folded) -> None:
+        self.cpu_ns += other.cpu_ns
+        self.gpu_ns += other.gpu_ns
+        self.low_nj += other.low_nj
+        self.high_nj += other.high_nj
+        self.embodied_g += other.embodied_g
 
 
 class Span(msgspec.Struct, eq=False, weakref=True):

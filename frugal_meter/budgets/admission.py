@@ -180,6 +180,11 @@ class Admission:
             amounts = [used[lease.book.budget](span) for lease in leases]
         self.store.settle(leases, amounts)
 
+    def _settled(self, span: Span, budget: Budget) -> int | None:
+        if span.ops:
+            return 0  # a look at the meter's own pages is given back
+        return self._of_refused(span, budget) if span.outcome == "refused" else self._used[budget](span)
+
     def _of_refused(self, span: Span, budget: Budget) -> int | None:
         # A refusal costs nothing; what was used before it does.
         return 0 if budget.resource == "requests" else self._used[budget](span)
@@ -191,12 +196,12 @@ class Admission:
         for span in spans:
             for lease in span.leases or ():
                 budget = lease.book.budget
-                milli = self._of_refused(span, budget) if span.outcome == "refused" else self._used[budget](span)
+                milli = self._settled(span, budget)
                 if milli is None or lease.charged_milli is None or lease.corrected:
                     continue
                 lease.corrected = True
                 # What a smaller model used, or a refusal did not, says nothing of what was asked for.
-                if span.outcome != "refused" and span.model_served in (None, span.model):
+                if span.outcome != "refused" and not span.ops and span.model_served in (None, span.model):
                     self._estimates[budget.name].learn(lease.learn_as, milli / 1000)
                     learnt = True
                 if milli != lease.charged_milli:

@@ -11,7 +11,7 @@ from typing import Final
 
 from ..attribution.span import Span
 from ..figures import Figures
-from ..records import Tick
+from ..records import Shares, Tick
 
 DURATION_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 ENERGY_BUCKETS_J: Final = (
@@ -122,9 +122,8 @@ class Aggregates:
                 self.high_nj += tick.high_nj
             self.energy_nj[tick.source] = self.energy_nj.get(tick.source, 0) + tick.energy_nj
             sums = self.buckets_nj.setdefault(tick.source, dict.fromkeys(BUCKETS, 0))
-            # What the spans got is the rest, so that no pass over them is needed here; `Tick.closes` is tested apart.
-            others = tick.late_nj + tick.overhead_nj + tick.other_nj + tick.idle_nj + tick.gap_nj
-            sums["requests"] += tick.energy_nj - others
+            shares = tick.requests_nj
+            sums["requests"] += shares.total if isinstance(shares, Shares) else sum(shares.values())
             sums["late"] += tick.late_nj
             sums["overhead"] += tick.overhead_nj
             sums["other"] += tick.other_nj

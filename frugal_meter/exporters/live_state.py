@@ -64,7 +64,7 @@ def _bounds(meter: MeterView, totals: Mapping[str, int]) -> dict[str, Interval]:
 
 
 def _recent(meter: MeterView) -> list[Reading]:
-    return [meter.figures.reading(span) for span in list(meter.recent)]
+    return [meter.figures.whole(span) for span in list(meter.recent)]
 
 
 def _watts(meter: MeterView, seconds: float | None) -> Interval | None:

@@ -19,7 +19,7 @@ BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
 #: what a budget can be kept per
 KEYS: Final = ("route", "model", "tenant")
 #: the page shows this many requests and no more, so that its size has a ceiling
-MOST_REQUESTS: Final = 30
+MOST_REQUESTS: Final = 12
 
 
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):

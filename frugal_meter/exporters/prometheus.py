@@ -150,7 +150,7 @@ def _requests(meter: MeterView) -> dict[str, list[Any]]:
         "frugal_request_cpu_seconds": [(key, d.cpu_s) for key, d in kinds],
         "frugal_request_energy_joules": [(key, d.energy_j) for key, d in kinds] if books else [],
         "frugal_cpu_seconds": each(lambda r: r.cpu_ns / 1e9),
-        "frugal_gpu_seconds": each(lambda r: r.gpu_ns / 1e9) if any(b.on_gpu for b in books) else [],
+        "frugal_gpu_seconds": [(labels, r.gpu_ns / 1e9) for labels, r in rows if r.gpu_ns],
         "frugal_tokens": [
             each for labels, r in rows for each in (((*labels, "input"), r.tokens_in), ((*labels, "output"), r.tokens_out))
         ],
@@ -211,7 +211,9 @@ def _energy(meter: MeterView) -> dict[str, list[Any]]:
 
 
 def _running_nj(meter: MeterView) -> int:
-    return sum(sum(s.account.sources_nj) for s in list(meter.sampler.live) if s.account is not None)
+    # A span that has ended stays in progress until the next tick has settled it.
+    spans = [*list(meter.sampler.live), *list(meter.sampler.finished)]
+    return sum(sum(s.account.sources_nj) for s in spans if s.account is not None and not s.settled)
 
 
 def books_difference_nj(meter: MeterView) -> int:
