@@ -529,3 +529,13 @@ def test_requests_at_the_door_reserve_what_such_requests_have_used() -> None:
         meter.settle()
         ask(app, "/chat")
     assert seen == [1000, 40], "1 % of the limit before anything is known, then what was used"
+
+
+def test_a_spent_budget_does_not_hide_the_meters_own_pages_nor_count_them() -> None:
+    with a_meter(budgets=[Budget("all", "2 requests", per="day")]) as meter:
+        pages = meter.ops_app()
+        app = an_app(meter, Route("/chat", hello), Mount("/frugal", pages))
+        assert statuses(ask(app, "/frugal/metrics", "/chat", "/frugal/data.json", "/chat")) == [200, 200, 200, 200]
+        meter.settle()
+        assert account(meter, "all").settled == 2
+        assert statuses(ask(app, "/chat", "/frugal/metrics", "/frugal/")) == [429, 200, 200]
