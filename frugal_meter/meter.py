@@ -245,6 +245,7 @@ class Meter:
         span.t1_ns = self._mono()
         if span.leases:
             try:
+                span.ops = span.scope is not None and OPS_MARK in span.scope
                 self.admission.settle(span)
             except Exception as error:
                 self.fault("budget", error)

@@ -174,15 +174,15 @@ class Admission:
         """Charge what ``span`` has used as far as known; the estimate where nothing is. Idempotent."""
         leases: list[Lease] = span.leases
         used = self._used
-        if span.outcome == "refused":
-            amounts = [self._of_refused(span, lease.book.budget) for lease in leases]
+        if span.ops or span.outcome == "refused":
+            amounts = [self._settled(span, lease.book.budget) for lease in leases]
         else:
             amounts = [used[lease.book.budget](span) for lease in leases]
         self.store.settle(leases, amounts)
 
     def _settled(self, span: Span, budget: Budget) -> int | None:
         if span.ops:
-            return 0  # a look at the meter's own pages is given back
+            return 0  # a look at the meter's own pages costs no budget anything
         return self._of_refused(span, budget) if span.outcome == "refused" else self._used[budget](span)
 
     def _of_refused(self, span: Span, budget: Budget) -> int | None:
