@@ -16,7 +16,7 @@ demo: $(VENV)/.demo  ## a public-service assistant with two tiers of AI, metered
 
 test: $(VENV)/.test  ## every test; installs system parts when run as root on Debian or Ubuntu
 	@sh scripts/system-parts.sh
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -q $(ARGS)
+	@PATH="$(CURDIR)/.cache/system/usr/bin:$$PATH" $(BIN)/python -m pytest -n auto --dist loadgroup -q $(ARGS)
 
 check: $(VENV)/.check  ## ruff, mypy --strict, the wheel
 	@sh scripts/check.sh

@@ -1,19 +1,38 @@
 #!/bin/sh
 # System parts that some tests need. As root on Debian or Ubuntu they are installed; otherwise they are named, and only the
-# tests that need them skip.
+# tests that need them skip. Prometheus is unpacked into .cache instead: its package would start a service.
 set -eu
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+say() { printf '%s\n' "$*" >&2; }
+
 need chromium chromium
 need chromedriver chromium-driver
 need cc gcc
 need npm npm
-[ -z "$missing" ] && exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    printf 'installing for the tests:%s\n' "$missing" >&2
+apt=$(command -v apt-get || true)
+root=$([ "$(id -u)" = 0 ] && echo yes || true)
+
+if [ -n "$missing" ] && [ -n "$apt" ] && [ -n "$root" ]; then
+    say "installing for the tests:$missing"
     # shellcheck disable=SC2086
-    if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing fonts-dejavu-core >/dev/null; then
-        exit 0
+    if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        $missing fonts-dejavu-core >/dev/null; then
+        missing=
     fi
 fi
-printf 'missing, and the tests that need them will skip:%s\n  to have them: sudo apt-get install%s\n' "$missing" "$missing" >&2
+[ -z "$missing" ] || say "missing, and the tests that need them will skip:$missing
+  to have them: sudo apt-get install$missing"
+
+if ! command -v promtool >/dev/null 2>&1 && [ ! -x .cache/system/usr/bin/promtool ]; then
+    mkdir -p .cache/system
+    if [ -n "$apt" ] && say "unpacking promtool into .cache" && (
+        cd .cache
+        { apt-get download -qq prometheus || { [ -n "$root" ] && apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null >&2
+    ); then
+        dpkg -x .cache/prometheus_*.deb .cache/system
+        rm -f .cache/prometheus_*.deb
+    else
+        say "missing, and the tests that need it will skip: promtool (Debian, Ubuntu: package prometheus)"
+    fi
+fi
