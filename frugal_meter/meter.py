@@ -243,9 +243,10 @@ class Meter:
             span.t1_ns = span.t1_ns or self._mono()
             return
         span.t1_ns = self._mono()
+        if span.scope is not None:
+            self.place(span)
         if span.leases:
             try:
-                span.ops = span.scope is not None and OPS_MARK in span.scope
                 self.admission.settle(span)
             except Exception as error:
                 self.fault("budget", error)
@@ -258,7 +259,9 @@ class Meter:
         span = Span(self, next(self._keys), self._mono(), kind, None, here(), scope, scope.get("root_path", ""))
         self._live.add(span)
         try:
-            self._admit_request(span, scope, app)
+            budgets = self.admission
+            if self._tenant is not None or (budgets.budgets and not budgets.admit_plainly(span, self._unix_ns())):
+                self._admit_request(span, scope, app)
         except Exception as error:
             self.fault("admit", error)
         return span

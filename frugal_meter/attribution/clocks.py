@@ -129,7 +129,10 @@ def step(coro: Coroutine[Any, Any, T], owner: Owner) -> Generator[Any, Any, T]:
     value: Any = None
     error: BaseException | None = None
     while True:
-        segment = here()
+        try:
+            segment = _local.segment  # `here`, without the call: this is every resume of every request
+        except AttributeError:
+            segment = here()
         previous = segment.owner
         now = clock()
         if previous is None:

@@ -208,6 +208,10 @@ class Ledger:
 
     def _finished_ns(self, span: Span) -> int:
         if span.cells is None:
+            if span.account is None:  # began and ended in this tick, on one thread: nearly every request
+                own_ns = span.cpu_ns
+                span.account = Account(self._zeros, self._zeros, own_ns, own_ns, own_ns)
+                return own_ns
             return self._charge(span, span.cpu_ns, ())
         lent = [cell for cell in span.cells.all if cell.open]  # asked before their CPU is read: one seen closed is complete
         cells = [*self._left.pop(span.key, ()), *_counters(span)]
@@ -217,7 +221,7 @@ class Ledger:
     def _charge(self, span: Span, own_ns: int, cells: Sequence[tuple[Cell, int]]) -> int:
         account = span.account
         if account is None:
-            account = span.account = Account(self._zeros)
+            account = span.account = Account(self._zeros, self._zeros)
         new = max(0, own_ns - account.own_billed_ns)
         account.own_billed_ns += new
         for cell, ns in cells:
@@ -282,16 +286,22 @@ class Ledger:
         t0, t1 = window.t0_ns, window.t1_ns
         overlaps: list[int] = []
         intervals: list[tuple[int, int]] = []
-        index: dict[int, int] = {}
         nested = False
-        for place, span in enumerate(spans):
-            start, end = max(span.t0_ns, t0), min(span.t1_ns or t1, t1)
-            overlaps.append(max(0, end - start))
+        for span in spans:
+            start, end = span.t0_ns, span.t1_ns
+            if start < t0:
+                start = t0
+            if not end or end > t1:
+                end = t1
             if end > start:
+                overlaps.append(end - start)
                 intervals.append((start, end))
-            index[span.key] = place
-            nested = nested or span.parent is not None
+            else:
+                overlaps.append(0)
+            if span.parent is not None:
+                nested = True
         if nested:
+            index = {span.key: place for place, span in enumerate(spans)}
             walls = overlaps.copy()
             for place, span in enumerate(spans):
                 above = index.get(span.parent.key) if span.parent is not None else None

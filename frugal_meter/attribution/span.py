@@ -50,41 +50,26 @@ class Late(Cells):
         return cell
 
 
-class Account:
+class Account(msgspec.Struct, eq=False):
     """What the tick has billed to a span so far; written by the tick thread alone.
 
-    ``sources_nj`` holds dynamic energy per source, in the meter's order of sources; ``low_nj`` and ``high_nj`` bound
-    dynamic + idle; ``host_nj`` is the energy of the host over the ticks in which the span lived.
+    ``sources_nj`` and ``idle_nj`` hold dynamic and idle energy per source, in the meter's order of sources; ``low_nj``
+    and ``high_nj`` bound dynamic + idle; ``host_nj`` is the energy of the host over the ticks in which the span lived.
     """
 
-    __slots__ = (
-        "billed_ns",
-        "cpu_ns",
-        "embodied_g",
-        "gap",
-        "gpu_ns",
-        "high_nj",
-        "host_nj",
-        "idle_nj",
-        "idle_unknown",
-        "low_nj",
-        "own_billed_ns",
-        "sources_nj",
-        "ticks",
-    )
-
-    def __init__(self, zeros: tuple[int, ...]) -> None:
-        self.billed_ns = 0  # CPU already billed, cells included
-        self.own_billed_ns = 0  # of it, the span's own thread
-        self.cpu_ns = 0  # own CPU and share of the native pool
-        self.gpu_ns = 0
-        self.sources_nj = self.idle_nj = zeros
-        self.ticks = 0
-        self.low_nj = self.high_nj = 0.0
-        self.host_nj = 0
-        self.embodied_g = 0.0
-        self.idle_unknown = False
-        self.gap = False
+    sources_nj: tuple[int, ...]
+    idle_nj: tuple[int, ...]
+    billed_ns: int = 0  # CPU already billed, cells included
+    own_billed_ns: int = 0  # of it, the span's own thread
+    cpu_ns: int = 0  # own CPU and share of the native pool
+    gpu_ns: int = 0
+    ticks: int = 0
+    low_nj: float = 0.0
+    high_nj: float = 0.0
+    host_nj: int = 0
+    embodied_g: float = 0.0
+    idle_unknown: bool = False
+    gap: bool = False
 
 
 class Folded:

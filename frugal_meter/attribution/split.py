@@ -7,6 +7,7 @@ ideal share, a zero weight gets zero, and the sum is exact by construction.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 
 
 class Divider:
@@ -67,7 +68,7 @@ def busy_union_ns(intervals: Iterable[tuple[int, int]]) -> int:
     """Nanoseconds during which at least one of the ``(start, end)`` intervals was open."""
     total = 0
     low = high = None
-    for start, end in sorted(intervals, key=lambda pair: pair[1], reverse=True):
+    for start, end in sorted(intervals, key=itemgetter(1), reverse=True):
         if low is None or high is None or end < low:
             if low is not None and high is not None:
                 total += high - low

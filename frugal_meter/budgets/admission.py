@@ -27,11 +27,12 @@ _MAX_ESTIMATES = 4096
 class _Plain:
     """A budget of the whole service on the fast path: its open book, and the committed amount below which all is well."""
 
-    __slots__ = ("admitted", "below", "book", "budget", "estimate")
+    __slots__ = ("admitted", "below", "book", "budget", "counts_flights", "estimate")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.below = int(budget.limit.amount * min(budget.warn_at, budget.degrade_at or 1.0))
+        self.counts_flights = budget.max_in_flight is not None
         self.book: Book | None = None
         self.estimate = budget.estimate  # at the door, where neither route nor model is known
         self.admitted = 0
@@ -126,20 +127,22 @@ class Admission:
         """
         if not self._all_plain:
             return False
-        store = self.store
+        store, leases = self.store, []
         with store.lock:
-            wanted = []
             for each in self._plain:
                 book = each.book
                 if book is None or now_ns >= book.end_ns:
                     book = each.book = store.book(each.budget, (), now_ns)
-                if book.settled + book.reserved + each.estimate >= each.below or book.is_full:
+                if book.settled + book.reserved + each.estimate >= each.below or (each.counts_flights and book.is_full):
                     return False
-                wanted.append(book)
-            leases = []
-            for each, book in zip(self._plain, wanted, strict=True):
+            for each in self._plain:
+                book = each.book
+                assert book is not None
+                estimate = each.estimate
                 each.admitted += 1
-                leases.append(store.reserve(book, each.estimate, _AT_THE_DOOR))
+                book.reserved += estimate
+                book.flight.count += 1
+                leases.append(Lease(book, estimate, _AT_THE_DOOR))
         span.leases = leases
         span.decision = "admit"
         return True
@@ -209,8 +212,12 @@ class Admission:
         if corrections:
             self.store.correct(corrections)
         if learnt:
-            for plain in self._plain:
-                plain.estimate = self._estimates[plain.budget.name].of(*_AT_THE_DOOR)
+            with self.store.lock:  # `admit_plainly` checks one figure and reserves the same
+                self._learnt()
+
+    def _learnt(self) -> None:
+        for plain in self._plain:
+            plain.estimate = self._estimates[plain.budget.name].of(*_AT_THE_DOOR)
 
     def _known(self, span: Span) -> dict[str, str | None]:
         known: dict[str, str | None] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from operator import add
 from typing import Final
 
 from ..attribution.span import Span
@@ -136,15 +137,18 @@ class Aggregates:
         """Add one settled span; nested spans add their own energy, and only outermost ones count as requests."""
         account = span.account
         model = span.model_served or span.model or "none"
-        row = self._row((span.route or "none", model, span.tenant or "none"))
+        labels = (span.route or "none", model, span.tenant or "none")
+        row = self.rows.get(labels) or self._row(labels)
         if account is not None:
             row.cpu_ns += account.cpu_ns
             row.gpu_ns += account.gpu_ns
-            row.sources_nj = [a + b for a, b in zip(row.sources_nj, account.sources_nj, strict=True)]
+            row.sources_nj = list(map(add, row.sources_nj, account.sources_nj))
             row.idle_nj += sum(account.idle_nj)
             row.embodied_g += account.embodied_g
-        row.tokens_in += span.tokens_in or 0
-        row.tokens_out += span.tokens_out or 0
+        if span.tokens_in:
+            row.tokens_in += span.tokens_in
+        if span.tokens_out:
+            row.tokens_out += span.tokens_out
         if span.units:
             unit = span.unit or "unit"
             row.units[unit] = row.units.get(unit, 0) + span.units
@@ -159,7 +163,8 @@ class Aggregates:
         row.outcomes[status] = row.outcomes.get(status, 0) + 1
         if span.outcome == "refused":
             return  # a refusal has no cost to distribute
-        distribution = self._distribution((span.route or "none", model))
+        key = (span.route or "none", model)
+        distribution = self.distributions.get(key) or self._distribution(key)
         nj, cpu_ns = _inclusive(span)
         distribution.duration_s.observe((span.t1_ns - span.t0_ns) / 1e9)
         distribution.cpu_s.observe(cpu_ns / 1e9)
