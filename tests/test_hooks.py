@@ -7,6 +7,7 @@ import contextvars
 import gc
 import inspect
 import threading
+import traceback
 import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -382,3 +383,41 @@ def test_hooks_turned_off_are_passed_through_and_put_back_only_when_outermost():
             ThreadPoolExecutor.submit = ours
         finally:
             hooks.install()
+
+
+@pytest.mark.parametrize("way", ["submit", "to_thread", "anyio", "carry", "task"])
+def test_a_traceback_has_at_most_one_frame_of_ours(run, way):
+    def fails():
+        raise ValueError("mine")
+
+    async def fails_too():
+        fails()
+
+    async def frames(meter):
+        loop = asyncio.get_running_loop()
+        try:
+            if way == "submit":
+                await loop.run_in_executor(None, fails)
+            elif way == "to_thread":
+                await asyncio.to_thread(fails)
+            elif way == "anyio":
+                await anyio.to_thread.run_sync(fails)
+            elif way == "carry":
+                meter.carry(fails)()
+            else:
+                await asyncio.create_task(fails_too())
+        except ValueError as error:
+            return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+
+    async def both():
+        with metered() as (meter, _):
+            hooks.watch_running_loop()
+            plain = await frames(meter)
+            async with meter.measure("f"):
+                return plain, await frames(meter)
+
+    plain, carried = run(both())
+    ours = [name for name in carried if "frugal_meter/attribution" in name]
+    # functools.wraps of `carry` is a function of its own
+    assert len(ours) <= (2 if way == "carry" else 1)
+    assert [name for name in carried if name not in ours] == plain

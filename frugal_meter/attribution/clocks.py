@@ -14,6 +14,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
@@ -88,7 +89,8 @@ class Segment:
     def __init__(self) -> None:
         # The id is taken by the thread itself: asking for that of an exited thread crashes the process.
         self.clock_id = time.pthread_getcpuclockid(threading.get_ident())
-        self.thread = threading.current_thread()
+        # Weakly: a worker thread's object may hold its event loop, which must not outlive both until the next tick.
+        self.thread = weakref.ref(threading.current_thread())
         self.owner: Owner | None = None
         self.free_ns = 0
         self.since_ns = self.begun_ns = clock()
@@ -196,9 +198,11 @@ def call_in_thread(payer: Payer, fn: Callable[P, T], /, *args: P.args, **kwargs:
     """Run ``fn`` at the expense of a cell that ``payer`` lends: the worker-thread side of a span."""
     home = payer.home()
     cell = home.borrow()
+    previous = enter(cell)  # not through `call`: one frame of ours in the user's traceback is enough
     try:
-        return call(cell, fn, *args, **kwargs)
+        return fn(*args, **kwargs)
     finally:
+        leave(previous)
         home.give_back(cell)
 
 
@@ -240,7 +244,8 @@ def threads_ns() -> int:
 
 def _thread_clock(segment: Segment) -> int | None:
     # Thread ids are reused: once the Thread is over, its clock id may be another thread's.
-    if not segment.thread.is_alive():
+    thread = segment.thread()
+    if thread is None or not thread.is_alive():
         return None
     try:
         return time.clock_gettime_ns(segment.clock_id)
@@ -256,7 +261,7 @@ def _after_fork_in_child() -> None:
     segment = getattr(_local, "segment", None)
     if segment is not None:
         segment.clock_id = time.pthread_getcpuclockid(threading.get_ident())
-        segment.thread = threading.current_thread()
+        segment.thread = weakref.ref(threading.current_thread())
         segment.since_ns = segment.begun_ns = clock()
         _segments.append(segment)
 

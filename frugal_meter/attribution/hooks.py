@@ -55,7 +55,11 @@ class ChildTask(collections.abc.Coroutine[Any, Any, Any]):
             self._owner = leave(previous)  # a block opened inside goes on paying after an await
 
     def __next__(self) -> Any:
-        return self.send(None)
+        previous = enter(self._payer())  # as `send`, which a task asks for this way; calling it would be a second frame
+        try:
+            return self._coro.send(None)
+        finally:
+            self._owner = leave(previous)
 
     def throw(self, *error: Any) -> Any:
         """Raise inside the coroutine, charged."""
@@ -176,12 +180,12 @@ def _install_anyio() -> None:
     inner = original.__func__
 
     @functools.wraps(inner)
-    async def run_sync_in_worker_thread(cls: type, func: Callable[..., Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
+    def run_sync_in_worker_thread(cls: type, func: Callable[..., Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
         span = SPAN.get() if enabled else None
         if span is None:
-            return await inner(cls, func, args, *rest, **kwargs)
+            return inner(cls, func, args, *rest, **kwargs)
         span.lendable()
-        return await inner(cls, call_in_thread, (span, func, *args), *rest, **kwargs)
+        return inner(cls, call_in_thread, (span, func, *args), *rest, **kwargs)
 
     ours: Any = classmethod(run_sync_in_worker_thread)
     backend.run_sync_in_worker_thread = ours
@@ -190,10 +194,15 @@ def _install_anyio() -> None:
 
 def _in_worker(span: Span, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """``fn`` in a worker thread, which has a context of its own: the span is made current there too."""
+    home = span.home()
+    cell = home.borrow()
     token = SPAN.set(span)
+    previous = enter(cell)
     try:
-        return call_in_thread(span, fn, *args, **kwargs)
+        return fn(*args, **kwargs)
     finally:
+        leave(previous)
+        home.give_back(cell)
         SPAN.reset(token)
 
 
