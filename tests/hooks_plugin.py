@@ -21,13 +21,15 @@ from frugal_meter.attribution import hooks
 from frugal_meter.attribution.span import SPAN
 from frugal_meter.testing import SyntheticSource
 
+_KEY = pytest.StashKey[Meter]()
+
 
 def _watched(loop_class: type[Any]) -> None:
     """Loops of ``loop_class`` are watched from their birth on."""
     inner = loop_class.__init__
 
     @functools.wraps(inner)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         inner(self, *args, **kwargs)
         hooks.watch_loop(self)
 
@@ -47,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say so, lest a run without the hooks is taken for one with them."""
-    return f"frugal_meter hooks: installed, span {config.stash[_KEY].current()!r:.60}"
+    return "frugal_meter hooks: installed, and a span around every test"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -56,6 +58,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     span = meter.current()
     meter.settle()
     terminalreporter.write_line(f"frugal_meter hooks: {span.reading.cpu_s:.1f} CPU-s charged to the span")
-
-
-_KEY = pytest.StashKey[Meter]()
