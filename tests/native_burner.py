@@ -19,7 +19,9 @@ def _library() -> ctypes.CDLL:
         pytest.skip("needs a C compiler to make native threads of known CPU: install gcc or clang as `cc`")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "burner.so"
-        subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-pthread", "-o", out, Path(__file__).parent / "burner.c"], check=True)
+        subprocess.run(
+            [compiler, "-O1", "-shared", "-fPIC", "-pthread", "-o", out, Path(__file__).parent / "burner.c"], check=True
+        )
         library = ctypes.CDLL(str(out))  # stays mapped when the file has gone
     library.burn_native.argtypes, library.burn_native.restype = [ctypes.c_int, ctypes.c_int64], ctypes.c_int64
     return library

@@ -74,8 +74,9 @@ class Fluid:
         held = self.holders.get(holder)
         if held is not None:
             payer, weight, since = held
-            self._due[payer] = self._due.get(payer, 0) + weight * (self._level - since)
-            self.holders[holder] = (payer, weight, self._level)
+            if self._level != since:
+                self._due[payer] = self._due.get(payer, 0) + weight * (self._level - since)
+                self.holders[holder] = (payer, weight, self._level)
 
 
 class Note(NamedTuple):
@@ -97,7 +98,7 @@ class NativePool:
     def __init__(self, used: Callable[[], int] = native_ns, mono: Callable[[], int] = time.monotonic_ns) -> None:
         self._used, self._mono = used, mono
         self._notes: deque[Note] = deque()
-        self._spent_ns = 0  # looks are paid for up to here: a bucket that refills with time
+        self._spent_ns = mono() - _SAVED * _REST_NS  # looks are paid for up to here: a bucket that refills with time
         self._rest_ns = _REST_NS
         self._fluid = Fluid()
         self._old: set[Hashable] = set()
