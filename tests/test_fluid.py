@@ -147,7 +147,8 @@ class Imagined:
     def tick(self, ended=(), running=(1, 2, 3)):
         mark = self.pool.look()
         list(self.pool.settle(mark))
-        owed, unheld = self.pool.take(set(ended), set(running))
+        owed, unheld = self.pool.take()
+        self.pool.let_go(set(ended), set(running))
         return {key: ns / MS for key, ns in owed.items() if ns}, unheld / MS
 
 

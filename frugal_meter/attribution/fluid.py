@@ -140,17 +140,21 @@ class NativePool:
             if not place % _REPLAY_CHUNK:
                 yield
 
-    def take(self, ended: set[int], running: set[int]) -> tuple[dict[int, int], int]:
-        """What each payer owes of this tick, ns, and what was used while nobody held the pool.
+    @property
+    def held(self) -> bool:
+        """Whether a section was open at the last `settle`, or the one before."""
+        return bool(self._fluid.holders or self._old)
 
-        A section of a payer that ended is over, and so is one whose payer nobody has known for a tick.
-        """
-        owed, unheld = self._fluid.take()
+    def take(self) -> tuple[dict[int, int], int]:
+        """What each payer owes of this tick, ns, and what was used while nobody held the pool."""
+        return self._fluid.take()
+
+    def let_go(self, ended: set[int], running: set[int]) -> None:
+        """A section of a payer that ended is over, and so is one whose payer nobody has known for a tick."""
         for holder, (payer, _, _) in list(self._fluid.holders.items()):
             if payer in ended or (payer not in running and holder in self._old):
                 self._fluid.change(holder, payer, 0)
         self._old = set(self._fluid.holders)
-        return owed, unheld
 
     def _replay(self, stretch: Sequence[Note], used_ns: int) -> None:
         """Share what was used since the last look, evenly over the time in which somebody held the pool."""

@@ -255,7 +255,9 @@ class Ledger:
         gpu_use = use.get("gpu") or {}
         late_ns, self._late_new_ns = self._late_new_ns, 0
         yield from ([] for _ in self.sections.native.settle(self._mark))
-        owed, spin_ns = self.sections.native.take({span.key for span in finished}, {span.key for span in live})
+        owed, spin_ns = self.sections.native.take()
+        if self.sections.native.held:
+            self.sections.native.let_go({span.key for span in finished}, {span.key for span in live})
         add_native(owed, max(0, process_ns - sum(weights) - late_ns), spans, weights)
         lent = lend(self._companions_ns, use, spans)
         burned = sum(weights) + late_ns

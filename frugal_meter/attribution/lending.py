@@ -10,6 +10,8 @@ from .split import Divider
 
 def add_native(owed: Mapping[int, int], room_ns: int, spans: Sequence[Span], weights: list[int]) -> None:
     """Add to ``weights`` what each span owes for native threads; together no more than ``room_ns``, what the process used."""
+    if not owed:
+        return
     shares = [owed.get(span.key, 0) for span in spans]
     whole = sum(shares)
     if whole > room_ns:
