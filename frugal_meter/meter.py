@@ -22,7 +22,7 @@ from .attribution.idle import Baseline, HostSlice
 from .attribution.ledger import Ledger
 from .attribution.pools import Sections
 from .attribution.sampler import Clock, Sampler, SystemClock
-from .attribution.span import SPAN, Kind, Late, Span, carry
+from .attribution.span import SPAN, Kind, Late, Span, carry, holding
 from .budgets.admission import Admission
 from .budgets.budget import Budget
 from .budgets.stores.memory import MemoryStore
@@ -103,7 +103,7 @@ class Meter:
         self.disabled = os.environ.get("FRUGAL_DISABLED", "") not in ("", "0")
         self.capture_usage = capture_usage
         self.errors: dict[str, int] = {}
-        self.sections = Sections(self.clock.monotonic_ns)
+        self.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
         baselines = [Baseline(setup.idle_watts_of(s), setup.modelled_idle_of(s)) for s in setup.sources]
         priors = [setup.prior_of(s) for s in setup.sources]
         self.ledger = Ledger(
@@ -222,6 +222,18 @@ class Meter:
         if callable(name):  # @meter.measure without parentheses
             return Measure(self)(name)  # type: ignore[return-value]
         return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant)
+
+    def pool(self, name: str, *, pid: int | None = None, command: str | None = None, cgroup: str | None = None) -> None:
+        """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
+
+        ``pid`` is one process; ``command`` a pattern of its program or command line ("llama-server*"), ``cgroup`` a path
+        ("/system.slice/llama.service"): these two also find it after a restart. Raises ConfigurationError.
+        """
+        self.ledger.companions.add(name, pid=pid, command=command, cgroup=cgroup)
+
+    def holding(self, fn: Callable[..., Any], pool: str = "native", *, weight: float = 1) -> Callable[..., Any]:
+        """``fn``, a function or coroutine function, run in a section of ``pool`` of the span that runs when it is called."""
+        return holding(fn, pool, weight)
 
     def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
         """A running span, charged from the caller's next switch on; `close_span` ends it."""
@@ -445,7 +457,7 @@ class Meter:
         self.sampler.after_fork_in_child()
         self._readings = []
         self._live, self._finished = self.sampler.live, self.sampler.finished
-        self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns)
+        self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
         self.admission.store.after_fork_in_child()
         self._dispatch.after_fork_in_child()
         self.figures.after_fork_in_child()

@@ -12,7 +12,7 @@ Files are rewritten in place, as sysfs does: a reader that keeps its handle open
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -187,6 +187,29 @@ class ProcTree:
                 block |= {"physical id": "0", "core id": str(cpu // threads_per_core)}
             blocks.append("".join(f"{key}\t: {value}\n" for key, value in block.items()))
         _put(self.proc / "cpuinfo", "\n".join(blocks))
+
+    def process(
+        self,
+        pid: int,
+        *,
+        parent: int = 1,
+        start: int = 1,
+        name: str = "server",
+        command: Sequence[str] = (),
+        cpu_seconds: float = 0,
+        reaped_seconds: float = 0,
+    ) -> None:
+        """Show a process: CPU seconds of its own, and those of children that it has waited for; ``start`` in clock ticks."""
+        own, reaped = (round(seconds * os.sysconf("SC_CLK_TCK")) for seconds in (cpu_seconds, reaped_seconds))
+        fields = f"S {parent} {pid} {pid} 0 -1 0 0 0 0 0 {own} 0 {reaped} 0 20 0 1 0 {start} 0 0"
+        _put(self.proc / str(pid) / "stat", f"{pid} ({name}) {fields}\n")
+        _put(self.proc / str(pid) / "cmdline", "".join(f"{word}\0" for word in command))
+
+    def end(self, pid: int) -> None:
+        """Take a process away."""
+        for name in ("stat", "cmdline"):
+            _drop(self.proc / str(pid) / name)
+        (self.proc / str(pid)).rmdir()
 
     def vanish(self, name: str = "stat") -> None:
         """Take a file of ``.proc`` away, from handles that hold it open as well."""

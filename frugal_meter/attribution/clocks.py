@@ -84,7 +84,7 @@ class Cells:
 class Segment:
     """What one OS thread is doing, and since when on its own CPU clock."""
 
-    __slots__ = ("begun_ns", "clock_id", "free_ns", "owner", "since_ns", "thread")
+    __slots__ = ("begun_ns", "clock_id", "free_ns", "owner", "seen_ns", "since_ns", "thread")
 
     def __init__(self) -> None:
         # The id is taken by the thread itself: asking for that of an exited thread crashes the process.
@@ -93,7 +93,20 @@ class Segment:
         self.thread = weakref.ref(threading.current_thread())
         self.owner: Owner | None = None
         self.free_ns = 0
-        self.since_ns = self.begun_ns = clock()
+        self.since_ns = self.begun_ns = self.seen_ns = clock()
+
+
+class _Farewell:
+    """Reads a thread's CPU clock for the last time: the thread itself lets go of its locals when it ends."""
+
+    __slots__ = ("_ident", "_segment")
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment, self._ident = segment, threading.get_ident()
+
+    def __del__(self, ident: Callable[[], int] = threading.get_ident, clock: Callable[[], int] = clock) -> None:
+        if ident() == self._ident:  # after a fork, and at exit, another thread clears up
+            self._segment.seen_ns = clock()
 
 
 #: a thread may be in the middle of a switch, its clock read and its owner not yet charged: an open stretch is taken this
@@ -103,11 +116,13 @@ _SWITCHING_NS = 100_000
 
 class _Local(threading.local):
     segment: Segment
+    farewell: _Farewell
 
 
 _local = _Local()
 _segments: list[Segment] = []
 _dead_ns = 0
+_burying = threading.Lock()
 
 
 def here() -> Segment:
@@ -116,6 +131,7 @@ def here() -> Segment:
         return _local.segment
     except AttributeError:
         segment = _local.segment = Segment()
+        _local.farewell = _Farewell(segment)
         _segments.append(segment)
         return segment
 
@@ -228,18 +244,32 @@ def open_ns() -> dict[int, int]:
 
 
 def threads_ns() -> int:
-    """CPU of every thread known here since its first metered moment; an exited thread keeps its last value."""
-    global _dead_ns
+    """CPU of every thread known here since its first metered moment; an exited thread keeps its last value.
+
+    Any thread may ask. A thread that ends meanwhile may be counted twice for this once, and never not at all.
+    """
     total = 0
-    for segment in list(_segments):
+    for segment in _segments.copy():
         now = _thread_clock(segment)
         if now is None:
-            with contextlib.suppress(ValueError):  # another meter's tick may have been first
-                _segments.remove(segment)
-                _dead_ns += segment.since_ns - segment.begun_ns
+            _bury(segment)
         else:
+            segment.seen_ns = now
             total += now - segment.begun_ns
     return total + _dead_ns
+
+
+def _bury(segment: Segment) -> None:
+    global _dead_ns
+    with _burying, contextlib.suppress(ValueError):  # another meter's look may have been first
+        _segments.remove(segment)
+        _dead_ns += max(segment.since_ns, segment.seen_ns) - segment.begun_ns
+
+
+def metered_threads() -> dict[threading.Thread, int]:
+    """Threads that have a segment, and their CPU before it, ns."""
+    found = [(segment.thread(), segment.begun_ns) for segment in list(_segments)]
+    return {thread: begun_ns for thread, begun_ns in found if thread is not None}
 
 
 def _thread_clock(segment: Segment) -> int | None:
@@ -255,14 +285,14 @@ def _thread_clock(segment: Segment) -> int | None:
 
 def _after_fork_in_child() -> None:
     """Only the forking thread lives on, and its CPU clock starts again."""
-    global _dead_ns
-    _dead_ns = 0
+    global _dead_ns, _burying
+    _dead_ns, _burying = 0, threading.Lock()
     _segments.clear()
     segment = getattr(_local, "segment", None)
     if segment is not None:
         segment.clock_id = time.pthread_getcpuclockid(threading.get_ident())
         segment.thread = weakref.ref(threading.current_thread())
-        segment.since_ns = segment.begun_ns = clock()
+        segment.since_ns = segment.begun_ns = segment.seen_ns = clock()
         _segments.append(segment)
 
 

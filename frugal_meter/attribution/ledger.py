@@ -11,8 +11,10 @@ from operator import add
 
 from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
-from .clocks import Cell, open_ns, threads_ns
+from ..sources.companions import Companions
+from .clocks import Cell, open_ns
 from .idle import Baseline, HostSlice
+from .lending import add_native, lend
 from .pools import Sections
 from .span import Account, Late, Span
 from .split import Divider, busy_union_ns, idle_and_dynamic
@@ -108,7 +110,7 @@ class SourceBooks:
         return max(window.host_busy_ns, process_ns)  # /proc/stat counts in jiffies, coarser than thread clocks
 
     def close(
-        self, window: Window, keys: Sequence[int], late_ns: int, overhead_ns: int, meter_ns: int, startup: bool
+        self, window: Window, keys: Sequence[int], late_ns: int, overhead_ns: int, meter_ns: int, spin_ns: int, startup: bool
     ) -> Tick | None:
         """The tick's record, once every span has taken its share."""
         if self.sample is None:
@@ -122,7 +124,10 @@ class SourceBooks:
             late, overhead = divider.take([late_ns, overhead_ns])
             other = divider.rest()
             meter = overhead * min(meter_ns, overhead_ns) // overhead_ns if overhead_ns else 0
-            parts = {"startup" if startup else "framework": overhead - meter, "meter": meter} if overhead else {}
+            spin = overhead * min(spin_ns, overhead_ns - min(meter_ns, overhead_ns)) // overhead_ns if overhead_ns else 0
+            parts = {"startup" if startup else "framework": overhead - meter - spin, "meter": meter} if overhead else {}
+            if spin:
+                parts["native_spin"] = spin
         if self.whole_ns >= _LAMBDA_MIN_NS and self.gap is None and not self.on_gpu:
             self.lam = self.dynamic_nj / self.whole_ns
             self.lam_low, self.lam_high = self.lam * self.low * KEY_LOW, self.lam * self.high * KEY_HIGH
@@ -172,14 +177,22 @@ class Ledger:
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
         self._late_new_ns = 0
         self._left: dict[int, list[tuple[Cell, int]]] = {}
-        self._known_ns = threads_ns()
+        self.companions = Companions()
+        self._companions_ns: dict[str, int] = {}
+        self._mark = sections.native.look()
         self._seen_span = False
         self.lam: float | None = None
         self.lam_low = self.lam_high = 0.0
         self._learn()
 
+    def prime(self) -> None:
+        """What pools used before now is nobody's."""
+        self.sections.native.prime()
+        self.companions.read()
+
     def read(self, window: Window) -> None:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
+        self._companions_ns = self.companions.read()
         for books in self.books:
             try:
                 books.read(window)
@@ -196,6 +209,7 @@ class Ledger:
         left = [(span, _counters(span)) for span in finished if span.cells is not None]
         late_read = [(cell, cell.open, cell.cpu_ns) for cell in (*late, *self._lingering)]
         running = open_ns()
+        self._mark = self.sections.native.look()
 
         def now(cells: Sequence[tuple[Cell, int]]) -> list[tuple[Cell, int]]:
             return [(cell, ns + running.get(id(cell), 0)) for cell, ns in cells]
@@ -242,22 +256,30 @@ class Ledger:
         overlaps, in_flight = self._overlaps(window, spans)
         yield []
         use = self.sections.use(window.t1_ns)
-        self._add_native(process_ns, spans, weights, use.get("native"))
         gpu_use = use.get("gpu") or {}
         late_ns, self._late_new_ns = self._late_new_ns, 0
+        yield from ([] for _ in self.sections.native.settle(self._mark))
+        owed, spin_ns = self.sections.native.take()
+        if self.sections.native.held:
+            self.sections.native.let_go({span.key for span in finished}, {span.key for span in live})
+        add_native(owed, max(0, process_ns - sum(weights) - late_ns), spans, weights)
+        lent = lend(self._companions_ns, use, spans)
         burned = sum(weights) + late_ns
         self.coverage = min(1.0, burned / process_ns) if process_ns else None
         process_ns = max(process_ns, burned)
+        service_ns = process_ns + sum(lent)
         overlap_ns = sum(overlaps)
         for books in self.books:
-            books.open(window, process_ns, self.slice, in_flight, overlap_ns, sum(gpu_use.values()))
-        rates = self._rates(window, process_ns, in_flight, overlap_ns)
+            cpu_ns = process_ns if books.source.scope == "process" else service_ns
+            books.open(window, cpu_ns, self.slice, in_flight, overlap_ns, sum(gpu_use.values()))
+        rates = self._rates(window, service_ns, in_flight, overlap_ns)
         keys = [span.key for span in spans]
-        yield from self._bill(spans, len(live), weights, overlaps, gpu_use, rates)
+        yield from self._bill(spans, len(live), weights, lent, overlaps, gpu_use, rates)
         self.ticks = [
             tick
             for books in self.books
-            if (tick := books.close(window, keys, late_ns, process_ns - burned, meter_ns, not self._seen_span)) is not None
+            if (tick := books.close(window, keys, late_ns, process_ns - burned, meter_ns, spin_ns, not self._seen_span))
+            is not None
         ]
         self._learn()
 
@@ -271,7 +293,7 @@ class Ledger:
     def after_fork_in_child(self) -> None:
         """The child's threads and late work begin anew."""
         self.late, self._lingering = {}, []
-        self._known_ns = threads_ns()
+        self.companions.after_fork_in_child()
 
     def late_of(self, span: Span) -> Late:
         """The late book of the span's route."""
@@ -309,23 +331,6 @@ class Ledger:
                     overlaps[above] = max(0, overlaps[above] - walls[place])
         return overlaps, (min(1.0, busy_union_ns(intervals) / (t1 - t0)) if t1 > t0 else 0.0)
 
-    def _add_native(self, process_ns: int, spans: Sequence[Span], weights: list[int], use: dict[int, int] | None) -> None:
-        """Share the CPU that no Python thread's clock saw over the sections that held the native pool."""
-        known = threads_ns()
-        native = process_ns - (known - self._known_ns)
-        self._known_ns = known
-        if not use or native <= 0:
-            return
-        native = min(native, max(0, process_ns - sum(weights)))
-        divider = Divider(native, sum(use.values()))
-        for place, span in enumerate(spans):
-            held = use.get(span.key)
-            if held:
-                share = divider.take([held])[0]
-                weights[place] += share
-                if span.account is not None:
-                    span.account.cpu_ns += share
-
     def _rates(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> _Rates:
         """What a nanosecond of CPU, of wall time and of GPU section carries of the bounds and of embodied carbon."""
         rates = _Rates()
@@ -347,21 +352,31 @@ class Ledger:
                 rates.gpu_low += lam * books.low * KEY_LOW
                 rates.gpu_high += lam * books.high * KEY_HIGH
             else:
-                rates.cpu_low += lam * books.low * KEY_LOW
-                rates.cpu_high += lam * books.high * KEY_HIGH
+                low, high = lam * books.low * KEY_LOW, lam * books.high * KEY_HIGH
+                rates.cpu_low, rates.cpu_high = rates.cpu_low + low, rates.cpu_high + high
+                if books.source.scope != "process":
+                    rates.lent_low, rates.lent_high = rates.lent_low + low, rates.lent_high + high
         if overlap_ns:
             share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
             rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns
         return rates
 
     def _bill(
-        self, spans: list[Span], running: int, weights: list[int], overlaps: list[int], gpu_use: dict[int, int], rates: _Rates
+        self,
+        spans: list[Span],
+        running: int,
+        weights: list[int],
+        lent: list[int],
+        overlaps: list[int],
+        gpu_use: dict[int, int],
+        rates: _Rates,
     ) -> Iterator[list[Span]]:
         for start in range(0, len(spans), CHUNK):
             chunk = spans[start : start + CHUNK]
             own, wall = weights[start : start + CHUNK], overlaps[start : start + CHUNK]
             gpu = [gpu_use.get(s.key, 0) for s in chunk] if gpu_use else []
-            dynamic, idle = self._shares(own, wall, gpu)
+            more = lent[start : start + CHUNK]
+            dynamic, idle = self._shares(own, more, wall, gpu)
             for span, cpu_ns, wall_ns, used_nj, held_nj in zip(chunk, own, wall, dynamic, idle, strict=True):
                 account = span.account
                 if account is None:
@@ -375,19 +390,23 @@ class Ledger:
                 account.high_nj += cpu_ns * rates.cpu_high + wall_ns * rates.wall_high
                 account.host_nj += rates.host_nj
                 account.embodied_g += wall_ns * rates.embodied_g
-            if gpu or rates.missing or rates.gap or rates.unknown_idle:
-                self._note(chunk, gpu, rates)
+            if gpu or more or rates.missing or rates.gap or rates.unknown_idle:
+                self._note(chunk, more, gpu, rates)
             # A span that ended while this tick was under way is in its live part: the next tick finishes it.
             yield chunk[max(0, running - start) :]
 
-    def _shares(self, own: list[int], wall: list[int], gpu: list[int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    def _shares(
+        self, own: list[int], lent: list[int], wall: list[int], gpu: list[int]
+    ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Dynamic and idle nanojoules of a chunk: one tuple per span, in the order of the sources."""
         nothing = [0] * len(own)
+        both = list(map(add, own, lent)) if lent else own
         dynamic, idle = [], []
         for books in self.books:
             shares, held = nothing, nothing
             if books.sample is not None:
-                shares = books.dividers.take((gpu or nothing) if books.on_gpu else own)
+                cpu = own if books.source.scope == "process" else both
+                shares = books.dividers.take((gpu or nothing) if books.on_gpu else cpu)
                 held = books.idle_divider.take(wall)
                 books.lists += shares
                 books.idle_lists += held
@@ -398,7 +417,7 @@ class Ledger:
         return list(zip(*dynamic, strict=True)), list(zip(*idle, strict=True))
 
     @staticmethod
-    def _note(chunk: list[Span], gpu: list[int], rates: _Rates) -> None:
+    def _note(chunk: list[Span], lent: list[int], gpu: list[int], rates: _Rates) -> None:
         for place, span in enumerate(chunk):
             account = span.account
             if account is None:
@@ -408,6 +427,9 @@ class Ledger:
             if gpu:
                 account.low_nj += gpu[place] * rates.gpu_low
                 account.high_nj += gpu[place] * rates.gpu_high
+            if lent:
+                account.low_nj += lent[place] * rates.lent_low
+                account.high_nj += lent[place] * rates.lent_high
 
 
 def _counters(span: Span) -> list[tuple[Cell, int]]:
@@ -431,6 +453,8 @@ class _Rates:
         "gpu_high",
         "gpu_low",
         "host_nj",
+        "lent_high",
+        "lent_low",
         "missing",
         "unknown_idle",
         "wall_high",
@@ -439,5 +463,6 @@ class _Rates:
 
     def __init__(self) -> None:
         self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.gpu_low = self.gpu_high = self.embodied_g = 0.0
+        self.lent_low = self.lent_high = 0.0
         self.host_nj = 0
         self.gap = self.missing = self.unknown_idle = False

@@ -1,9 +1,9 @@
 """Pools: what several spans use at once and that has a meter of its own.
 
 The CPU of native threads (BLAS, llama.cpp, onnxruntime) is on no Python thread's clock, a GPU's energy on no
-CPU clock at all. A span declares the time it holds such a pool with a `Section`; a tick's use of the pool is
-split over the sections open in it by weight × time, which is the fluid share V += Δuse / Σ weights for a use that is
-even within the tick.
+CPU clock at all, a companion process is another process. A span declares the time it holds such a pool with a `Section`.
+Native threads are looked at whenever a section opens or closes (see `fluid`); a tick's use of any other pool is split over
+the sections open in it by weight × time, which is the same fluid share for a use that is even within the tick.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..errors import ConfigurationError
+from .fluid import NativePool
 
+NATIVE = "native"
 #: weights are kept as integers of a millionth, so that shares stay exact
 _WEIGHT_UNIT = 1_000_000
 
@@ -47,6 +49,7 @@ class Section:
             now = self._sections.mono()
             self._held += self._micro * (now - self._since_ns)
             self._since_ns = now
+            self._sections.changed(self, micro)
         self._micro = micro
 
     @property
@@ -62,28 +65,39 @@ class Section:
     def __enter__(self) -> Section:
         self._since_ns = self._sections.mono()
         self._sections.take_in(self)
+        self._sections.changed(self, self._micro)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         since, self._since_ns = self._since_ns, 0
         if since:
             self._held += self._micro * (self._sections.mono() - since)
+            self._sections.changed(self, 0)
 
 
 class Sections:
-    """Every section of a meter that is open, or closed and not yet billed."""
+    """Every section of a meter that is open, or closed and not yet billed; nothing is kept where nothing ``ticks``."""
 
-    def __init__(self, mono: Callable[[], int]) -> None:
+    def __init__(self, mono: Callable[[], int], *, ticks: bool = True) -> None:
         self.mono = mono
+        self._ticks = ticks
+        self.native = NativePool()
         self._lock = threading.Lock()
         self._listed: list[Section] = []
 
     def take_in(self, section: Section) -> None:
         """Take ``section`` into the next bill; called when it opens."""
+        if section.pool == NATIVE or not self._ticks:
+            return
         with self._lock:
             if not section.listed:
                 section.listed = True
                 self._listed.append(section)
+
+    def changed(self, section: Section, micro: int) -> None:
+        """The weight of ``section`` is ``micro`` from now on; 0 when it closes."""
+        if section.pool == NATIVE and self._ticks:
+            self.native.note(section, section.span_key, micro)
 
     def use(self, now_ns: int) -> dict[str, dict[int, int]]:
         """Weight × time held since the last call: pool → span key → integer. Closed sections are then forgotten."""
@@ -103,7 +117,12 @@ class Sections:
         return out
 
 
-def _micro(weight: float) -> int:
+def check_weight(weight: float) -> None:
+    """Refuse in one line what is no weight."""
     if not (isinstance(weight, int | float) and 0 < weight < 1e9):
         raise ConfigurationError(f"a section's weight must be a positive number, not {weight!r}")
+
+
+def _micro(weight: float) -> int:
+    check_weight(weight)
     return max(1, round(weight * _WEIGHT_UNIT))

@@ -114,6 +114,7 @@ class Sampler:
         self._process_ns = self._process_begun_ns = time.process_time_ns()
         self._host_ns = self.probe.busy_ns()
         self._boot_ns = boot_offset_ns()
+        self.ledger.prime()
         window = Window(self._t_ns, self._t_ns, 0, self.probe.cpus(), 0, 0, "host")
         for books in self.ledger.books:
             with contextlib.suppress(Exception):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from ..errors import ConfigurationError
 from ..records import Decision, Outcome, Reading, label
 from .clocks import Cell, Cells, Segment, here
-from .pools import Section, Sections
+from .pools import Section, Sections, check_weight
 
 _MOST = 2**53  # counts beyond this are no counts, and no float holds them exactly
 Kind = Literal["http", "websocket", "block"]
@@ -248,3 +251,31 @@ def carry(fn: Callable[..., Any], span: Span | None = None) -> Callable[..., Any
     from .hooks import carried
 
     return carried(fn, span if span is not None else SPAN.get())
+
+
+def holding(fn: Callable[..., Any], pool: str, weight: float) -> Callable[..., Any]:
+    """``fn`` in a section of ``pool`` of the span that is current when it is called; raises ConfigurationError."""
+    check_weight(weight)
+    if not callable(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise ConfigurationError(f"holding takes a function or coroutine function, not {fn!r}; use span.section inside")
+    if inspect.iscoroutinefunction(fn):
+
+        @functools.wraps(fn)
+        async def held(*args: Any, **kwargs: Any) -> Any:
+            span = SPAN.get()
+            if span is None:
+                return await fn(*args, **kwargs)
+            with span.section(pool, weight=weight):
+                return await fn(*args, **kwargs)
+
+        return held
+
+    @functools.wraps(fn)
+    def held_here(*args: Any, **kwargs: Any) -> Any:
+        span = SPAN.get()
+        if span is None:
+            return fn(*args, **kwargs)
+        with span.section(pool, weight=weight):
+            return fn(*args, **kwargs)
+
+    return held_here
