@@ -12,7 +12,8 @@ from operator import add
 from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
 from .clocks import Cell, open_ns, threads_ns
-from .idle import Baseline, HostSlice
+from .gpu import Gpus, GpuShare
+from .idle import Baseline, Ends, HostSlice
 from .pools import Sections
 from .span import Account, Late, Span
 from .split import Divider, busy_union_ns, idle_and_dynamic
@@ -36,18 +37,19 @@ class SourceBooks:
         "baseline",
         "dividers",
         "dynamic_nj",
+        "ends",
         "energy_nj",
         "gap",
-        "high",
+        "gpu",
         "idle_divider",
         "idle_lists",
         "idle_nj",
         "idle_origin",
+        "idle_share",
         "lam",
         "lam_high",
         "lam_low",
         "lists",
-        "low",
         "on_gpu",
         "sample",
         "source",
@@ -64,6 +66,7 @@ class SourceBooks:
         self.up: bool | None = None
         self.idle_origin = "none"
         self.sample: Sample | None = None
+        self.gpu: GpuShare | None = None  # given by the ledger to those of GPUs
 
     def read(self, window: Window) -> None:
         """Ask the source; no sample when it vanished. Raises for one that fails or tells what cannot be."""
@@ -77,28 +80,33 @@ class SourceBooks:
             raise ValueError(f"source {self.source.name!r} told an impossible sample: {sample}")
         self.sample, self.up = sample, True
 
-    def open(self, window: Window, process_ns: int, slice_: HostSlice, in_flight: float, overlap_ns: int, gpu_use: int) -> None:
+    def open(self, window: Window, process_ns: int, slice_: HostSlice, in_flight: float, overlap_ns: int) -> None:
         """Prepare the division of the energy just read."""
         sample = self.sample
         if sample is None:
             return
         energy = self.energy_nj = sample.energy_nj
         self.gap = sample.gap
-        self.low = sample.low_nj / energy if energy else 1.0
-        self.high = sample.high_nj / energy if energy else 1.0
         if self.gap is not None:
             self.idle_nj = self.dynamic_nj = 0
+            self.ends = Ends(0, 0, 0, 0), Ends(0, 0, 0, 0)
         else:
-            self.baseline.observe(window, sample)
+            self.baseline.observe(window, sample, on_gpu=self.on_gpu, name=self.source.name)
             known, self.idle_origin = self.baseline.idle_nj(window, sample)
             self.idle_nj, self.dynamic_nj = idle_and_dynamic(energy, known)
-        self.whole_ns = gpu_use if self.on_gpu else self._whole(window, process_ns)
+            self.ends = self.baseline.ends(window, sample, self.idle_nj)
+        own_nj = self.dynamic_nj
+        if self.gpu is not None:
+            self.whole_ns, own_nj = self.gpu.open(sample, own_nj), self.gpu.own_nj
+        else:
+            self.whole_ns = self._whole(window, process_ns)
         if not self.whole_ns and not self.on_gpu:
             # Nobody ran: whatever the baseline missed is idle too.
-            self.idle_nj, self.dynamic_nj = self.idle_nj + self.dynamic_nj, 0
-        self.dividers = Divider(self.dynamic_nj, self.whole_ns)
-        held = slice_.of(window, process_ns, self._whole(window, process_ns)) * in_flight
-        self.idle_divider = Divider(int(self.idle_nj * held) if overlap_ns else 0, overlap_ns)
+            self.idle_nj, self.dynamic_nj, own_nj = self.idle_nj + self.dynamic_nj, 0, 0
+            self.ends = Ends(0, sample.low_nj, 0, sample.low_nj), Ends(0, sample.high_nj, 0, sample.high_nj)
+        self.dividers = Divider(own_nj, self.whole_ns)
+        self.idle_share = slice_.of(window, process_ns, self._whole(window, process_ns)) * in_flight if overlap_ns else 0.0
+        self.idle_divider = Divider(int(self.idle_nj * self.idle_share), overlap_ns)
         self.lists: list[int] = []
         self.idle_lists: list[int] = []
 
@@ -115,7 +123,7 @@ class SourceBooks:
             return None
         divider = self.dividers
         if self.on_gpu:
-            late = other = 0
+            late, other = 0, self.dynamic_nj - divider.total
             overhead = divider.rest()
             parts = {"gpu_no_section": overhead} if overhead else {}
         else:
@@ -125,7 +133,9 @@ class SourceBooks:
             parts = {"startup" if startup else "framework": overhead - meter, "meter": meter} if overhead else {}
         if self.whole_ns >= _LAMBDA_MIN_NS and self.gap is None and not self.on_gpu:
             self.lam = self.dynamic_nj / self.whole_ns
-            self.lam_low, self.lam_high = self.lam * self.low * KEY_LOW, self.lam * self.high * KEY_HIGH
+            low, high = self.ends
+            self.lam_low = min(low.dynamic, low.other_dynamic) / self.whole_ns * KEY_LOW
+            self.lam_high = max(high.dynamic, high.other_dynamic) / self.whole_ns * KEY_HIGH
         return Tick(
             source=self.source.name,
             t0_ns=window.t0_ns,
@@ -162,6 +172,9 @@ class Ledger:
     ) -> None:
         self._fault = fault
         self.books = [SourceBooks(*each) for each in zip(sources, baselines, priors, strict=True)]
+        self.gpus = Gpus(sources)
+        for books in self.books:
+            books.gpu = self.gpus.shares.get(books.source.name)
         self.slice = slice_
         self.sections = sections
         self.embodied = embodied
@@ -239,17 +252,17 @@ class Ledger:
         yield []
         use = self.sections.use(window.t1_ns)
         self._add_native(process_ns, spans, weights, use.get("native"))
-        gpu_use = use.get("gpu") or {}
+        on_gpu = self.gpus.hold(use, live, finished)
         late_ns, self._late_new_ns = self._late_new_ns, 0
         burned = sum(weights) + late_ns
         self.coverage = min(1.0, burned / process_ns) if process_ns else None
         process_ns = max(process_ns, burned)
         overlap_ns = sum(overlaps)
         for books in self.books:
-            books.open(window, process_ns, self.slice, in_flight, overlap_ns, sum(gpu_use.values()))
+            books.open(window, process_ns, self.slice, in_flight, overlap_ns)
         rates = self._rates(window, process_ns, in_flight, overlap_ns)
         keys = [span.key for span in spans]
-        yield from self._bill(spans, len(live), weights, overlaps, gpu_use, rates)
+        yield from self._bill(spans, len(live), weights, overlaps, on_gpu, rates)
         self.ticks = [
             tick
             for books in self.books
@@ -267,6 +280,7 @@ class Ledger:
     def after_fork_in_child(self) -> None:
         """The child's threads and late work begin anew."""
         self.late, self._lingering = {}, []
+        self.gpus.after_fork_in_child()
         self._known_ns = threads_ns()
 
     def late_of(self, span: Span) -> Late:
@@ -317,7 +331,7 @@ class Ledger:
                     span.account.cpu_ns += share
 
     def _rates(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> _Rates:
-        """What a nanosecond of CPU, of wall time and of GPU section carries of the bounds and of embodied carbon."""
+        """What a nanosecond of CPU and of wall time carries of the bounds (see `Ends`) and of embodied carbon."""
         rates = _Rates()
         for books in self.books:
             if books.sample is None:
@@ -326,32 +340,30 @@ class Ledger:
             rates.gap = rates.gap or books.gap is not None
             rates.unknown_idle = rates.unknown_idle or books.idle_origin == "none"
             rates.host_nj += books.energy_nj
-            if overlap_ns:
-                held = books.idle_divider.total / overlap_ns
-                rates.wall_low += held * books.low
-                rates.wall_high += held * books.high
-            if not books.whole_ns:
+            low, high = books.ends
+            held = books.idle_share / overlap_ns if overlap_ns else 0.0
+            rates.wall_low += held * low.idle
+            rates.wall_high += held * high.idle
+            rates.other_wall_low += held * low.other_idle
+            rates.other_wall_high += held * high.other_idle
+            if books.on_gpu or not books.whole_ns:
                 continue
-            lam = books.dynamic_nj / books.whole_ns
-            if books.on_gpu:
-                rates.gpu_low += lam * books.low * KEY_LOW
-                rates.gpu_high += lam * books.high * KEY_HIGH
-            else:
-                rates.cpu_low += lam * books.low * KEY_LOW
-                rates.cpu_high += lam * books.high * KEY_HIGH
+            rates.cpu_low += low.dynamic / books.whole_ns * KEY_LOW
+            rates.cpu_high += high.dynamic / books.whole_ns * KEY_HIGH
+            rates.other_cpu_low += low.other_dynamic / books.whole_ns * KEY_LOW
+            rates.other_cpu_high += high.other_dynamic / books.whole_ns * KEY_HIGH
         if overlap_ns:
             share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
             rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns
         return rates
 
     def _bill(
-        self, spans: list[Span], running: int, weights: list[int], overlaps: list[int], gpu_use: dict[int, int], rates: _Rates
+        self, spans: list[Span], running: int, weights: list[int], overlaps: list[int], on_gpu: bool, rates: _Rates
     ) -> Iterator[list[Span]]:
         for start in range(0, len(spans), CHUNK):
             chunk = spans[start : start + CHUNK]
             own, wall = weights[start : start + CHUNK], overlaps[start : start + CHUNK]
-            gpu = [gpu_use.get(s.key, 0) for s in chunk] if gpu_use else []
-            dynamic, idle = self._shares(own, wall, gpu)
+            dynamic, idle = self._shares(chunk, own, wall)
             for span, cpu_ns, wall_ns, used_nj, held_nj in zip(chunk, own, wall, dynamic, idle, strict=True):
                 account = span.account
                 if account is None:
@@ -361,23 +373,31 @@ class Ledger:
                     held_nj = tuple(map(add, account.idle_nj, held_nj))
                 account.ticks += 1
                 account.sources_nj, account.idle_nj = used_nj, held_nj
-                account.low_nj += cpu_ns * rates.cpu_low + wall_ns * rates.wall_low
-                account.high_nj += cpu_ns * rates.cpu_high + wall_ns * rates.wall_high
+                account.low_nj += min(
+                    cpu_ns * rates.cpu_low + wall_ns * rates.wall_low,
+                    cpu_ns * rates.other_cpu_low + wall_ns * rates.other_wall_low,
+                )
+                account.high_nj += max(
+                    cpu_ns * rates.cpu_high + wall_ns * rates.wall_high,
+                    cpu_ns * rates.other_cpu_high + wall_ns * rates.other_wall_high,
+                )
                 account.host_nj += rates.host_nj
                 account.embodied_g += wall_ns * rates.embodied_g
-            if gpu or rates.missing or rates.gap or rates.unknown_idle:
-                self._note(chunk, gpu, rates)
+            if on_gpu:
+                self._bound_gpus(chunk)
+            if rates.missing or rates.gap or rates.unknown_idle:
+                self._note(chunk, rates)
             # A span that ended while this tick was under way is in its live part: the next tick finishes it.
             yield chunk[max(0, running - start) :]
 
-    def _shares(self, own: list[int], wall: list[int], gpu: list[int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    def _shares(self, spans: list[Span], own: list[int], wall: list[int]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Dynamic and idle nanojoules of a chunk: one tuple per span, in the order of the sources."""
         nothing = [0] * len(own)
         dynamic, idle = [], []
         for books in self.books:
             shares, held = nothing, nothing
             if books.sample is not None:
-                shares = books.dividers.take((gpu or nothing) if books.on_gpu else own)
+                shares = books.dividers.take(books.gpu.take(spans) if books.gpu is not None else own)
                 held = books.idle_divider.take(wall)
                 books.lists += shares
                 books.idle_lists += held
@@ -387,17 +407,21 @@ class Ledger:
             return [()] * len(own), [()] * len(own)
         return list(zip(*dynamic, strict=True)), list(zip(*idle, strict=True))
 
+    def _bound_gpus(self, chunk: list[Span]) -> None:
+        for books in self.books:
+            if books.gpu is not None and books.sample is not None and books.whole_ns:
+                low, high = books.ends
+                own = books.gpu.own_nj / books.dynamic_nj / books.whole_ns if books.dynamic_nj else 0.0
+                least, most = min(low.dynamic, low.other_dynamic), max(high.dynamic, high.other_dynamic)
+                books.gpu.bound(chunk, least * own * KEY_LOW, most * own * KEY_HIGH)
+
     @staticmethod
-    def _note(chunk: list[Span], gpu: list[int], rates: _Rates) -> None:
-        for place, span in enumerate(chunk):
+    def _note(chunk: list[Span], rates: _Rates) -> None:
+        for span in chunk:
             account = span.account
-            if account is None:
-                continue
-            account.gap = account.gap or rates.missing or rates.gap
-            account.idle_unknown = account.idle_unknown or rates.unknown_idle
-            if gpu:
-                account.low_nj += gpu[place] * rates.gpu_low
-                account.high_nj += gpu[place] * rates.gpu_high
+            if account is not None:
+                account.gap = account.gap or rates.missing or rates.gap
+                account.idle_unknown = account.idle_unknown or rates.unknown_idle
 
 
 def _counters(span: Span) -> list[tuple[Cell, int]]:
@@ -418,16 +442,19 @@ class _Rates:
         "cpu_low",
         "embodied_g",
         "gap",
-        "gpu_high",
-        "gpu_low",
         "host_nj",
         "missing",
+        "other_cpu_high",
+        "other_cpu_low",
+        "other_wall_high",
+        "other_wall_low",
         "unknown_idle",
         "wall_high",
         "wall_low",
     )
 
     def __init__(self) -> None:
-        self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.gpu_low = self.gpu_high = self.embodied_g = 0.0
+        self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.embodied_g = 0.0
+        self.other_cpu_low = self.other_cpu_high = self.other_wall_low = self.other_wall_high = 0.0
         self.host_nj = 0
         self.gap = self.missing = self.unknown_idle = False

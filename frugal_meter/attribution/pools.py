@@ -16,6 +16,10 @@ from ..errors import ConfigurationError
 
 #: weights are kept as integers of a millionth, so that shares stay exact
 _WEIGHT_UNIT = 1_000_000
+#: the pool of all GPUs; "gpu:0" and "gpu:GPU-3f…" (a UUID) are one of them
+GPU = "gpu"
+#: sections of a GPU that were given no weight are booked apart, under the pool's name and this: tokens may weigh them
+UNWEIGHTED = "?"
 
 
 class Section:
@@ -24,14 +28,15 @@ class Section:
     ``weight`` may change while the section is open (tokens arrive): what was held so far keeps its old weight.
     """
 
-    __slots__ = ("_held", "_micro", "_sections", "_since_ns", "billed", "listed", "pool", "span_key")
+    __slots__ = ("_held", "_micro", "_sections", "_since_ns", "billed", "book", "listed", "pool", "span_key")
 
-    def __init__(self, sections: Sections, pool: str, span_key: int, weight: float) -> None:
+    def __init__(self, sections: Sections, pool: str, span_key: int, weight: float | None = None) -> None:
         self.pool, self.span_key = pool, span_key
+        self.book = pool + UNWEIGHTED if weight is None and pool.partition(":")[0] == GPU else pool
         self._sections = sections
         self._since_ns = 0
         self._held = 0
-        self._micro = _micro(weight)
+        self._micro = _micro(1 if weight is None else weight)
         self.billed = 0
         self.listed = False
 
@@ -47,7 +52,7 @@ class Section:
             now = self._sections.mono()
             self._held += self._micro * (now - self._since_ns)
             self._since_ns = now
-        self._micro = micro
+        self._micro, self.book = micro, self.pool
 
     @property
     def open(self) -> bool:
@@ -86,7 +91,7 @@ class Sections:
                 self._listed.append(section)
 
     def use(self, now_ns: int) -> dict[str, dict[int, int]]:
-        """Weight × time held since the last call: pool → span key → integer. Closed sections are then forgotten."""
+        """Weight × time held since the last call: book → span key → integer. Closed sections are then forgotten."""
         out: dict[str, dict[int, int]] = {}
         with self._lock:
             kept: list[Section] = []
@@ -97,7 +102,7 @@ class Sections:
                 held = section.held(now_ns)
                 delta, section.billed = held - section.billed, max(held, section.billed)
                 if delta > 0:
-                    spans = out.setdefault(section.pool, {})
+                    spans = out.setdefault(section.book, {})
                     spans[section.span_key] = spans.get(section.span_key, 0) + delta
             self._listed = kept
         return out

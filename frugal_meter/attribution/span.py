@@ -62,6 +62,7 @@ class Account:
         "cpu_ns",
         "embodied_g",
         "gap",
+        "gpu_notes",
         "gpu_ns",
         "high_nj",
         "host_nj",
@@ -78,6 +79,7 @@ class Account:
         self.own_billed_ns = 0  # of it, the span's own thread
         self.cpu_ns = 0  # own CPU and share of the native pool
         self.gpu_ns = 0
+        self.gpu_notes = 0  # bits: see attribution.gpu.FLAGS
         self.sources_nj = self.idle_nj = zeros
         self.ticks = 0
         self.low_nj = self.high_nj = 0.0
@@ -240,8 +242,12 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
             self.quality_sum, self.quality_metric = float(score), label(metric)
 
-    def section(self, pool: str = "native", *, weight: float = 1) -> Section:
-        """A share of a pool, ``with span.section("gpu", weight=48):``; "native", "gpu" or a companion's name."""
+    def section(self, pool: str = "native", *, weight: float | None = None) -> Section:
+        """A share of a pool, ``with span.section("gpu", weight=48):``; "native", "gpu" or a companion's name.
+
+        "gpu" is all GPUs, "gpu:0" or "gpu:<UUID>" one. Without a weight a section counts 1, and one of a GPU is weighed
+        by the span's tokens once they are told.
+        """
         return Section(self.desk.sections, pool, self.key, weight)
 
     def identify(self, *, model: str | None = None, tenant: str | None = None, route: str | None = None) -> None:
