@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import about, assert_books_close, burn, metered
 
-from frugal_meter.attribution.pools import Section, Sections
+from frugal_meter.attribution.pools import UNWEIGHTED, Section, Sections
 from frugal_meter.errors import ConfigurationError
 from frugal_meter.sources import Sample
 from frugal_meter.testing import FrozenClock, SyntheticSource
@@ -28,7 +28,9 @@ def sections(clock):
 
 
 def use(sections, clock, pool="gpu"):
-    return sections.use(clock.monotonic_ns()).get(pool, {})
+    """What ``pool`` was held for; a GPU's sections of weight 1 are booked apart."""
+    books = sections.use(clock.monotonic_ns())
+    return {**books.get(pool, {}), **books.get(pool + UNWEIGHTED, {})}
 
 
 def test_a_section_is_held_by_weight_and_time(sections, clock):
@@ -90,7 +92,7 @@ def test_what_is_billed_is_what_was_held_however_often_it_is_asked(steps, every)
     assert billed == held
 
 
-@pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf, "much", 1e12])
+@pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf, "much", None, 1e12])
 def test_a_weight_that_means_nothing_is_refused_in_one_line(sections, weight):
     with pytest.raises(ConfigurationError, match="weight") as caught:
         Section(sections, "gpu", 1, weight)

@@ -1,9 +1,9 @@
 """GPUs: one tick's use of each, split over the sections that held it.
 
-A section with a weight of its own counts weight × time. Sections without one count their time, and what those of them
-whose spans told tokens hold together is dealt out among these by work, ``a·(input − cached) + b·output``: output
-tokens alone would let a long prompt ride free. So spans whose tokens are not known pay by time, and never for or
-against the tokens of others.
+A section with a weight of its own (other than 1) counts weight × time. Sections without one count their time, and
+what those of them whose spans told tokens hold together is dealt out among these by work, ``a·(input − cached) +
+b·output``: output tokens alone would let a long prompt ride free. So spans whose tokens are not known pay by time, and
+never for or against the tokens of others.
 
 Tokens often come when the work is done. A tick bills what it knows then, by time, and **the past is never priced
 anew**: tokens told later are taken as made evenly over the time held since the span last told any, and the part of

@@ -18,7 +18,7 @@ from ..errors import ConfigurationError
 _WEIGHT_UNIT = 1_000_000
 #: the pool of all GPUs; "gpu:0" and "gpu:GPU-3f…" (a UUID) are one of them
 GPU = "gpu"
-#: sections of a GPU that were given no weight are booked apart, under the pool's name and this: tokens may weigh them
+#: sections of a GPU with weight 1, the default, are booked apart, under the pool's name and this: tokens may weigh them
 UNWEIGHTED = "?"
 
 
@@ -30,13 +30,13 @@ class Section:
 
     __slots__ = ("_held", "_micro", "_sections", "_since_ns", "billed", "book", "listed", "pool", "span_key")
 
-    def __init__(self, sections: Sections, pool: str, span_key: int, weight: float | None = None) -> None:
+    def __init__(self, sections: Sections, pool: str, span_key: int, weight: float) -> None:
         self.pool, self.span_key = pool, span_key
-        self.book = pool + UNWEIGHTED if weight is None and pool.partition(":")[0] == GPU else pool
         self._sections = sections
         self._since_ns = 0
         self._held = 0
-        self._micro = _micro(1 if weight is None else weight)
+        self._micro = _micro(weight)
+        self.book = self._book()
         self.billed = 0
         self.listed = False
 
@@ -52,7 +52,12 @@ class Section:
             now = self._sections.mono()
             self._held += self._micro * (now - self._since_ns)
             self._since_ns = now
-        self._micro, self.book = micro, self.pool
+        self._micro = micro
+        self.book = self._book()
+
+    def _book(self) -> str:
+        weighed = self._micro != _WEIGHT_UNIT or self.pool.partition(":")[0] != GPU
+        return self.pool if weighed else self.pool + UNWEIGHTED
 
     @property
     def open(self) -> bool:

@@ -242,11 +242,11 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         if isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1:
             self.quality_sum, self.quality_metric = float(score), label(metric)
 
-    def section(self, pool: str = "native", *, weight: float | None = None) -> Section:
+    def section(self, pool: str = "native", *, weight: float = 1) -> Section:
         """A share of a pool, ``with span.section("gpu", weight=48):``; "native", "gpu" or a companion's name.
 
-        "gpu" is all GPUs, "gpu:0" or "gpu:<UUID>" one. Without a weight a section counts 1, and one of a GPU is weighed
-        by the span's tokens once they are told.
+        "gpu" is all GPUs, "gpu:0" or "gpu:<UUID>" one. A GPU's section of weight 1 is weighed by the span's tokens once
+        they are told.
         """
         return Section(self.desk.sections, pool, self.key, weight)
 
