@@ -336,6 +336,18 @@ def test_a_gpu_that_is_lost_leaves_its_spans_incomplete_and_the_joules_of_its_re
     assert (back.reading.energy_dynamic_j, after.reading.energy_dynamic_j) == (0, 80)
 
 
+@pytest.mark.parametrize("wrong", [{"own": math.nan}, {"own": 1.2}, {"own": -0.1}, {"busy": -0.5}])
+def test_a_gpu_that_tells_what_cannot_be_is_passed_over_and_flagged(scene, wrong):
+    for name, value in wrong.items():
+        setattr(scene.board, name, value)
+    with scene.meter.measure("f") as span, span.section("gpu"):
+        scene.tick()
+    vars(scene.board).update(own=1.0, busy=None)
+    scene.tick()
+    assert scene.meter.errors == {"source": 1}
+    assert "energy:incomplete" in flags(span)
+
+
 # -- invariants
 
 

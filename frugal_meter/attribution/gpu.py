@@ -94,6 +94,12 @@ class _Work(NamedTuple):
         return [max(1, round(each * _WORK_UNIT) * held // self.over) for each in tokens]
 
 
+def can_be(sample: Sample) -> bool:
+    """Whether what a sample tells of a GPU's use can be true."""
+    busy_ns, own = sample.busy_ns, sample.own_share
+    return (busy_ns is None or (type(busy_ns) is int and busy_ns >= 0)) and (own is None or 0 <= own <= 1)
+
+
 class Held:
     """The weights of one GPU over one tick: span key → integer; ``low`` and ``high`` bound those that tokens dealt out."""
 
@@ -185,12 +191,10 @@ class Gpus:
         if not held and not self._told:
             return {}
         work, before, self._told = {}, self._told, {}
+        concerned = held.keys() | before.keys()
         for spans, running in ((live, True), (finished, False)):
-            for span in spans:
-                told = before.get(span.key)
-                if told is None and span.key not in held:
-                    continue
-                told = told or Told()
+            for span in [each for each in spans if each.key in concerned]:
+                told = before.get(span.key) or Told()
                 if (fresh := self._fresh(span, told, held.get(span.key, 0))) is not None:
                     work[span.key] = fresh
                 if running:

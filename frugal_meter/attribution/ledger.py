@@ -12,7 +12,7 @@ from operator import add
 from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
 from .clocks import Cell, open_ns, threads_ns
-from .gpu import Gpus, GpuShare
+from .gpu import Gpus, GpuShare, can_be
 from .idle import Baseline, Ends, HostSlice
 from .pools import Sections
 from .span import Account, Late, Span
@@ -75,7 +75,9 @@ class SourceBooks:
         if sample is None:
             return
         if not all(type(nj) is int for nj in (sample.energy_nj, sample.low_nj, sample.high_nj, sample.idle_nj or 0)) or not (
-            0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj and (sample.idle_nj is None or sample.idle_nj >= 0)
+            0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj
+            and (sample.idle_nj is None or sample.idle_nj >= 0)
+            and can_be(sample)
         ):
             raise ValueError(f"source {self.source.name!r} told an impossible sample: {sample}")
         self.sample, self.up = sample, True
@@ -341,6 +343,7 @@ class Ledger:
             rates.unknown_idle = rates.unknown_idle or books.idle_origin == "none"
             rates.host_nj += books.energy_nj
             low, high = books.ends
+            rates.idle_varies = rates.idle_varies or low.idle != low.other_idle or high.idle != high.other_idle
             held = books.idle_share / overlap_ns if overlap_ns else 0.0
             rates.wall_low += held * low.idle
             rates.wall_high += held * high.idle
@@ -373,14 +376,13 @@ class Ledger:
                     held_nj = tuple(map(add, account.idle_nj, held_nj))
                 account.ticks += 1
                 account.sources_nj, account.idle_nj = used_nj, held_nj
-                account.low_nj += min(
-                    cpu_ns * rates.cpu_low + wall_ns * rates.wall_low,
-                    cpu_ns * rates.other_cpu_low + wall_ns * rates.other_wall_low,
-                )
-                account.high_nj += max(
-                    cpu_ns * rates.cpu_high + wall_ns * rates.wall_high,
-                    cpu_ns * rates.other_cpu_high + wall_ns * rates.other_wall_high,
-                )
+                low_nj = cpu_ns * rates.cpu_low + wall_ns * rates.wall_low
+                high_nj = cpu_ns * rates.cpu_high + wall_ns * rates.wall_high
+                if rates.idle_varies:
+                    low_nj = min(low_nj, cpu_ns * rates.other_cpu_low + wall_ns * rates.other_wall_low)
+                    high_nj = max(high_nj, cpu_ns * rates.other_cpu_high + wall_ns * rates.other_wall_high)
+                account.low_nj += low_nj
+                account.high_nj += high_nj
                 account.host_nj += rates.host_nj
                 account.embodied_g += wall_ns * rates.embodied_g
             if on_gpu:
@@ -443,6 +445,7 @@ class _Rates:
         "embodied_g",
         "gap",
         "host_nj",
+        "idle_varies",
         "missing",
         "other_cpu_high",
         "other_cpu_low",
@@ -457,4 +460,4 @@ class _Rates:
         self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.embodied_g = 0.0
         self.other_cpu_low = self.other_cpu_high = self.other_wall_low = self.other_wall_high = 0.0
         self.host_nj = 0
-        self.gap = self.missing = self.unknown_idle = False
+        self.gap = self.missing = self.unknown_idle = self.idle_varies = False
