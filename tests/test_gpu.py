@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import assert_books_close, burn, metered
 
@@ -404,6 +405,51 @@ def test_a_gpus_energy_is_parted_without_rest(dynamic, own, weights):
     assert 0 <= share.own_nj <= dynamic
     assert own is not None or share.own_nj == dynamic
     assert sum(share.busy.take(weights)) in (share.busy.total, 0)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["open", "open", "close", "tick", "tick", "tokens", "tokens", "gap", "gone"]),
+        st.integers(0, 5),
+        st.sampled_from(["gpu", "gpu:0", "gpu:1", "gpu:right", "gpu:9"]),
+        st.sampled_from([1, 1, 1, 0.3, 48]),
+        st.none() | st.floats(0, 1),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps)
+def test_whatever_is_held_told_and_lost_each_joule_is_booked_once_and_lies_in_its_bounds(steps):
+    clock, boards = FrozenClock(), [Board("left", busy=0.5), Board("right", own=None)]
+    with metered(sources=boards, clock=clock) as (meter, out), contextlib.ExitStack() as everything:
+        open_ones = []
+        for do, number, pool, weight, own in steps:
+            boards[0].own, boards[1].gap, boards[1].there = own, "reset" if do == "gap" else None, do != "gone"
+            if do == "open":
+                stack = everything.enter_context(contextlib.ExitStack())
+                span = stack.enter_context(meter.measure(f"f{number}", model=f"m{number % 2}"))
+                stack.enter_context(span.section(pool, weight=weight))
+                open_ones.append((stack, span))
+            elif do == "close" and open_ones:
+                open_ones.pop(number % len(open_ones))[0].close()
+            elif do == "tokens" and open_ones:
+                open_ones[number % len(open_ones)][1].add_tokens(input=number * 100, output=number, cached=number)
+            else:
+                clock.advance(0.1 + number / 10)
+                meter.settle()
+        everything.close()
+        meter.settle()
+    assert not meter.errors
+    assert_books_close(out.ticks)
+    billed = sum(sum(tick.requests_nj.values()) for tick in out.ticks) / J
+    assert sum(reading.energy_dynamic_j or 0 for reading in out.readings) == pytest.approx(billed)
+    busy = sum(tick.t1_ns - tick.t0_ns for tick in out.ticks if tick.source == "left") / J / 2
+    assert sum(reading.gpu_s or 0 for reading in out.readings) <= busy + 1e-6
+    for reading in out.readings:
+        if reading.energy_full_j is not None:
+            assert reading.energy_low_j - 1e-6 <= reading.energy_full_j <= reading.energy_high_j + 1e-6
 
 
 def test_a_meter_without_a_gpu_keeps_nothing_of_sections_and_tokens():

@@ -264,6 +264,19 @@ print(json.dumps([told(span)[1], sorted(meter.setup.unavailable)]))
     assert told == [None, ["gpu"]]
 
 
+def test_a_busy_time_that_is_no_longer_told_stops_counting(metered_run):
+    told = metered_run("""
+machine(gpu(0, 0))
+with metered() as meter:
+    with meter.measure("f") as span, span.section("gpu"):
+        tick(gpu(0, 120), process(0, os.getpid(), 9))
+        tick("gpu 0 energy_mj=240000", process(0, os.getpid(), 9))
+    meter.settle()
+print(json.dumps(told(span)[:2]))
+""")
+    assert told == [200, 0.5]
+
+
 def test_of_two_gpus_each_is_paid_by_who_named_it(metered_run):
     told = metered_run("""
 machine(gpu(0, 0), gpu(1, 0))
