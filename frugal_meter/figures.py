@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from .attribution.gpu import notes_as_flags
 from .attribution.ledger import KEY, Ledger
-from .attribution.span import Folded, Span
+from .attribution.span import Account, Folded, Span
 from .carbon.factors import Factor
 from .carbon.pue import Pue
 from .records import TIERS, Interval, Reading, Tier
@@ -18,6 +19,8 @@ from .units import NJ_PER_J, Resource
 
 #: a part below this share of the energy does not decide the tier
 TIER_SHARE: Final = 0.05
+#: a GPU's counter moves every 20–100 ms, so what a span used may be booked to the tick after: over this many ticks that is little
+LAG_TICKS: Final = 5
 
 
 class Energy:
@@ -63,6 +66,7 @@ class Figures:
         self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
         sources = [books.source for books in ledger.books]
         self.tiers: list[Tier] = [s.tier for s in sources]
+        self._gpus = [place for place, source in enumerate(sources) if source.component == "gpu"]
         self.boundary, self._embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
@@ -287,6 +291,8 @@ class Figures:
             return reading
         cpu_ns, energy, embodied_g = self._whole(span, round(reading.cpu_s * 1e9), self.energy(span))
         changes: dict[str, Any] = {"cpu_s": cpu_ns / 1e9, "tier": reading.tier or self.weakest_tier}
+        if span.folded is not None and span.folded.gpu_ns:
+            changes["gpu_s"] = (reading.gpu_s or 0.0) + span.folded.gpu_ns / 1e9
         if energy is not None:
             grams = self._grams(energy, embodied_g)
             changes |= {
@@ -307,7 +313,16 @@ class Figures:
         flags = self.flags
         if span.account is not None and span.account.gap:
             flags = (*flags, "energy:incomplete")
+        if any(books.baseline.above for books in self.ledger.books):
+            flags = (*flags, "idle:above-observed")
+        if span.account is not None and self._gpus:
+            flags = (*flags, *notes_as_flags(span.account.gpu_notes), *self._lag(span.account))
         return (*flags, "cpu:from-first-await") if span.partial else flags
+
+    def _lag(self, account: Account) -> tuple[str, ...]:
+        gpu_nj = sum(account.sources_nj[place] for place in self._gpus)
+        whole_nj = sum(account.sources_nj) + sum(account.idle_nj)
+        return ("gpu:counter-lag",) if gpu_nj and account.ticks < LAG_TICKS and gpu_nj >= TIER_SHARE * whole_nj else ()
 
     def _idle_source(self) -> str | None:
         origins = {b.idle_origin for b in self.ledger.books if b.sample is not None}

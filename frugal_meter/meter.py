@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import routes
 from .attribution import hooks
 from .attribution.clocks import here
+from .attribution.gpu import declared_weights
 from .attribution.idle import Baseline, HostSlice
 from .attribution.ledger import Ledger
 from .attribution.pools import Sections
@@ -104,7 +105,7 @@ class Meter:
         self.capture_usage = capture_usage
         self.errors: dict[str, int] = {}
         self.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
-        baselines = [Baseline(setup.idle_watts_of(s), setup.modelled_idle_of(s)) for s in setup.sources]
+        baselines = [Baseline(setup.idle_watts_of(s), setup.modelled_idle_of(s), setup.own_idle_of(s)) for s in setup.sources]
         priors = [setup.prior_of(s) for s in setup.sources]
         self.ledger = Ledger(
             setup.sources,
@@ -234,6 +235,12 @@ class Meter:
     def holding(self, fn: Callable[..., Any], pool: str = "native", *, weight: float = 1) -> Callable[..., Any]:
         """``fn``, a function or coroutine function, run in a section of ``pool`` of the span that runs when it is called."""
         return holding(fn, pool, weight)
+
+    def token_weights(self, model: str, *, a: float, b: float, source: str) -> None:
+        """State what an input token (``a``, not cached) and an output token (``b``) of ``model`` cost a GPU, relative to each
+        other, and where that comes from. It weighs sections of a GPU that have no weight of their own. Unstated: 1 : 10, flagged.
+        """
+        self.ledger.gpus.weights[label(model) or ""] = declared_weights(a, b, source)
 
     def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
         """A running span, charged from the caller's next switch on; `close_span` ends it."""

@@ -60,6 +60,11 @@ class Setup(msgspec.Struct, frozen=True):
             return None
         return baseline.times(1 / packages)
 
+    def own_idle_of(self, source: Source) -> Interval | None:
+        """Idle watts of a source that knows its own: a model's, with their bounds."""
+        watts = getattr(source, "watts", None)
+        return watts(0.0) if callable(watts) else None
+
     def prior_of(self, source: Source) -> float | None:
         """Joules per CPU-second to show before the first tick has measured any: the model's, or a source's own."""
         if source.component != "cpu":
@@ -263,6 +268,6 @@ def unavailable_on(sources: Sequence[Source]) -> dict[Resource, str]:
         out["energy"] = out["carbon"] = "no source of joules was given"
     if not any(s.component == "gpu" for s in sources):
         out["gpu"] = "there is no GPU source on this machine"
-    else:
-        out["gpu"] = "GPU seconds are not attributed in this version (GPU joules are)"
+    elif not any(getattr(s, "tells_busy", False) for s in sources):
+        out["gpu"] = "no GPU here tells its busy time (MIG mode, or a driver without utilisation)"
     return out

@@ -2,7 +2,7 @@
  *
  * The machine is the text file that FAKE_NVML names, read anew at each call:
  *   driver R               nvmlInit answers R (0: success, 9: driver not loaded)
- *   gpu I key=value ...    energy_mj, power_mw, limit_mw, mig, fail; a key that is absent is not supported
+ *   gpu I key=value ...    energy_mj, power_mw, limit_mw, mig, util, fail; a key that is absent is not supported
  *   process I pid time sm  one sample of process utilisation
  * Return codes are those of nvml.h (NVML API Reference Guide, enum nvmlReturn_t).
  */
@@ -14,6 +14,7 @@
 enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, UNKNOWN = 999 };
 enum { GPUS = 8, PROCESSES = 16 };
 
+typedef struct { unsigned gpu, memory; } Utilization;
 typedef struct { unsigned pid; unsigned long long time; unsigned sm, mem, enc, dec; } Sample;
 
 static int opened;
@@ -91,6 +92,10 @@ int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
     int answer = narrow(handle, " mig=", current);
     *pending = *current;
     return answer;
+}
+int nvmlDeviceGetUtilizationRates(void *handle, Utilization *rates) {
+    rates->memory = 0;
+    return narrow(handle, " util=", &rates->gpu);
 }
 int nvmlDeviceGetProcessUtilization(void *handle, Sample *samples, unsigned *count, unsigned long long since) {
     char line[256];

@@ -46,6 +46,21 @@ def play(driver: Path, tmp_path: Path, *scenes: dict) -> dict:
     return json.loads(story.stdout)
 
 
+def run(driver: Path, tmp_path: Path, script: str) -> dict:
+    """What ``script`` printed as JSON, run with the fake driver behind nvidia-ml-py; ``machine(*lines)`` sets the machine."""
+    state = tmp_path / "machine"
+    state.write_text("")
+    env = os.environ | {"LD_LIBRARY_PATH": str(driver), "FAKE_NVML": str(state), "PYTHONPATH": f"{HERE.parent}:{HERE}"}
+    story = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
+    assert story.returncode == 0, story.stderr
+    return json.loads(story.stdout)
+
+
+def machine(*lines: str) -> None:
+    """Set the machine, from inside a script that `run` runs."""
+    Path(os.environ["FAKE_NVML"]).write_text("\n".join(lines) + "\n")
+
+
 def _main() -> None:
     import msgspec
 

@@ -129,7 +129,7 @@ def test_defaults_told_for_budgets_are_the_ones_in_force() -> None:
 
 def test_keywords_of_measure_and_of_the_ops_pages_are_told() -> None:
     text = read(DOCS / "settings.md")
-    for function in (Meter.measure, Meter.ops_app, Meter.serve_ops, Meter.metrics, Meter.settle):
+    for function in (Meter.measure, Meter.token_weights, Meter.ops_app, Meter.serve_ops, Meter.metrics, Meter.settle):
         call = re.search(rf"meter\.{function.__name__}\(([^)]*)\)", text)
         assert call, function.__name__
         for name in set(parameters(function)) - {"address"}:
@@ -186,7 +186,7 @@ def test_fields_that_may_be_none_say_what_that_means(record: type[msgspec.Struct
 def test_flags_are_told_and_no_other_is() -> None:
     sources = "".join(read(path) for path in (ROOT / "frugal_meter").rglob("*.py"))
     told = names(rows("reading.md", "Flags"))
-    used = set(re.findall(r'"((?:pue|embodied|interval|cpu|vm|energy):[a-z][a-z-]+)"', sources))
+    used = set(re.findall(r'"((?:pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights):[a-z][a-z-]+)"', sources))
     assert set(told) == used
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from nvml_fake import build, play, scene
+from nvml_fake import build, play, run, scene
 
 MJ = 1_000_000  # nJ
 J = 1000 * MJ
@@ -147,6 +147,171 @@ def test_an_unseen_process_has_an_unknown_share_not_zero(tell):
         scene(gpu(energy_mj=0), "process 0 11 1000 0", ask=([11], 0)),
     )
     assert told["shares"] == [None, None, None]
+
+
+# -- a meter over it
+
+
+METER = """
+import json, os, time
+from nvml_fake import machine
+from frugal_meter import Meter
+from frugal_meter.sources.nvml import discover
+from frugal_meter.testing import FrozenClock, RecordingExporter
+
+SOON = int(time.time() * 1e6) + 10**9  # us; later than any tick of this test
+clock, out = FrozenClock(), RecordingExporter()
+
+
+def gpu(index, joules, **more):
+    values = {"energy_mj": joules * 1000, "util": 50, **more}
+    return f"gpu {index} " + " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def process(index, pid, sm):
+    return f"process {index} {pid} {SOON} {sm}"
+
+
+def metered():
+    return Meter("tests", zone="FR", sources=discover().sources, tick=60, exporters=[out], clock=clock, host_share=1,
+                 idle_watts=IDLE_WATTS)
+
+
+def tick(*lines):
+    machine(*lines)
+    clock.advance(1)
+    assert meter.settle()
+
+
+def told(span):
+    r = span.reading
+    return [r.energy_dynamic_j, r.gpu_s, [f for f in r.flags if f.startswith(("gpu", "energy:"))]]
+
+
+def books():
+    assert all(t.closes for t in out.ticks)
+    return [[t.source[-1], sum(t.requests_nj.values()) // 10**9, t.overhead_nj // 10**9, t.other_nj // 10**9,
+             t.idle_nj // 10**9, t.gap_nj // 10**9, t.gap_reason] for t in out.ticks if t.t1_ns > t.t0_ns]
+"""
+
+
+@pytest.fixture
+def metered_run(driver, tmp_path):
+    return lambda script, idle=20: run(driver, tmp_path, METER.replace("IDLE_WATTS", repr({"gpu": idle})) + script)
+
+
+def test_a_request_pays_for_its_own_process_on_the_gpu_and_for_no_other(metered_run):
+    told = metered_run("""
+machine(gpu(0, 0))
+with metered() as meter:
+    with meter.measure("f") as span, span.section("gpu"):
+        tick(gpu(0, 120), process(0, os.getpid(), 30), process(0, 1, 50), process(0, 2, 20))
+    tick(gpu(0, 140))
+print(json.dumps([told(span), books()]))
+""")
+    assert told == [
+        [30, 0.15, ["gpu:counter-lag"]],
+        [["0", 30, 0, 70, 20, 0, None], ["0", 0, 0, 0, 20, 0, None]],
+    ]
+
+
+def test_a_child_process_works_for_its_parent(metered_run):
+    told = metered_run("""
+import subprocess
+with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+    machine(gpu(0, 0))
+    with metered() as meter:
+        with meter.measure("f") as span, span.section("gpu"):
+            tick(gpu(0, 120), process(0, child.pid, 30), process(0, 1, 90))
+        meter.settle()
+print(json.dumps(told(span)))
+""")
+    assert told == [25, 0.125, ["gpu:counter-lag"]]
+
+
+@pytest.mark.parametrize(
+    ("what", "lines"),
+    {
+        "a container, whose process ids the driver does not know": "gpu(0, 120), process(0, 1, 50)",
+        "a driver that tells no processes": "gpu(0, 120)",
+        "instances": "gpu(0, 120, mig=1), process(0, os.getpid(), 50)",
+    }.items(),
+)
+def test_a_gpu_whose_users_cannot_be_told_apart_is_charged_whole_and_flagged(metered_run, what, lines):
+    mig = ", mig=1" if what == "instances" else ""
+    told = metered_run(f"""
+machine(gpu(0, 0{mig}))
+with metered() as meter:
+    with meter.measure("f") as span, span.section("gpu"):
+        tick({lines})
+    meter.settle()
+print(json.dumps([told(span)[0], told(span)[2], books()[0]]))
+""")
+    assert told == [100, ["gpu:shared-unknown", "gpu:counter-lag"], ["0", 100, 0, 0, 20, 0, None]]
+
+
+def test_a_busy_time_that_the_driver_does_not_tell_is_none(metered_run):
+    told = metered_run("""
+from frugal_meter import Budget
+bare = "gpu 0 energy_mj={}".format
+machine(bare(0))
+with metered() as meter:
+    with meter.measure("f") as span, span.section("gpu"):
+        tick(bare(120_000))
+    meter.settle()
+print(json.dumps([told(span)[1], sorted(meter.setup.unavailable)]))
+""")
+    assert told == [None, ["gpu"]]
+
+
+def test_a_busy_time_that_is_no_longer_told_stops_counting(metered_run):
+    told = metered_run("""
+machine(gpu(0, 0))
+with metered() as meter:
+    with meter.measure("f") as span, span.section("gpu"):
+        tick(gpu(0, 120), process(0, os.getpid(), 9))
+        tick("gpu 0 energy_mj=240000", process(0, os.getpid(), 9))
+    meter.settle()
+print(json.dumps(told(span)[:2]))
+""")
+    assert told == [200, 0.5]
+
+
+def test_of_two_gpus_each_is_paid_by_who_named_it(metered_run):
+    told = metered_run("""
+machine(gpu(0, 0), gpu(1, 0))
+with metered() as meter:
+    with meter.measure("a") as a, meter.measure("b") as b, a.section("gpu:0"), b.section("gpu:GPU-fake-1"):
+        tick(gpu(0, 120), gpu(1, 70), process(0, os.getpid(), 9), process(1, os.getpid(), 9))
+    meter.settle()
+print(json.dumps([told(a)[0], told(b)[0]]))
+""")
+    assert told == [100, 50]
+
+
+@pytest.mark.parametrize(
+    ("scenes", "booked"),
+    [
+        (["gpu(0, 500, fail=15)", "gpu(0, 600)"], ["0", 0, 0, 0, 0, 500, "vanished"]),
+        (["'driver 9', gpu(0, 500, fail=1)", "gpu(0, 600)"], ["0", 0, 0, 0, 0, 500, "vanished"]),
+        (["gpu(0, 1)"], ["0", 0, 0, 0, 0, 0, "reset"]),
+        (["gpu(0, 10**6)"], ["0", 0, 0, 0, 0, 0, "implausible"]),
+    ],
+    ids=["a GPU that is lost", "a driver that is unloaded", "a counter that goes backward", "a jump that no board can draw"],
+)
+def test_what_a_counter_cannot_mean_is_a_gap_and_flags_who_ran(metered_run, scenes, booked):
+    ticks = "; ".join(f"tick({scene})" for scene in scenes)
+    told = metered_run(f"""
+machine(gpu(0, 0))
+with metered() as meter:
+    tick(gpu(0, 100))
+    out.ticks.clear()
+    with meter.measure("f") as span, span.section("gpu"):
+        {ticks}
+    meter.settle()
+print(json.dumps([told(span)[2], books()]))
+""")
+    assert told == [["energy:incomplete"], [booked]]
 
 
 def test_a_driver_that_is_not_loaded_is_said(tell):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import about, assert_books_close, burn, metered
 
-from frugal_meter.attribution.pools import Section, Sections
+from frugal_meter.attribution.pools import UNWEIGHTED, Section, Sections
 from frugal_meter.errors import ConfigurationError
 from frugal_meter.sources import Sample
 from frugal_meter.testing import FrozenClock, SyntheticSource
@@ -28,7 +28,9 @@ def sections(clock):
 
 
 def use(sections, clock, pool="gpu"):
-    return sections.use(clock.monotonic_ns()).get(pool, {})
+    """What ``pool`` was held for; a GPU's sections of weight 1 are booked apart."""
+    books = sections.use(clock.monotonic_ns())
+    return {**books.get(pool, {}), **books.get(pool + UNWEIGHTED, {})}
 
 
 def test_a_section_is_held_by_weight_and_time(sections, clock):

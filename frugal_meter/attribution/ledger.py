@@ -13,7 +13,8 @@ from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
 from ..sources.companions import Companions
 from .clocks import Cell, open_ns
-from .idle import Baseline, HostSlice
+from .gpu import Gpus, GpuShare, can_be
+from .idle import Baseline, Ends, HostSlice
 from .lending import add_native, lend
 from .pools import Sections
 from .span import Account, Late, Span
@@ -38,18 +39,19 @@ class SourceBooks:
         "baseline",
         "dividers",
         "dynamic_nj",
+        "ends",
         "energy_nj",
         "gap",
-        "high",
+        "gpu",
         "idle_divider",
         "idle_lists",
         "idle_nj",
         "idle_origin",
+        "idle_share",
         "lam",
         "lam_high",
         "lam_low",
         "lists",
-        "low",
         "on_gpu",
         "sample",
         "source",
@@ -66,6 +68,7 @@ class SourceBooks:
         self.up: bool | None = None
         self.idle_origin = "none"
         self.sample: Sample | None = None
+        self.gpu: GpuShare | None = None  # given by the ledger to those of GPUs
 
     def read(self, window: Window) -> None:
         """Ask the source; no sample when it vanished. Raises for one that fails or tells what cannot be."""
@@ -74,33 +77,40 @@ class SourceBooks:
         if sample is None:
             return
         if not all(type(nj) is int for nj in (sample.energy_nj, sample.low_nj, sample.high_nj, sample.idle_nj or 0)) or not (
-            0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj and (sample.idle_nj is None or sample.idle_nj >= 0)
+            0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj
+            and (sample.idle_nj is None or sample.idle_nj >= 0)
+            and can_be(sample)
         ):
             raise ValueError(f"source {self.source.name!r} told an impossible sample: {sample}")
         self.sample, self.up = sample, True
 
-    def open(self, window: Window, process_ns: int, slice_: HostSlice, in_flight: float, overlap_ns: int, gpu_use: int) -> None:
+    def open(self, window: Window, process_ns: int, slice_: HostSlice, in_flight: float, overlap_ns: int) -> None:
         """Prepare the division of the energy just read."""
         sample = self.sample
         if sample is None:
             return
         energy = self.energy_nj = sample.energy_nj
         self.gap = sample.gap
-        self.low = sample.low_nj / energy if energy else 1.0
-        self.high = sample.high_nj / energy if energy else 1.0
         if self.gap is not None:
             self.idle_nj = self.dynamic_nj = 0
+            self.ends = Ends(0, 0, 0, 0), Ends(0, 0, 0, 0)
         else:
-            self.baseline.observe(window, sample)
+            self.baseline.observe(window, sample, on_gpu=self.on_gpu, name=self.source.name)
             known, self.idle_origin = self.baseline.idle_nj(window, sample)
             self.idle_nj, self.dynamic_nj = idle_and_dynamic(energy, known)
-        self.whole_ns = gpu_use if self.on_gpu else self._whole(window, process_ns)
+            self.ends = self.baseline.ends(window, sample, self.idle_nj)
+        own_nj = self.dynamic_nj
+        if self.gpu is not None:
+            self.whole_ns, own_nj = self.gpu.open(sample, own_nj), self.gpu.own_nj
+        else:
+            self.whole_ns = self._whole(window, process_ns)
         if not self.whole_ns and not self.on_gpu:
             # Nobody ran: whatever the baseline missed is idle too.
-            self.idle_nj, self.dynamic_nj = self.idle_nj + self.dynamic_nj, 0
-        self.dividers = Divider(self.dynamic_nj, self.whole_ns)
-        held = slice_.of(window, process_ns, self._whole(window, process_ns)) * in_flight
-        self.idle_divider = Divider(int(self.idle_nj * held) if overlap_ns else 0, overlap_ns)
+            self.idle_nj, self.dynamic_nj, own_nj = self.idle_nj + self.dynamic_nj, 0, 0
+            self.ends = Ends(0, sample.low_nj, 0, sample.low_nj), Ends(0, sample.high_nj, 0, sample.high_nj)
+        self.dividers = Divider(own_nj, self.whole_ns)
+        self.idle_share = slice_.of(window, process_ns, self._whole(window, process_ns)) * in_flight if overlap_ns else 0.0
+        self.idle_divider = Divider(int(self.idle_nj * self.idle_share), overlap_ns)
         self.lists: list[int] = []
         self.idle_lists: list[int] = []
 
@@ -117,7 +127,7 @@ class SourceBooks:
             return None
         divider = self.dividers
         if self.on_gpu:
-            late = other = 0
+            late, other = 0, self.dynamic_nj - divider.total
             overhead = divider.rest()
             parts = {"gpu_no_section": overhead} if overhead else {}
         else:
@@ -130,7 +140,9 @@ class SourceBooks:
                 parts["native_spin"] = spin
         if self.whole_ns >= _LAMBDA_MIN_NS and self.gap is None and not self.on_gpu:
             self.lam = self.dynamic_nj / self.whole_ns
-            self.lam_low, self.lam_high = self.lam * self.low * KEY_LOW, self.lam * self.high * KEY_HIGH
+            low, high = self.ends
+            self.lam_low = min(low.dynamic, low.other_dynamic) / self.whole_ns * KEY_LOW
+            self.lam_high = max(high.dynamic, high.other_dynamic) / self.whole_ns * KEY_HIGH
         return Tick(
             source=self.source.name,
             t0_ns=window.t0_ns,
@@ -167,6 +179,9 @@ class Ledger:
     ) -> None:
         self._fault = fault
         self.books = [SourceBooks(*each) for each in zip(sources, baselines, priors, strict=True)]
+        self.gpus = Gpus(sources)
+        for books in self.books:
+            books.gpu = self.gpus.shares.get(books.source.name)
         self.slice = slice_
         self.sections = sections
         self.embodied = embodied
@@ -256,7 +271,7 @@ class Ledger:
         overlaps, in_flight = self._overlaps(window, spans)
         yield []
         use = self.sections.use(window.t1_ns)
-        gpu_use = use.get("gpu") or {}
+        on_gpu = self.gpus.hold(use, live, finished)
         late_ns, self._late_new_ns = self._late_new_ns, 0
         yield from ([] for _ in self.sections.native.settle(self._mark))
         owed, spin_ns = self.sections.native.take()
@@ -271,10 +286,10 @@ class Ledger:
         overlap_ns = sum(overlaps)
         for books in self.books:
             cpu_ns = process_ns if books.source.scope == "process" else service_ns
-            books.open(window, cpu_ns, self.slice, in_flight, overlap_ns, sum(gpu_use.values()))
+            books.open(window, cpu_ns, self.slice, in_flight, overlap_ns)
         rates = self._rates(window, service_ns, in_flight, overlap_ns)
         keys = [span.key for span in spans]
-        yield from self._bill(spans, len(live), weights, lent, overlaps, gpu_use, rates)
+        yield from self._bill(spans, len(live), weights, lent, overlaps, on_gpu, rates)
         self.ticks = [
             tick
             for books in self.books
@@ -294,6 +309,7 @@ class Ledger:
         """The child's threads and late work begin anew."""
         self.late, self._lingering = {}, []
         self.companions.after_fork_in_child()
+        self.gpus.after_fork_in_child()
 
     def late_of(self, span: Span) -> Late:
         """The late book of the span's route."""
@@ -332,7 +348,7 @@ class Ledger:
         return overlaps, (min(1.0, busy_union_ns(intervals) / (t1 - t0)) if t1 > t0 else 0.0)
 
     def _rates(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> _Rates:
-        """What a nanosecond of CPU, of wall time and of GPU section carries of the bounds and of embodied carbon."""
+        """What a nanosecond of CPU and of wall time carries of the bounds (see `Ends`) and of embodied carbon."""
         rates = _Rates()
         for books in self.books:
             if books.sample is None:
@@ -341,21 +357,23 @@ class Ledger:
             rates.gap = rates.gap or books.gap is not None
             rates.unknown_idle = rates.unknown_idle or books.idle_origin == "none"
             rates.host_nj += books.energy_nj
-            if overlap_ns:
-                held = books.idle_divider.total / overlap_ns
-                rates.wall_low += held * books.low
-                rates.wall_high += held * books.high
-            if not books.whole_ns:
+            low, high = books.ends
+            rates.idle_varies = rates.idle_varies or low.idle != low.other_idle or high.idle != high.other_idle
+            held = books.idle_share / overlap_ns if overlap_ns else 0.0
+            rates.wall_low += held * low.idle
+            rates.wall_high += held * high.idle
+            rates.other_wall_low += held * low.other_idle
+            rates.other_wall_high += held * high.other_idle
+            if books.on_gpu or not books.whole_ns:
                 continue
-            lam = books.dynamic_nj / books.whole_ns
-            if books.on_gpu:
-                rates.gpu_low += lam * books.low * KEY_LOW
-                rates.gpu_high += lam * books.high * KEY_HIGH
-            else:
-                low, high = lam * books.low * KEY_LOW, lam * books.high * KEY_HIGH
-                rates.cpu_low, rates.cpu_high = rates.cpu_low + low, rates.cpu_high + high
-                if books.source.scope != "process":
-                    rates.lent_low, rates.lent_high = rates.lent_low + low, rates.lent_high + high
+            cpu_low, cpu_high = low.dynamic / books.whole_ns * KEY_LOW, high.dynamic / books.whole_ns * KEY_HIGH
+            rates.cpu_low += cpu_low
+            rates.cpu_high += cpu_high
+            if books.source.scope != "process":
+                rates.lent_low += cpu_low
+                rates.lent_high += cpu_high
+            rates.other_cpu_low += low.other_dynamic / books.whole_ns * KEY_LOW
+            rates.other_cpu_high += high.other_dynamic / books.whole_ns * KEY_HIGH
         if overlap_ns:
             share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
             rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns
@@ -368,15 +386,14 @@ class Ledger:
         weights: list[int],
         lent: list[int],
         overlaps: list[int],
-        gpu_use: dict[int, int],
+        on_gpu: bool,
         rates: _Rates,
     ) -> Iterator[list[Span]]:
         for start in range(0, len(spans), CHUNK):
             chunk = spans[start : start + CHUNK]
             own, wall = weights[start : start + CHUNK], overlaps[start : start + CHUNK]
-            gpu = [gpu_use.get(s.key, 0) for s in chunk] if gpu_use else []
             more = lent[start : start + CHUNK]
-            dynamic, idle = self._shares(own, more, wall, gpu)
+            dynamic, idle = self._shares(chunk, own, more, wall)
             for span, cpu_ns, wall_ns, used_nj, held_nj in zip(chunk, own, wall, dynamic, idle, strict=True):
                 account = span.account
                 if account is None:
@@ -386,17 +403,24 @@ class Ledger:
                     held_nj = tuple(map(add, account.idle_nj, held_nj))
                 account.ticks += 1
                 account.sources_nj, account.idle_nj = used_nj, held_nj
-                account.low_nj += cpu_ns * rates.cpu_low + wall_ns * rates.wall_low
-                account.high_nj += cpu_ns * rates.cpu_high + wall_ns * rates.wall_high
+                low_nj = cpu_ns * rates.cpu_low + wall_ns * rates.wall_low
+                high_nj = cpu_ns * rates.cpu_high + wall_ns * rates.wall_high
+                if rates.idle_varies:
+                    low_nj = min(low_nj, cpu_ns * rates.other_cpu_low + wall_ns * rates.other_wall_low)
+                    high_nj = max(high_nj, cpu_ns * rates.other_cpu_high + wall_ns * rates.other_wall_high)
+                account.low_nj += low_nj
+                account.high_nj += high_nj
                 account.host_nj += rates.host_nj
                 account.embodied_g += wall_ns * rates.embodied_g
-            if gpu or more or rates.missing or rates.gap or rates.unknown_idle:
-                self._note(chunk, more, gpu, rates)
+            if on_gpu:
+                self._bound_gpus(chunk)
+            if more or rates.missing or rates.gap or rates.unknown_idle:
+                self._note(chunk, more, rates)
             # A span that ended while this tick was under way is in its live part: the next tick finishes it.
             yield chunk[max(0, running - start) :]
 
     def _shares(
-        self, own: list[int], lent: list[int], wall: list[int], gpu: list[int]
+        self, spans: list[Span], own: list[int], lent: list[int], wall: list[int]
     ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """Dynamic and idle nanojoules of a chunk: one tuple per span, in the order of the sources."""
         nothing = [0] * len(own)
@@ -406,7 +430,7 @@ class Ledger:
             shares, held = nothing, nothing
             if books.sample is not None:
                 cpu = own if books.source.scope == "process" else both
-                shares = books.dividers.take((gpu or nothing) if books.on_gpu else cpu)
+                shares = books.dividers.take(books.gpu.take(spans) if books.gpu is not None else cpu)
                 held = books.idle_divider.take(wall)
                 books.lists += shares
                 books.idle_lists += held
@@ -416,17 +440,22 @@ class Ledger:
             return [()] * len(own), [()] * len(own)
         return list(zip(*dynamic, strict=True)), list(zip(*idle, strict=True))
 
+    def _bound_gpus(self, chunk: list[Span]) -> None:
+        for books in self.books:
+            if books.gpu is not None and books.sample is not None and books.whole_ns:
+                low, high = books.ends
+                own = books.gpu.own_nj / books.dynamic_nj / books.whole_ns if books.dynamic_nj else 0.0
+                least, most = min(low.dynamic, low.other_dynamic), max(high.dynamic, high.other_dynamic)
+                books.gpu.bound(chunk, least * own * KEY_LOW, most * own * KEY_HIGH)
+
     @staticmethod
-    def _note(chunk: list[Span], lent: list[int], gpu: list[int], rates: _Rates) -> None:
+    def _note(chunk: list[Span], lent: list[int], rates: _Rates) -> None:
         for place, span in enumerate(chunk):
             account = span.account
             if account is None:
                 continue
             account.gap = account.gap or rates.missing or rates.gap
             account.idle_unknown = account.idle_unknown or rates.unknown_idle
-            if gpu:
-                account.low_nj += gpu[place] * rates.gpu_low
-                account.high_nj += gpu[place] * rates.gpu_high
             if lent:
                 account.low_nj += lent[place] * rates.lent_low
                 account.high_nj += lent[place] * rates.lent_high
@@ -450,19 +479,23 @@ class _Rates:
         "cpu_low",
         "embodied_g",
         "gap",
-        "gpu_high",
-        "gpu_low",
         "host_nj",
+        "idle_varies",
         "lent_high",
         "lent_low",
         "missing",
+        "other_cpu_high",
+        "other_cpu_low",
+        "other_wall_high",
+        "other_wall_low",
         "unknown_idle",
         "wall_high",
         "wall_low",
     )
 
     def __init__(self) -> None:
-        self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.gpu_low = self.gpu_high = self.embodied_g = 0.0
+        self.cpu_low = self.cpu_high = self.wall_low = self.wall_high = self.embodied_g = 0.0
+        self.other_cpu_low = self.other_cpu_high = self.other_wall_low = self.other_wall_high = 0.0
         self.lent_low = self.lent_high = 0.0
         self.host_nj = 0
-        self.gap = self.missing = self.unknown_idle = False
+        self.gap = self.missing = self.unknown_idle = self.idle_varies = False

@@ -18,6 +18,10 @@ from .fluid import NativePool
 NATIVE = "native"
 #: weights are kept as integers of a millionth, so that shares stay exact
 _WEIGHT_UNIT = 1_000_000
+#: the pool of all GPUs; "gpu:0" and "gpu:GPU-3f…" (a UUID) are one of them
+GPU = "gpu"
+#: sections of a GPU with weight 1, the default, are booked apart, under the pool's name and this: tokens may weigh them
+UNWEIGHTED = "?"
 
 
 class Section:
@@ -26,7 +30,7 @@ class Section:
     ``weight`` may change while the section is open (tokens arrive): what was held so far keeps its old weight.
     """
 
-    __slots__ = ("_held", "_micro", "_sections", "_since_ns", "billed", "listed", "pool", "span_key")
+    __slots__ = ("_held", "_micro", "_sections", "_since_ns", "billed", "book", "listed", "pool", "span_key")
 
     def __init__(self, sections: Sections, pool: str, span_key: int, weight: float) -> None:
         self.pool, self.span_key = pool, span_key
@@ -34,6 +38,7 @@ class Section:
         self._since_ns = 0
         self._held = 0
         self._micro = _micro(weight)
+        self.book = self._book()
         self.billed = 0
         self.listed = False
 
@@ -51,6 +56,11 @@ class Section:
             self._since_ns = now
             self._sections.changed(self, micro)
         self._micro = micro
+        self.book = self._book()
+
+    def _book(self) -> str:
+        weighed = self._micro != _WEIGHT_UNIT or self.pool.partition(":")[0] != GPU
+        return self.pool if weighed else self.pool + UNWEIGHTED
 
     @property
     def open(self) -> bool:
@@ -100,7 +110,7 @@ class Sections:
             self.native.note(section, section.span_key, micro)
 
     def use(self, now_ns: int) -> dict[str, dict[int, int]]:
-        """Weight × time held since the last call: pool → span key → integer. Closed sections are then forgotten."""
+        """Weight × time held since the last call: book → span key → integer. Closed sections are then forgotten."""
         out: dict[str, dict[int, int]] = {}
         with self._lock:
             kept: list[Section] = []
@@ -111,7 +121,7 @@ class Sections:
                 held = section.held(now_ns)
                 delta, section.billed = held - section.billed, max(held, section.billed)
                 if delta > 0:
-                    spans = out.setdefault(section.pool, {})
+                    spans = out.setdefault(section.book, {})
                     spans[section.span_key] = spans.get(section.span_key, 0) + delta
             self._listed = kept
         return out

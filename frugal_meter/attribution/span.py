@@ -66,6 +66,7 @@ class Account(msgspec.Struct, eq=False):
     own_billed_ns: int = 0  # of it, the span's own thread
     cpu_ns: int = 0  # own CPU and share of the native pool
     gpu_ns: int = 0
+    gpu_notes: int = 0  # bits: see attribution.gpu.FLAGS
     ticks: int = 0
     low_nj: float = 0.0
     high_nj: float = 0.0
@@ -229,7 +230,11 @@ class Span(msgspec.Struct, eq=False, weakref=True):
             self.quality_sum, self.quality_metric = float(score), label(metric)
 
     def section(self, pool: str = "native", *, weight: float = 1) -> Section:
-        """A share of a pool, ``with span.section("gpu", weight=48):``; "native", "gpu" or a companion's name."""
+        """A share of a pool, ``with span.section("gpu", weight=48):``; "native", "gpu" or a companion's name.
+
+        "gpu" is all GPUs, "gpu:0" or "gpu:<UUID>" one. A GPU's section of weight 1 is weighed by the span's tokens once
+        they are told.
+        """
         return Section(self.desk.sections, pool, self.key, weight)
 
     def identify(self, *, model: str | None = None, tenant: str | None = None, route: str | None = None) -> None:

@@ -49,6 +49,9 @@ class Sample(msgspec.Struct, frozen=True):
     ``idle_nj`` is the part drawn by an idle machine when the source itself knows it (a model does, a counter
     does not). ``low_nj … high_nj`` bound ``energy_nj``. With ``gap`` set, the energy cannot be attributed
     (suspend, a sensor back after an absence) and is booked as gap; after a reset the energy is 0: never a guess.
+
+    A GPU may also tell how long it was busy, and which part of that was this process's work (0…1); None where the
+    driver does not say.
     """
 
     energy_nj: int
@@ -56,6 +59,8 @@ class Sample(msgspec.Struct, frozen=True):
     high_nj: int
     idle_nj: int | None = None
     gap: str | None = None
+    busy_ns: int | None = None
+    own_share: float | None = None
 
 
 class Source(Protocol):

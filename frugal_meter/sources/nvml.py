@@ -6,15 +6,19 @@ of their own. Names are those of the NVML API Reference Guide (NVIDIA, vR570, 20
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from ..errors import MissingExtraError
 from ..records import Tier
 from . import Sample, Scope, Sensor, Window, findings
 from .counters import EnergyCounter, Step, sample
 from .findings import Finding
+from .processes import Family
 
 NJ_PER_MJ: Final = 1_000_000
 #: more than any single board draws (1,400 W for the largest of 2025); twice the board's own limit may raise it
@@ -24,6 +28,9 @@ MAX_WATTS: Final = 2000.0
 #: the time is sampled, and correcting for it moves energies by 35 % on average (Yang et al. 2023, arXiv 2312.02741)
 COUNTER_ERROR_PERCENT: Final = 10
 POWER_ERROR_PERCENT: Final = 35
+#: NVML samples utilisation every 1/6 s to 1 s, by board: a shorter look back may find no sample
+_LOOK_BACK_US: Final = 1_000_000
+_family = Family()
 
 
 class NvmlFindings(NamedTuple):
@@ -34,7 +41,8 @@ class NvmlFindings(NamedTuple):
 
 
 class NvmlGpu:
-    """One GPU, found by ``uuid``. ``counts`` tells whether it has an energy counter; ``shared`` whether it is in MIG mode.
+    """One GPU, found by ``uuid``. ``counts`` tells whether it has an energy counter; ``shared`` whether it is in MIG mode;
+    ``tells_busy`` whether its driver tells how busy it is.
 
     Each source holds NVML open once and lets go when the GPU stops answering, so that a driver that was reloaded is
     opened anew: one attempt per read. ``read`` is a `Sample` of 0 the first time, ``None`` while the GPU is silent.
@@ -45,8 +53,10 @@ class NvmlGpu:
     sensor: Sensor = "physical"
     scope: Scope = "host"
 
-    def __init__(self, nvml: Any, uuid: str, *, counts: bool, shared: bool = False, label: str = "NVIDIA GPU") -> None:
-        self._nvml, self.uuid, self.counts, self.shared = nvml, uuid, counts, shared
+    def __init__(
+        self, nvml: Any, uuid: str, *, counts: bool, shared: bool = False, tells_busy: bool = False, label: str = "NVIDIA GPU"
+    ) -> None:
+        self._nvml, self.uuid, self.counts, self.shared, self.tells_busy = nvml, uuid, counts, shared, tells_busy
         self.name = f"nvml:{uuid}"
         self.covers: tuple[str, ...] = (f"gpu:{uuid}",)
         self.method = "nvml-energy/1" if counts else "nvml-power-trapezoid/1"
@@ -70,7 +80,29 @@ class NvmlGpu:
             step = None
         else:
             step = self._counter.advance(raw, window)
-        return None if step is None else sample(step, self.error_percent, self.resolution_nj or 0)
+        if step is None:
+            return None
+        told = sample(step, self.error_percent, self.resolution_nj or 0)
+        if step.gap is not None or window.t1_ns <= window.t0_ns:
+            return told
+        return msgspec.structs.replace(told, busy_ns=self._busy_ns(window), own_share=self._own_share(window))
+
+    def _busy_ns(self, window: Window) -> int | None:
+        """Time with a kernel at work: the utilisation that NVML tells at the end of ``window``, over its length."""
+        if not self.tells_busy:
+            return None
+        try:
+            percent = int(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu)
+        except self._nvml.NVMLError:
+            return None
+        return (window.t1_ns - window.t0_ns) * min(100, percent) // 100
+
+    def _own_share(self, window: Window) -> float | None:
+        """The part of the GPU's work that this process and its descendants did."""
+        if self.shared:  # NVML knows no process utilisation under MIG; an answer would be another instance's
+            return None
+        since_us = time.time_ns() // 1000 - max(_LOOK_BACK_US, (window.t1_ns - window.t0_ns) // 1000)
+        return self.utilization_of(_family.at(window.t1_ns), since_us)
 
     def _ask(self) -> int | None:
         """Energy in mJ, or power in mW; None when the driver or the GPU does not answer."""
@@ -180,7 +212,8 @@ def _listed(nvml: Any) -> NvmlFindings:
             where = nvml.nvmlDeviceGetUUID(handle)
             counts = _counts(nvml, handle)
             shared = _shared(nvml, handle)
-            sources.append(NvmlGpu(nvml, where, counts=counts, shared=shared, label=nvml.nvmlDeviceGetName(handle)))
+            busy, name = _tells_busy(nvml, handle), nvml.nvmlDeviceGetName(handle)
+            sources.append(NvmlGpu(nvml, where, counts=counts, shared=shared, tells_busy=busy, label=name))
         except nvml.NVMLError as error:
             found.append(findings.nvml_unreadable(where, error))
             continue
@@ -203,6 +236,14 @@ def _shared(nvml: Any, handle: Any) -> bool:
         return bool(nvml.nvmlDeviceGetMigMode(handle)[0])
     except nvml.NVMLError:
         return False  # boards before Ampere know no MIG
+
+
+def _tells_busy(nvml: Any, handle: Any) -> bool:
+    try:
+        nvml.nvmlDeviceGetUtilizationRates(handle)
+    except nvml.NVMLError:
+        return False  # MIG mode, among others
+    return True
 
 
 def _limit_mw(nvml: Any, handle: Any) -> int:
