@@ -225,8 +225,11 @@ def test_a_child_task_is_cancelled_before_its_first_step_and_midway_as_ever(run)
             with pytest.raises(asyncio.CancelledError):
                 await midway
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.001):
-                    await asyncio.create_task(child())
+                async with asyncio.timeout(None) as limit:
+                    late = asyncio.create_task(child())
+                    await nap()  # only once it has begun: a short timeout can be over before that
+                    limit.reschedule(asyncio.get_running_loop().time())
+                    await late
             await answer(send)
 
         run(ask(MeterMiddleware(app, meter=meter)))

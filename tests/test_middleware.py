@@ -706,3 +706,20 @@ def test_a_fault_of_the_meters_own_reaches_neither_the_application_nor_the_clien
         assert [m["type"] for m in sent] == ["http.response.start", "http.response.body"]
         assert meter.errors == {"open": 1}
         assert meter.current() is None
+
+
+def test_a_request_keeps_nothing_of_its_scope_after_its_end():
+    # what a server puts there (headers, state, a body) would live until the next tick, times thousands
+    class State(dict):
+        pass
+
+    async def app(scope, receive, send):
+        await answer(send)
+
+    with metered() as (meter, _):
+        state = State()
+        seen = weakref.ref(state)
+        asyncio.run(ask(MeterMiddleware(app, meter=meter), state=state))
+        del state
+        assert seen() is None
+        meter.settle()

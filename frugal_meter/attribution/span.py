@@ -53,7 +53,7 @@ class Late(Cells):
         return cell
 
 
-class Account(msgspec.Struct, eq=False):
+class Account(msgspec.Struct, eq=False, gc=False):  # numbers only: nothing for the garbage collector to follow
     """What the tick has billed to a span so far; written by the tick thread alone.
 
     ``sources_nj`` and ``idle_nj`` hold dynamic and idle energy per source, in the meter's order of sources; ``low_nj``

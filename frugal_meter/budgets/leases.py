@@ -57,7 +57,7 @@ class Claim(msgspec.Struct, frozen=True):
     learn_as: tuple[str | None, str | None]
 
 
-class Lease(msgspec.Struct, eq=False):
+class Lease(msgspec.Struct, eq=False, gc=False):  # a book knows no lease: no cycle for the garbage collector to find
     """A reservation of ``estimate`` in ``book``; ``charged_milli`` once settled, in thousandths of the unit."""
 
     book: Book
