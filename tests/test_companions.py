@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import PATIENCE_S, assert_books_close, metered
 
@@ -214,6 +214,7 @@ def test_the_service_itself_is_no_companion():
         meter.pool("me", pid=os.getpid())
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20), st.integers(0, 10**12))
 def test_what_a_companion_used_is_lent_whole_by_weight_and_time(held, used):
     class Lent:

@@ -8,7 +8,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from native_burner import burn_native
 from support import PATIENCE_S, WATTS_PER_CPU, about, assert_books_close, burn, metered
@@ -89,6 +89,7 @@ steps = st.lists(
 )
 
 
+@settings(derandomize=True, deadline=None)
 @given(steps)
 def test_every_nanosecond_is_handed_out_once_and_each_share_is_its_ideal_one(steps):
     fluid = Fluid()
@@ -117,6 +118,7 @@ def test_every_nanosecond_is_handed_out_once_and_each_share_is_its_ideal_one(ste
     assert all(abs(paid[key] - ideal[key]) <= ticks + Fraction(1, 1000) for key in paid)
 
 
+@settings(derandomize=True, deadline=None)
 @given(st.permutations(range(5)), st.lists(st.integers(1, 10**9), min_size=5, max_size=5), st.integers(0, 10**12))
 def test_shares_do_not_depend_on_who_came_first(order, weights, use):
     fluid = Fluid()
