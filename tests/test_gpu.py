@@ -428,8 +428,8 @@ def test_whatever_is_held_told_and_lost_each_joule_is_booked_once_and_lies_in_it
         for do, number, pool, weight, own in steps:
             boards[0].own, boards[1].gap, boards[1].there = own, "reset" if do == "gap" else None, do != "gone"
             if do == "open":
-                stack = everything.enter_context(contextlib.ExitStack())
-                span = stack.enter_context(meter.measure(f"f{number}", model=f"m{number % 2}"))
+                stack, span = everything.enter_context(contextlib.ExitStack()), meter.open_span("block")
+                stack.callback(meter.close_span, span)
                 stack.enter_context(span.section(pool, weight=weight))
                 open_ones.append((stack, span))
             elif do == "close" and open_ones:
