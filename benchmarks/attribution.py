@@ -18,8 +18,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import naive
 from attribution_report import write
@@ -31,6 +32,8 @@ from starlette.routing import Route
 
 from frugal_meter import Meter, MeterMiddleware
 from frugal_meter.calibration import bounds
+from frugal_meter.cli.calibrating import measure as measure_kinds
+from frugal_meter.sources.procfs import HostCpu
 from frugal_meter.testing import RecordingExporter, SyntheticSource
 
 MS = 1_000_000
@@ -54,7 +57,17 @@ WORLDS: dict[str, tuple[tuple[float, ...], list[float]]] = {
     "SMT siblings": ((1.0,), _SMT),
     "kinds, concave curve": (KINDS, _CONCAVE),
 }
+#: CPUs of the machine that each curve pretends
+_CPUS = {id(_CONCAVE): 32, id(_SMT): 4}
 METHOD = "frugal_meter"
+
+
+class Metered(NamedTuple):
+    """What naive methods saw, the books, and the process's CPU (ns)."""
+
+    watch: naive.Watch
+    out: RecordingExporter
+    process_ns: int
 
 
 def application(meter: Meter, native: Native | None) -> Starlette:
@@ -110,8 +123,8 @@ async def _send(message: dict[str, Any]) -> None:
     return None
 
 
-def metered(source: Any, native: Native | None, jobs: Sequence[Job], concurrency: int) -> tuple[naive.Watch, RecordingExporter, int]:
-    """Run ``jobs`` behind a meter as a service has it; returns what naive methods saw, the books, and the process's CPU (ns)."""
+def metered(source: Any, native: Native | None, jobs: Sequence[Job], concurrency: int) -> Metered:
+    """Run ``jobs`` behind a meter as a service has it."""
     out = RecordingExporter()
     with Meter("bench", zone="FR", sources=[source], exporters=[out]) as meter:
         watch = naive.Watch(application(meter, native))
@@ -122,7 +135,7 @@ def metered(source: Any, native: Native | None, jobs: Sequence[Job], concurrency
         asyncio.run(serve(watch, jobs, concurrency))
         process_ns = time.process_time_ns() - begun_ns
         meter.settle()
-    return watch, out, process_ns
+    return Metered(watch, out, process_ns)
 
 
 def first_truth(mix: str, concurrency: int, count: int, native: Native | None, rng: random.Random) -> dict[str, Any]:
@@ -167,30 +180,49 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def second_truth(world: str, concurrency: int, count: int, native: Native, rng: random.Random) -> dict[str, Any]:
-    """One run where joules do not follow CPU time: the energy's error, and how often the interval holds the truth."""
+def second_truth(
+    world: str, concurrency: int, count: int, native: Native, rng: random.Random, key: tuple[float, float]
+) -> dict[str, Any]:
+    """One run where joules do not follow CPU time: the energy's error, and how often the interval holds the truth.
+
+    The interval of a meter with the calibration ``key`` is its charge times these bounds, since this source has no error.
+    """
     kinds, curve = WORLDS[world]
     native.curve(curve)
     jobs = jobs_of(("kind",), 4 * MS, count, rng, kinds)
     source = TruthSource(native)
-    _, out, _ = metered(source, native, jobs, concurrency)
+    out = metered(source, native, jobs, concurrency).out
     readings = [job.span.reading for job in jobs]
     ratios = sorted(job.nj * 1e-9 / reading.energy_dynamic_j for job, reading in zip(jobs, readings, strict=True))
     wrong = sorted(abs(1 / ratio - 1) for ratio in ratios)
     held = [r.energy_low_j <= job.nj * 1e-9 <= r.energy_high_j for job, r in zip(jobs, readings, strict=True)]
-    # What `frugal-meter calibrate` would write of such a machine: its extremes are one cool thread and hot ones among many.
-    low, high = bounds(min(kinds) * (1.0 if len(curve) == 1 else curve[min(concurrency, len(curve) - 1)]), max(kinds))
     return {
         "off_nj": books(out, source.truth_nj, jobs)["off_nj"],
         "median": statistics.median(wrong),
         "p95": quantile(wrong, 0.95),
         "inside": statistics.mean(held),
-        "inside_calibrated": statistics.mean(low <= ratio <= high for ratio in ratios),
-        "calibrated_low": low,
-        "calibrated_high": high,
+        "inside_calibrated": statistics.mean(key[0] <= ratio <= key[1] for ratio in ratios),
+        "calibrated_low": key[0],
+        "calibrated_high": key[1],
         "needed_low": quantile(ratios, 0.05),
         "needed_high": quantile(ratios, 0.95),
     }
+
+
+def calibrated(world: str, native: Native) -> tuple[float, float]:
+    """The key that ``frugal-meter calibrate`` measures in this world: each kind on one thread, and one on every CPU."""
+    kinds, curve = WORLDS[world]
+    native.curve(curve)
+    cpus = _CPUS.get(id(curve), 1)
+    works = {f"kind {kind}": partial(_work, native, 1, kind) for kind in kinds} | {"every CPU": partial(_work, native, cpus, 1.0)}
+    host = HostCpu()
+    told = measure_kinds([TruthSource(native)], host, works, 0.0)
+    host.close()
+    return bounds(min(map(min, told.values())), max(map(max, told.values())))
+
+
+def _work(native: Native, threads: int, kind: float, seconds: float) -> None:
+    native.burn(threads, round(seconds * 1e9 / threads), kind)
 
 
 def codecarbon(rng: random.Random) -> dict[str, float] | None:
@@ -227,8 +259,9 @@ def measure(options: argparse.Namespace, native: Native | None) -> dict[str, Any
             first.setdefault(mix, {})[concurrency] = middle(runs)
     second: dict[str, dict[int, Any]] = {}
     for world in options.worlds if native is not None else ():
+        key = calibrated(world, native)
         for concurrency in options.concurrency:
-            runs = [second_truth(world, concurrency, options.requests, native, rng) for _ in range(options.repeats)]
+            runs = [second_truth(world, concurrency, options.requests, native, rng, key) for _ in range(options.repeats)]
             second.setdefault(world, {})[concurrency] = middle(runs)
     return {"first": first, "second": second, "codecarbon": codecarbon(rng) if options.codecarbon else None}
 

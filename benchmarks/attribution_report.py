@@ -49,8 +49,9 @@ def _machine(load_before: float) -> dict[str, Any]:
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     about = found["machine"]
     yield f"# Attribution against ground truth, {about['date']}\n"
-    yield f"`{about['command']}`: {about['cpus']} CPUs ({about['cpu']}), Python {about['python']}, load average {about['load_before']} before"
-    yield f"and {about['load_after']} after, {found['seconds']} s; {found['requests']} requests a run (half for native long), medians of {found['repeats']} runs.\n"
+    yield f"`{about['command']}`: {about['cpus']} CPUs ({about['cpu']}), Python {about['python']}, load average"
+    yield f"{about['load_before']} before and {about['load_after']} after, {found['seconds']} s; {found['requests']} requests"
+    yield f"a run (half for native long), medians of {found['repeats']} runs.\n"
     yield "## Joules that follow CPU time\n"
     yield "| mix | at once | method | error median | p95 | heavy : light (10) | sum ÷ process | books off | coverage |"
     yield "|---|---|---|---|---|---|---|---|---|"
@@ -62,16 +63,15 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     if not found["second"]:
         return
     yield "\n## Joules that do not: the energy's error, and what the interval holds\n"
-    yield "| world | at once | error median | p95 | inside low–high | true ÷ charged, 5–95 % | calibrated key | inside it | books off |"
+    yield "| world | at once | error median | p95 | inside low–high | true ÷ charged, 5–95 % | calibrated | inside | books off |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for world, by in found["second"].items():
         for concurrency, run in by.items():
             needed = f"{run['needed_low']:.2f}–{run['needed_high']:.2f}"
             key = f"× {run['calibrated_low']:.2f}…{run['calibrated_high']:.2f}"
-            yield (
-                f"| {world} | {concurrency} | {_percent(run['median'])} | {_percent(run['p95'])} | {_percent(run['inside'])} | {needed} "
-                f"| {key} | {_percent(run['inside_calibrated'])} | {run['off_nj']} nJ |"
-            )
+            wrong = f"{_percent(run['median'])} | {_percent(run['p95'])} | {_percent(run['inside'])}"
+            calibrated = f"{key} | {_percent(run['inside_calibrated'])}"
+            yield f"| {world} | {concurrency} | {wrong} | {needed} | {calibrated} | {run['off_nj']} nJ |"
 
 
 def _rows(mix: str, concurrency: int, run: dict[str, Any]) -> Iterator[str]:

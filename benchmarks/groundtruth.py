@@ -1,4 +1,4 @@
-"""Work whose cost is known: burns that read their own clocks, in every shape a request's work takes, and a source of known joules.
+"""Work whose cost is known: burns that read their own clocks, in every shape of a request's work, and a source of known joules.
 
 A `Job` is what one request has to do and, once done, what it truly used: the CPU that its burns measured on the threads they
 ran on. CPU of the framework around them (routing, the response) is not in the truth.

@@ -1,4 +1,4 @@
-"""What others do instead, on the same requests: wall time, an equal split among those in flight, the process's CPU, codecarbon."""
+"""What others do instead, on the same requests: wall time, an equal split in flight, the process's CPU, codecarbon."""
 
 from __future__ import annotations
 
@@ -96,4 +96,3 @@ def codecarbon_charges(app: Any, jobs: Sequence[Job], concurrency: int, run: Run
     peer = PerRequestTracker(app)
     asyncio.run(run(peer, jobs, concurrency))
     return [peer.charged[id(job)] for job in jobs], _stop(around)
-

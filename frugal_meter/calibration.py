@@ -46,6 +46,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         kinds = [f"{json.dumps(kind)} = [{low}, {high}]" for kind, (low, high) in self.watts_per_cpu.items()]
         return "\n".join(["# written by frugal-meter calibrate", *head, "", "[watts_per_cpu]", *kinds, ""])
 
+    def json(self) -> str:
+        """The same as JSON."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+
 
 def bounds(lowest: float, highest: float) -> tuple[float, float]:
     """The key's ``(low, high)`` when kinds of work draw from ``lowest`` to ``highest`` W per CPU.

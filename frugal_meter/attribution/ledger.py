@@ -19,7 +19,8 @@ from .split import Divider, busy_union_ns, idle_and_dynamic
 
 #: at most this many spans between two breaths
 CHUNK = 50
-#: every CPU-second of a tick costs the same in this method; hot and cool work differ by up to this much (expert assumption)
+#: every CPU-second of a tick costs the same in this method; hot and cool work differ by up to this much (expert assumption,
+#: which a calibration replaces for CPUs)
 KEY_LOW, KEY_HIGH = 0.67, 1.5
 KEY = "cpu-time/1"
 _READ_CHUNK = 500  # reading a span's CPU is twenty times cheaper than settling it
@@ -43,6 +44,7 @@ class SourceBooks:
         "idle_lists",
         "idle_nj",
         "idle_origin",
+        "key",
         "lam",
         "lam_high",
         "lam_low",
@@ -55,12 +57,12 @@ class SourceBooks:
         "whole_ns",
     )
 
-    def __init__(self, source: Source, baseline: Baseline, prior: float | None) -> None:
-        self.source, self.baseline = source, baseline
+    def __init__(self, source: Source, baseline: Baseline, prior: float | None, key: tuple[float, float]) -> None:
+        self.source, self.baseline, self.key = source, baseline, key
         self.on_gpu = source.component == "gpu"
         # J per CPU-second of the last tick, for provisional figures; before the first tick a prior, as wide as the model
         self.lam = prior
-        self.lam_low, self.lam_high = (prior or 0.0) * KEY_LOW / 2, (prior or 0.0) * KEY_HIGH * 2
+        self.lam_low, self.lam_high = (prior or 0.0) * key[0] / 2, (prior or 0.0) * key[1] * 2
         self.up: bool | None = None
         self.idle_origin = "none"
         self.sample: Sample | None = None
@@ -125,7 +127,7 @@ class SourceBooks:
             parts = {"startup" if startup else "framework": overhead - meter, "meter": meter} if overhead else {}
         if self.whole_ns >= _LAMBDA_MIN_NS and self.gap is None and not self.on_gpu:
             self.lam = self.dynamic_nj / self.whole_ns
-            self.lam_low, self.lam_high = self.lam * self.low * KEY_LOW, self.lam * self.high * KEY_HIGH
+            self.lam_low, self.lam_high = self.lam * self.low * self.key[0], self.lam * self.high * self.key[1]
         return Tick(
             source=self.source.name,
             t0_ns=window.t0_ns,
@@ -159,9 +161,10 @@ class Ledger:
         sections: Sections,
         embodied: EmbodiedGrams,
         fault: Callable[[str, BaseException], None],
+        key: tuple[float, float] = (KEY_LOW, KEY_HIGH),
     ) -> None:
-        self._fault = fault
-        self.books = [SourceBooks(*each) for each in zip(sources, baselines, priors, strict=True)]
+        self._fault, self.key = fault, key
+        self.books = [SourceBooks(*each, key) for each in zip(sources, baselines, priors, strict=True)]
         self.slice = slice_
         self.sections = sections
         self.embodied = embodied
@@ -337,8 +340,8 @@ class Ledger:
                 rates.gpu_low += lam * books.low * KEY_LOW
                 rates.gpu_high += lam * books.high * KEY_HIGH
             else:
-                rates.cpu_low += lam * books.low * KEY_LOW
-                rates.cpu_high += lam * books.high * KEY_HIGH
+                rates.cpu_low += lam * books.low * self.key[0]
+                rates.cpu_high += lam * books.high * self.key[1]
         if overlap_ns:
             share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
             rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns
