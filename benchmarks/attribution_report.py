@@ -52,6 +52,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"`{about['command']}`: {about['cpus']} CPUs ({about['cpu']}), Python {about['python']}, load average"
     yield f"{about['load_before']} before and {about['load_after']} after, {found['seconds']} s; {found['requests']} requests"
     yield f"a run (half for native long), medians of {found['repeats']} runs.\n"
+    beside = ", ".join(f"{shape} {ns / 1e6:.2f} ms" for shape, ns in found["framework_ns"].items())
+    yield f"The truth is what the burns measured, and the framework's CPU of an empty request without a meter: {beside}.\n"
     yield "## Joules that follow CPU time\n"
     yield "| mix | at once | method | error median | p95 | heavy : light (10) | sum ÷ process | books off | coverage |"
     yield "|---|---|---|---|---|---|---|---|---|"
@@ -62,16 +64,17 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"| loop, 8 long requests | 8 | codecarbon per request | {_figures(peer)} | | |"
     if not found["second"]:
         return
+    wider = "inside × {}…{}".format(*found["wider"])
     yield "\n## Joules that do not: the energy's error, and what the interval holds\n"
-    yield "| world | at once | error median | p95 | inside low–high | true ÷ charged, 5–95 % | calibrated | inside | books off |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield f"| world | at once | error median | p95 | inside × 0.67…1.5 | true ÷ charged, 5–95 % | {wider} | calibrated | inside | books off |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for world, by in found["second"].items():
         for concurrency, run in by.items():
             needed = f"{run['needed_low']:.2f}–{run['needed_high']:.2f}"
             key = f"× {run['calibrated_low']:.2f}…{run['calibrated_high']:.2f}"
             wrong = f"{_percent(run['median'])} | {_percent(run['p95'])} | {_percent(run['inside'])}"
             calibrated = f"{key} | {_percent(run['inside_calibrated'])}"
-            yield f"| {world} | {concurrency} | {wrong} | {needed} | {calibrated} | {run['off_nj']} nJ |"
+            yield f"| {world} | {concurrency} | {wrong} | {needed} | {_percent(run['inside_wider'])} | {calibrated} | {run['off_nj']} nJ |"
 
 
 def _rows(mix: str, concurrency: int, run: dict[str, Any]) -> Iterator[str]:
