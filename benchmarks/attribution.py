@@ -89,7 +89,7 @@ def application(meter: Meter | None, native: Native | None) -> Starlette:
 
 
 def framework_ns(native: Native | None) -> dict[str, float]:
-    """CPU of a request beside its burns, by shape: empty requests one at a time without a meter, the median by the process's clock.
+    """CPU of a request beside its burns, by shape: the median of empty requests, one at a time and without a meter.
 
     It is the request's own (routing, response, handing over to a thread and back) and so part of the truth.
     """

@@ -64,22 +64,23 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"| loop, 8 long requests | 8 | codecarbon per request | {_figures(peer)} | | |"
     if not found["second"]:
         return
-    wider = "inside × {}…{}".format(*found["wider"])
+    default, wider = ("inside × {}…{}".format(*found[key]) for key in ("default", "wider"))
     yield "\n## Joules that do not: the energy's error, and what the interval holds\n"
-    yield f"| world | at once | error median | p95 | inside × 0.67…1.5 | true ÷ charged, 5–95 % | {wider} | calibrated | inside | books off |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    heads = ["world", "at once", "error median", "p95", default, "true ÷ charged, 5–95 %", wider, "calibrated", "inside"]
+    yield f"| {' | '.join([*heads, 'books off'])} |"
+    yield "|---" * (len(heads) + 1) + "|"
     for world, by in found["second"].items():
         for concurrency, run in by.items():
+            shares = [_percent(run[key]) for key in ("median", "p95", "inside", "inside_wider", "inside_calibrated")]
             needed = f"{run['needed_low']:.2f}–{run['needed_high']:.2f}"
             key = f"× {run['calibrated_low']:.2f}…{run['calibrated_high']:.2f}"
-            wrong = f"{_percent(run['median'])} | {_percent(run['p95'])} | {_percent(run['inside'])}"
-            calibrated = f"{key} | {_percent(run['inside_calibrated'])}"
-            yield f"| {world} | {concurrency} | {wrong} | {needed} | {_percent(run['inside_wider'])} | {calibrated} | {run['off_nj']} nJ |"
+            cells = [world, concurrency, *shares[:3], needed, shares[3], key, shares[4]]
+            yield f"| {' | '.join(map(str, cells))} | {run['off_nj']:.0f} nJ |"
 
 
 def _rows(mix: str, concurrency: int, run: dict[str, Any]) -> Iterator[str]:
     for place, (method, figures) in enumerate(run["methods"].items()):
-        last = f"{run['off_nj']} nJ | {run['coverage']:.3f}{_missed(mix, figures)}" if not place else " | "
+        last = f"{run['off_nj']:.0f} nJ | {run['coverage']:.3f}{_missed(mix, figures)}" if not place else " | "
         yield f"| {mix} | {concurrency} | {method} | {_figures(figures)} | {last} |"
 
 
