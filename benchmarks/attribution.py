@@ -31,6 +31,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from frugal_meter import Meter, MeterMiddleware
+from frugal_meter.attribution.ledger import KEY_HIGH, KEY_LOW
 from frugal_meter.calibration import bounds
 from frugal_meter.cli.calibrating import measure as measure_kinds
 from frugal_meter.sources.procfs import HostCpu
@@ -314,12 +315,8 @@ def main() -> None:
     begun, load = time.monotonic(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         found = measure(options, Native(Path(folder)) if compiler() else None)
-    found |= {
-        "wider": WIDER,
-        "requests": options.requests,
-        "repeats": options.repeats,
-        "seconds": round(time.monotonic() - begun),
-    }
+    settings = {"default": (KEY_LOW, KEY_HIGH), "wider": WIDER, "requests": options.requests, "repeats": options.repeats}
+    found |= {**settings, "seconds": round(time.monotonic() - begun)}
     print(write(found, options.out, load_before=load))
 
 
