@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test check bench bench-attribution docs clean
 
 help:  ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## a public-service assistant with two tiers of AI, metered (ARGS="--once --json", ARGS="--lang fr")
 	@$(BIN)/python -m examples.assistant $(ARGS)
@@ -23,6 +23,9 @@ check: $(VENV)/.check  ## ruff, mypy --strict, the wheel
 
 bench: $(VENV)/.bench  ## overhead beside peers, interleaved
 	@$(BIN)/python benchmarks/overhead.py $(ARGS)
+
+bench-attribution: $(VENV)/.bench  ## is each request charged what it used? against ground truth, beside naive methods
+	@$(BIN)/python benchmarks/attribution.py $(ARGS)
 
 docs: $(VENV)/.docs  ## the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q

@@ -22,6 +22,7 @@ METER_KEYS: Final = (
     "host_share",
     "idle_watts",
     "declared",
+    "calibration",
     "capture_usage",
 )
 BUDGET_KEYS: Final = (
@@ -67,6 +68,8 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
     _only(file, "[meter]", meter, METER_KEYS)
     if "service" not in meter:
         raise ConfigurationError(f'{file}: [meter] needs service = "…", the name of what is metered')
+    if isinstance(meter.get("calibration"), str):
+        meter["calibration"] = str(file.parent / meter["calibration"])  # beside the file, wherever the service is started
     return {**meter, "budgets": [_budget(file, table) for table in _tables(file, tables.get("budget", []))]}
 
 

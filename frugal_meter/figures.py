@@ -70,7 +70,7 @@ class Figures:
         self.boundary, self._embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
-        self.flags = tuple(dict.fromkeys(["interval:expert-assumption", *method_flags, *pue.flags]))
+        self.flags = tuple(dict.fromkeys([*method_flags, *pue.flags]))
         self._random = int.from_bytes(os.urandom(5), "big")
 
     def after_fork_in_child(self) -> None:

@@ -58,7 +58,8 @@ class Meter:
     ``export(readings, ticks)``. tick: seconds between passes. pue: the site's, a number or `Pue`; None takes a
     published default with its range, flagged. tenant: a function of the ASGI scope that names an authenticated tenant,
     or None. host_share: this service's part of the host (0…1); None derives it. factor: a `Factor` instead of the
-    bundled table's. idle_watts: the host's measured idle power per source name or component. Further settings: see
+    bundled table's. idle_watts: the host's measured idle power per source name or component.
+    calibration: the file of ``frugal-meter calibrate``. Further settings: see
     docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
@@ -81,6 +82,7 @@ class Meter:
         embodied: Any = "default",
         idle_watts: Mapping[str, float] | None = None,
         declared: Any = None,
+        calibration: str | Path | None = None,
         capture_usage: bool = True,
         clock: Clock | None = None,
     ) -> None:
@@ -97,6 +99,7 @@ class Meter:
             embodied=embodied,
             idle_watts=idle_watts,
             declared=declared,
+            calibration=calibration,
         )
         _check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
@@ -115,6 +118,7 @@ class Meter:
             self.sections,
             setup.embodied_grams,
             self.fault,
+            setup.key,
         )
         self.sampler = Sampler(
             self.ledger, setup.probe, self.clock, tick, on_chunk=self._settled, on_tick=self._ticked, on_error=self.fault

@@ -5,13 +5,17 @@ Everything that can be wrong is refused here, in one line, before the first requ
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from .attribution.ledger import KEY_HIGH, KEY_LOW
 from .budgets.budget import Budget
+from .calibration import Calibration
+from .calibration import load as load_calibration
 from .carbon.embodied import Embodied
 from .carbon.factors import Factor
 from .carbon.pue import Pue
@@ -21,6 +25,8 @@ from .sources import Source
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.procfs import HostCpu, cgroup_cpu_quota, memory_bytes
 from .units import Resource
+
+log = logging.getLogger("frugal_meter")
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -36,11 +42,18 @@ class Setup(msgspec.Struct, frozen=True):
     idle_watts: Mapping[str, float]
     flags: tuple[str, ...]
     unavailable: Mapping[Resource, str]
+    calibration: Calibration | None = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """The sources that are booked."""
         return self.discovery.sources
+
+    @property
+    def key(self) -> tuple[float, float]:
+        """Bounds of the sharing key, as multiples of what is charged."""
+        found = self.calibration
+        return (KEY_LOW, KEY_HIGH) if found is None else (found.key_low, found.key_high)
 
     def idle_watts_of(self, source: Source) -> float | None:
         """Configured idle power of a source, by its name or its component."""
@@ -105,6 +118,7 @@ def prepare(
     embodied: Any,
     idle_watts: Mapping[str, float] | None,
     declared: Any,
+    calibration: Any = None,
 ) -> Setup:
     """Check and resolve a meter's settings; raises ConfigurationError and its kin."""
     if not isinstance(service, str) or not service.strip():
@@ -120,6 +134,7 @@ def prepare(
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue, used_factor = site_pue(pue), _factor(zone, factor)
     used_embodied = hardware_embodied(embodied, found, synthetic)
+    calibrated = _calibration(calibration, found)
     return Setup(
         service,
         used_factor,
@@ -129,8 +144,9 @@ def prepare(
         HostCpu(),
         cgroup_cpu_quota(),
         dict(idle_watts or {}),
-        _flags(found, used_embodied, used_factor),
+        (*_key_flags(calibrated, found), *_flags(found, used_embodied, used_factor)),
         unavailable_on(found.sources),
+        calibrated,
     )
 
 
@@ -240,6 +256,29 @@ def _flags(found: Discovery, embodied: Embodied | None, factor: Factor) -> tuple
     for source in found.sources:
         flags += [f for f in getattr(source, "flags", ()) if f not in flags]
     return tuple(flags)
+
+
+def _calibration(path: Any, found: Discovery) -> Calibration | None:
+    """The operator's calibration; one made on another CPU says nothing here, and is told and left aside."""
+    if path is None:
+        return None
+    calibration, here = load_calibration(path), calibration_cpu(found)
+    if calibration.cpu != here:
+        log.warning("frugal_meter: %s was made on %r and this is %r: default bounds are used", path, calibration.cpu, here)
+        return None
+    return calibration
+
+
+def calibration_cpu(found: Discovery) -> str:
+    """The CPU that a calibration holds for."""
+    return (found.cpu.name if found.cpu is not None else None) or "unknown"
+
+
+def _key_flags(calibration: Calibration | None, found: Discovery) -> tuple[str, ...]:
+    # A calibration is of the CPU: a GPU's key stays what it was.
+    expert = calibration is None or any(source.component == "gpu" for source in found.sources)
+    calibrated = ("interval:calibrated",) if calibration is not None else ()
+    return (*calibrated, *(("interval:expert-assumption",) if expert else ()))
 
 
 def budget_tier(budget: Budget, sources: Sequence[Source]) -> Tier | None:

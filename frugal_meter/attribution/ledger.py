@@ -22,7 +22,8 @@ from .split import Divider, busy_union_ns, idle_and_dynamic
 
 #: at most this many spans between two breaths
 CHUNK = 50
-#: every CPU-second of a tick costs the same in this method; hot and cool work differ by up to this much (expert assumption)
+#: every CPU-second of a tick costs the same in this method; hot and cool work differ by up to this much (expert assumption,
+#: which a calibration replaces for CPUs)
 KEY_LOW, KEY_HIGH = 0.67, 1.5
 KEY = "cpu-time/1"
 _READ_CHUNK = 500  # reading a span's CPU is twenty times cheaper than settling it
@@ -48,6 +49,7 @@ class SourceBooks:
         "idle_nj",
         "idle_origin",
         "idle_share",
+        "key",
         "lam",
         "lam_high",
         "lam_low",
@@ -59,12 +61,12 @@ class SourceBooks:
         "whole_ns",
     )
 
-    def __init__(self, source: Source, baseline: Baseline, prior: float | None) -> None:
-        self.source, self.baseline = source, baseline
+    def __init__(self, source: Source, baseline: Baseline, prior: float | None, key: tuple[float, float]) -> None:
+        self.source, self.baseline, self.key = source, baseline, key
         self.on_gpu = source.component == "gpu"
         # J per CPU-second of the last tick, for provisional figures; before the first tick a prior, as wide as the model
         self.lam = prior
-        self.lam_low, self.lam_high = (prior or 0.0) * KEY_LOW / 2, (prior or 0.0) * KEY_HIGH * 2
+        self.lam_low, self.lam_high = (prior or 0.0) * key[0] / 2, (prior or 0.0) * key[1] * 2
         self.up: bool | None = None
         self.idle_origin = "none"
         self.sample: Sample | None = None
@@ -141,8 +143,8 @@ class SourceBooks:
         if self.whole_ns >= _LAMBDA_MIN_NS and self.gap is None and not self.on_gpu:
             self.lam = self.dynamic_nj / self.whole_ns
             low, high = self.ends
-            self.lam_low = min(low.dynamic, low.other_dynamic) / self.whole_ns * KEY_LOW
-            self.lam_high = max(high.dynamic, high.other_dynamic) / self.whole_ns * KEY_HIGH
+            self.lam_low = min(low.dynamic, low.other_dynamic) / self.whole_ns * self.key[0]
+            self.lam_high = max(high.dynamic, high.other_dynamic) / self.whole_ns * self.key[1]
         return Tick(
             source=self.source.name,
             t0_ns=window.t0_ns,
@@ -176,9 +178,10 @@ class Ledger:
         sections: Sections,
         embodied: EmbodiedGrams,
         fault: Callable[[str, BaseException], None],
+        key: tuple[float, float] = (KEY_LOW, KEY_HIGH),
     ) -> None:
-        self._fault = fault
-        self.books = [SourceBooks(*each) for each in zip(sources, baselines, priors, strict=True)]
+        self._fault, self.key = fault, key
+        self.books = [SourceBooks(*each, key) for each in zip(sources, baselines, priors, strict=True)]
         self.gpus = Gpus(sources)
         for books in self.books:
             books.gpu = self.gpus.shares.get(books.source.name)
@@ -366,14 +369,14 @@ class Ledger:
             rates.other_wall_high += held * high.other_idle
             if books.on_gpu or not books.whole_ns:
                 continue
-            cpu_low, cpu_high = low.dynamic / books.whole_ns * KEY_LOW, high.dynamic / books.whole_ns * KEY_HIGH
+            cpu_low, cpu_high = low.dynamic / books.whole_ns * self.key[0], high.dynamic / books.whole_ns * self.key[1]
             rates.cpu_low += cpu_low
             rates.cpu_high += cpu_high
             if books.source.scope != "process":
                 rates.lent_low += cpu_low
                 rates.lent_high += cpu_high
-            rates.other_cpu_low += low.other_dynamic / books.whole_ns * KEY_LOW
-            rates.other_cpu_high += high.other_dynamic / books.whole_ns * KEY_HIGH
+            rates.other_cpu_low += low.other_dynamic / books.whole_ns * self.key[0]
+            rates.other_cpu_high += high.other_dynamic / books.whole_ns * self.key[1]
         if overlap_ns:
             share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
             rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns

@@ -1,4 +1,4 @@
-"""The command line: ``frugal-meter doctor``, ``frugal-meter run module:app``, ``frugal-meter version``."""
+"""The command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``version``."""
 
 from __future__ import annotations
 

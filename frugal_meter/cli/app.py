@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, ParamSpec
 import typer
 
 from ..config import DEFAULT_PATH, load
-from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError
+from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError, SourceError
 
 P = ParamSpec("P")
 #: exit code of a setting that cannot mean anything, the same as a command line that cannot (click, argparse)
@@ -131,6 +131,37 @@ def run(
         )
     code = serve(load_app(target, factory=factory), settings, host=host, port=port, ops=ops, words=words)
     raise typer.Exit(code)
+
+
+@app.command()
+@_one_line
+def calibrate(
+    seconds: Annotated[float, typer.Option(help="How long to measure, about.", min=1, max=3600)] = 20.0,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of TOML.")] = False,
+    lang: Language = None,
+    proc_root: _Root = None,
+    sys_root: _Root = None,
+    powercap_root: _Root = None,
+) -> None:
+    """Measure how far CPU-seconds of different work lie apart in joules here: `frugal-meter calibrate > calibration.toml`.
+
+    Exit code: 0 written to stdout, 1 nothing can be calibrated here (no sensor, or one that tells nothing), 2 bad input.
+    """
+    from .calibrating import calibrate as measured
+    from .diagnosis import Roots
+    from .texts import Words, language_of
+
+    words, own = Words(language_of(lang)), Roots()
+    roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap)
+    try:
+        found = measured(roots, seconds, begin=lambda: _say(words("calibrating", seconds=words.number(seconds))))
+    except SourceError as error:
+        _say(error)
+        if as_json:
+            print(json.dumps({"exit_code": 1, "error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
+        raise typer.Exit(1) from None
+    print(found.json() if as_json else found.toml(), end="")
+    _say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
 
 
 @app.command()

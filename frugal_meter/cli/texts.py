@@ -160,6 +160,15 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "Rien à ajouter : tout ce que cette machine sait est lu.",
         "Nothing to add: all that this machine knows is read.",
     ),
+    # calibrate
+    "calibrating": (
+        "étalonnage, {seconds} s environ ; la machine doit être au calme",
+        "calibrating, about {seconds} s; the machine should be quiet",
+    ),
+    "calibrated": (
+        "d'un travail à l'autre, × {low} à × {high} ; à donner au compteur : calibration = \"FICHIER\"",
+        'from one kind of work to another, × {low} to × {high}; give it to the meter: calibration = "FILE"',
+    ),
     # run
     "run_serving": ("{service} est mesuré. Ctrl-C pour arrêter.", "{service} is metered. Ctrl-C stops it."),
     "run_disabled": ("FRUGAL_DISABLED est posé : rien n'est mesuré.", "FRUGAL_DISABLED is set: nothing is metered."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..attribution.ledger import KEY_HIGH, KEY_LOW
 from ..budgets.leases import Book
 from ..records import Interval, Reading
 from ..units import BOOKED_IN, SHOWN_IN
@@ -59,7 +58,8 @@ def _bounds(meter: MeterView, totals: Mapping[str, int]) -> dict[str, Interval]:
     whole = Interval(low, mid, high).times(1e-9)
     parts = {bucket: whole.times(nj / mid) for bucket, nj in totals.items()}
     wide = parts["requests"]
-    parts["requests"] = Interval(wide.low * KEY_LOW, wide.mid, wide.high * KEY_HIGH)
+    key_low, key_high = meter.ledger.key
+    parts["requests"] = Interval(wide.low * key_low, wide.mid, wide.high * key_high)
     return {"total": whole, **parts}
 
 
@@ -119,7 +119,8 @@ def _budget(meter: MeterView, book: Book) -> BudgetState:
 def _spread(meter: MeterView, used: float) -> Interval | None:
     """Bounds of what a budget has counted: those of the sources so far, and of sharing it among requests."""
     low, mid, high = meter.aggregates.bounds_nj()
-    return Interval(used * low / mid * KEY_LOW, used, used * high / mid * KEY_HIGH) if mid else None
+    key_low, key_high = meter.ledger.key
+    return Interval(used * low / mid * key_low, used, used * high / mid * key_high) if mid else None
 
 
 def _key(book: Book) -> str | None:

@@ -213,6 +213,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "les intervalles reposent sur un jugement d’expert, pas encore sur un étalonnage",
         "intervals rest on expert judgement, not yet on a calibration",
     ),
+    "flag_interval:calibrated": (
+        "le partage entre requêtes est borné par une mesure faite sur cette machine",
+        "the sharing among requests is bounded by a measurement made on this machine",
+    ),
     # limits and words
     "uncounted": ("Ce qui n’est pas compté", "What is not counted"),
     "uncounted_always": (
