@@ -29,7 +29,6 @@ from .budgets.budget import Budget
 from .budgets.stores.memory import MemoryStore
 from .carbon.factors import Factor
 from .carbon.pue import Pue
-from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
@@ -37,7 +36,7 @@ from .figures import Figures
 from .measure import Measure
 from .records import Decision, Exporter, Reading, Tick, label
 from .refusal import refused
-from .setup import Setup, budget_tier, prepare
+from .setup import Setup, budget_tier, check_callables, prepare
 from .sources import Source, Window
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Meter:
             declared=declared,
             calibration=calibration,
         )
-        _check_callables(tenant, exporters, capture_usage)
+        check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
         self.clock: Clock = clock or SystemClock()
         self.disabled = os.environ.get("FRUGAL_DISABLED", "") not in ("", "0")
@@ -472,15 +471,6 @@ class Meter:
         self.admission.store.after_fork_in_child()
         self._dispatch.after_fork_in_child()
         self.figures.after_fork_in_child()
-
-
-def _check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
-    if tenant is not None and not callable(tenant):
-        raise ConfigurationError(f"tenant is a function of the ASGI scope that returns a name or None, not {tenant!r}")
-    if not isinstance(exporters, list | tuple) or not all(callable(getattr(e, "export", None)) for e in exporters):
-        raise ConfigurationError(f"exporters is a list of objects with export(readings, ticks), not {exporters!r}")
-    if not isinstance(capture_usage, bool):
-        raise ConfigurationError(f"capture_usage is True or False, not {capture_usage!r}")
 
 
 def _ops_token(token: str | None) -> str | None:

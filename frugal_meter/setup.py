@@ -174,6 +174,16 @@ def _idle_watts(idle_watts: Any, sources: Sequence[Source]) -> None:
         check_number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
 
 
+def check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
+    """Refuse in one line what cannot be called or exported to."""
+    if tenant is not None and not callable(tenant):
+        raise ConfigurationError(f"tenant is a function of the ASGI scope that returns a name or None, not {tenant!r}")
+    if not isinstance(exporters, list | tuple) or not all(callable(getattr(e, "export", None)) for e in exporters):
+        raise ConfigurationError(f"exporters is a list of objects with export(readings, ticks), not {exporters!r}")
+    if not isinstance(capture_usage, bool):
+        raise ConfigurationError(f"capture_usage is True or False, not {capture_usage!r}")
+
+
 def check_number(name: str, value: Any, low: float, high: float, what: str) -> None:
     """Refuse in one line a number that cannot be."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
