@@ -23,6 +23,7 @@ METER_KEYS: Final = (
     "idle_watts",
     "declared",
     "capture_usage",
+    "workers",
 )
 BUDGET_KEYS: Final = (
     "name",

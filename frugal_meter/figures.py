@@ -307,6 +307,8 @@ class Figures:
         flags = self.flags
         if span.account is not None and span.account.gap:
             flags = (*flags, "energy:incomplete")
+        if self.ledger.unaligned:
+            flags = (*flags, "alignment:tick")
         return (*flags, "cpu:from-first-await") if span.partial else flags
 
     def _idle_source(self) -> str | None:

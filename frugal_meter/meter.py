@@ -23,6 +23,7 @@ from .attribution.ledger import Ledger
 from .attribution.pools import Sections
 from .attribution.sampler import Clock, Sampler, SystemClock
 from .attribution.span import SPAN, Kind, Late, Span, carry
+from .attribution.workers import workers_of
 from .budgets.admission import Admission
 from .budgets.budget import Budget
 from .budgets.stores.memory import MemoryStore
@@ -81,6 +82,7 @@ class Meter:
         idle_watts: Mapping[str, float] | None = None,
         declared: Any = None,
         capture_usage: bool = True,
+        workers: str = "auto",
         clock: Clock | None = None,
     ) -> None:
         setup: Setup = prepare(
@@ -116,7 +118,14 @@ class Meter:
             self.fault,
         )
         self.sampler = Sampler(
-            self.ledger, setup.probe, self.clock, tick, on_chunk=self._settled, on_tick=self._ticked, on_error=self.fault
+            self.ledger,
+            setup.probe,
+            self.clock,
+            tick,
+            on_chunk=self._settled,
+            on_tick=self._ticked,
+            on_error=self.fault,
+            workers=workers_of(workers, service, self.ledger, own_clock=clock is not None, fault=self.fault),
         )
         offset_ns = self.clock.time_ns() - self.clock.monotonic_ns()
         self.figures = Figures(

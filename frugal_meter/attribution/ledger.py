@@ -14,6 +14,7 @@ from ..sources import Sample, Source, Window
 from .clocks import Cell, open_ns, threads_ns
 from .idle import Baseline, HostSlice
 from .pools import Sections
+from .shares import Part
 from .span import Account, Late, Span
 from .split import Divider, busy_union_ns, idle_and_dynamic
 
@@ -38,6 +39,7 @@ class SourceBooks:
         "dynamic_nj",
         "energy_nj",
         "gap",
+        "gap_nj",
         "high",
         "idle_divider",
         "idle_lists",
@@ -49,6 +51,8 @@ class SourceBooks:
         "lists",
         "low",
         "on_gpu",
+        "others_nj",
+        "part",
         "sample",
         "source",
         "up",
@@ -64,10 +68,11 @@ class SourceBooks:
         self.up: bool | None = None
         self.idle_origin = "none"
         self.sample: Sample | None = None
+        self.part: Part | None = None  # what this worker bills of records that others read too
 
     def read(self, window: Window) -> None:
         """Ask the source; no sample when it vanished. Raises for one that fails or tells what cannot be."""
-        self.sample, self.up = None, False
+        self.sample, self.part, self.up = None, None, False
         sample = self.source.read(window)
         if sample is None:
             return
@@ -86,6 +91,11 @@ class SourceBooks:
         self.gap = sample.gap
         self.low = sample.low_nj / energy if energy else 1.0
         self.high = sample.high_nj / energy if energy else 1.0
+        self.gap_nj = energy if self.gap is not None else 0
+        self.others_nj = 0
+        if self.part is not None:
+            self._open_part(self.part, process_ns, in_flight, overlap_ns)
+            return
         if self.gap is not None:
             self.idle_nj = self.dynamic_nj = 0
         else:
@@ -101,6 +111,15 @@ class SourceBooks:
         self.idle_divider = Divider(int(self.idle_nj * held) if overlap_ns else 0, overlap_ns)
         self.lists: list[int] = []
         self.idle_lists: list[int] = []
+
+    def _open_part(self, part: Part, process_ns: int, in_flight: float, overlap_ns: int) -> None:
+        """The same from records that were divided over the workers already: what is ours is divided over our CPU."""
+        self.gap_nj, self.idle_nj, self.idle_origin = part.gap_nj, part.idle_nj, part.origin
+        self.dynamic_nj, self.whole_ns = part.mine_nj, process_ns
+        self.others_nj = part.energy_nj - part.gap_nj - part.idle_nj - part.mine_nj
+        self.dividers = Divider(part.mine_nj, process_ns)
+        self.idle_divider = Divider(int(part.held_nj * in_flight) if overlap_ns else 0, overlap_ns)
+        self.lists, self.idle_lists = [], []
 
     def _whole(self, window: Window, process_ns: int) -> int:
         if self.source.scope == "process" or window.host_busy_ns is None:
@@ -120,7 +139,7 @@ class SourceBooks:
             parts = {"gpu_no_section": overhead} if overhead else {}
         else:
             late, overhead = divider.take([late_ns, overhead_ns])
-            other = divider.rest()
+            other = divider.rest() + self.others_nj
             meter = overhead * min(meter_ns, overhead_ns) // overhead_ns if overhead_ns else 0
             parts = {"startup" if startup else "framework": overhead - meter, "meter": meter} if overhead else {}
         if self.whole_ns >= _LAMBDA_MIN_NS and self.gap is None and not self.on_gpu:
@@ -136,7 +155,7 @@ class SourceBooks:
             late_nj=late,
             overhead_nj=overhead,
             other_nj=other,
-            gap_nj=self.energy_nj if self.gap is not None else 0,
+            gap_nj=self.gap_nj,
             idle_requests_nj=Shares(keys, self.idle_lists),
             overhead_parts=parts,
             component=self.source.component,
@@ -168,6 +187,8 @@ class Ledger:
         self.late: dict[str, Late] = {}
         self.ticks: list[Tick] = []
         self._zeros = (0,) * len(self.books)
+        self.unaligned = False  # other workers bill the same energy, and not from the same records
+        self.held_share: float | None = None  # this worker's part of the host by the records it shares; None: by `slice`
         self.coverage: float | None = None  # spans' CPU over the process's CPU, last tick
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
         self._late_new_ns = 0
@@ -181,10 +202,14 @@ class Ledger:
     def read(self, window: Window) -> None:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
         for books in self.books:
-            try:
-                books.read(window)
-            except Exception as error:
-                self._fault("source", error)
+            self.read_one(books, window)
+
+    def read_one(self, books: SourceBooks, window: Window) -> None:
+        """Read one source; one that fails has no sample."""
+        try:
+            books.read(window)
+        except Exception as error:
+            self._fault("source", error)
 
     def live_ns(self, live: Sequence[Span], finished: Sequence[Span]) -> list[int]:
         """New CPU of running spans; before the process's clock. Also that of threads still at work for a finished span
@@ -340,8 +365,10 @@ class Ledger:
                 rates.cpu_low += lam * books.low * KEY_LOW
                 rates.cpu_high += lam * books.high * KEY_HIGH
         if overlap_ns:
-            share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
-            rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns
+            share = self.held_share
+            if share is None:
+                share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns))
+            rates.embodied_g = self.embodied(window.seconds, share * in_flight) / overlap_ns
         return rates
 
     def _bill(
