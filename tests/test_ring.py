@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import PATIENCE_S, burn
 
 from frugal_meter.attribution import election
 from frugal_meter.attribution.election import run_folder
 from frugal_meter.attribution.peers import Peers, started
 from frugal_meter.attribution.ring import CAPACITY, SEATS, Ring
 from frugal_meter.errors import ConfigurationError
-from support import PATIENCE_S, burn
 
 HERE = Path(__file__).parent
 
@@ -139,7 +139,7 @@ def test_a_reader_killed_while_it_writes_leaves_its_turn_and_the_last_whole_reco
 
 
 def test_another_process_is_read_by_its_clock_until_it_ends() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from support import burn; print(burn(0.05), flush=True); sys.stdin.read()"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from support import burn; burn(0.05); print(flush=1); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(HERE)]
     peers = Peers()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -11,7 +11,7 @@ from frugal_meter.sources import Sample
 
 NS = st.integers(0, 10**12)
 NJ = st.integers(0, 10**15)
-FIELDS = 6 + 6 * SEATS + 9 + 2 * SEATS
+FIELDS = 6 + 6 * SEATS + 10 + 2 * SEATS
 
 
 def state_of(*cpus_ns: int, total: int = 0) -> State:

@@ -1,7 +1,4 @@
-"""A worker of a service, driven line by line: reads one command from its input, answers with one line of JSON.
-
-``python worker_process.py SERVICE FOLDER`` where FOLDER holds a powercap tree and ``host_ns``, the host's CPU so far.
-"""
+"""A worker of a service, driven line by line: reads one command from its input, answers with one line of JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+from support import burn
 
 from frugal_meter import Meter
 from frugal_meter.records import Interval
 from frugal_meter.sources import Sample, Window
 from frugal_meter.sources.rapl import discover
 from frugal_meter.testing import RecordingExporter
-from support import burn
 
 IDLE_WATTS, WATTS_PER_CPU = 2.0, 10.0
 
@@ -59,13 +55,15 @@ class HostPower:
         pass
 
 
-def main(service: str, folder: Path) -> None:
+def main(service: str, folder: str) -> None:
+    """Answer until input ends; ``folder`` holds a powercap tree and ``host_ns``, the host's CPU so far."""
+    print(json.dumps({"pid": os.getpid()}), flush=True)
     out = RecordingExporter()
-    rapl = discover(folder / "powercap").sources
+    rapl = discover(Path(folder) / "powercap").sources
     names = {source.name: IDLE_WATTS for source in rapl}
     sources: Any = [HostPower(), *rapl]
     meter = Meter(service, zone="FR", sources=sources, tick=60, exporters=[out], workers="shared", idle_watts=names)
-    meter.sampler.probe = Host(folder / "host_ns")
+    meter.sampler.probe = Host(Path(folder) / "host_ns")
     with contextlib.ExitStack() as held:
         for line in sys.stdin:
             word, *rest = line.split()
@@ -99,8 +97,3 @@ def books(out: RecordingExporter) -> dict[str, dict[str, Any]]:
         row["energy_nj"] += tick.energy_nj
         row["closes"] = row["closes"] and tick.closes
     return told
-
-
-if __name__ == "__main__":
-    print(json.dumps({"pid": os.getpid()}), flush=True)
-    main(sys.argv[1], Path(sys.argv[2]))

@@ -34,7 +34,7 @@ _U64: Final = struct.Struct("<Q")
 _HEAD_AT, _TAKEN_AT, _RECORDS_AT = 8, 16, 64
 _SCALARS: Final = ("seq", "t_ns", "boot_ns", "host_ns", "whole_ns", "owed_ns")
 _SEAT_LISTS: Final = ("pids", "starts", "active", "raw_ns", "cpu_ns", "held_ns")
-_TOTALS: Final = ("energy_nj", "low_nj", "high_nj", "idle_nj", "gap_nj", "other_nj", "gaps", "reason", "origin")
+_TOTALS: Final = ("energy_nj", "low_nj", "high_nj", "idle_nj", "gap_nj", "other_nj", "gaps", "reason", "origin", "mark")
 
 
 def moved(now: int, before: int) -> int:
@@ -50,7 +50,7 @@ def plus(total: int, more: int) -> int:
 class Totals:
     """One source since the ring began, nJ: ``energy == idle + gap + other + Σ mine``. ``mine`` and ``held`` are by seat:
     dynamic energy that its CPU used, and its part of the service's slice of idle. ``reason`` and ``origin`` are codes of
-    the last gap and of the idle baseline.
+    the last gap and of the idle baseline; ``mark`` is one more than the reading of its counter (0: none is told).
     """
 
     __slots__ = (*_TOTALS, "held", "mine")
@@ -64,6 +64,7 @@ class Totals:
     gaps: int
     reason: int
     origin: int
+    mark: int
 
     def __init__(self, values: list[int]) -> None:
         for name, value in zip(_TOTALS, values, strict=False):

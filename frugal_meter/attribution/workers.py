@@ -121,6 +121,12 @@ class Workers:
         if not any(state.active):  # nobody has read for a while: begin anew, at this moment
             state.t_ns, state.boot_ns = time.monotonic_ns(), max(0, boot_offset_ns())
             state.host_ns, state.owed_ns = UNSEEN if host_ns is None else host_ns, 0
+            for books, totals in zip(self._shared, state.sources, strict=True):
+                totals.mark = _mark_of(books)
+        else:  # counters go on from the last record, so that this worker's next record begins there too
+            for books, totals in zip(self._shared, state.sources, strict=True):
+                if totals.mark and getattr(books.source, "mark", None) is not None:
+                    books.source.resume(totals.mark - 1, state.t_ns)  # type: ignore[attr-defined]
         state.active[seat], state.raw_ns[seat] = 1, time.process_time_ns()
         ring.append(state)
         self._before = state
@@ -194,6 +200,7 @@ class Workers:
         idle_nj, origin = books.baseline.idle_nj(record, sample)
         book(state, step, i, sample, idle_nj, origin, share)
         self._read_at[i] = totals.energy_nj
+        totals.mark = _mark_of(books)
 
     def _bill(self, state: State, before: State) -> int:
         seat = self._seat
@@ -230,3 +237,8 @@ class Workers:
             ring.close()
         self._peers.close()
         self._peers = Peers()
+
+
+def _mark_of(books: SourceBooks) -> int:
+    mark = getattr(books.source, "mark", None)
+    return 0 if mark is None else mark + 1
