@@ -265,8 +265,8 @@ def test_a_second_worker_makes_the_first_one_share_at_its_next_tick(run_dir: Pat
         ring.close()
         assert_books_close(out.ticks)
         alone, shared = out.readings
-        assert alone.energy_dynamic_j
-        assert shared.energy_dynamic_j
+        assert alone.energy_dynamic_j is not None  # 0 where the host's counter, in steps of 10 ms, did not move
+        assert shared.energy_dynamic_j is not None
         assert shared.energy_low_j <= shared.energy_full_j <= shared.energy_high_j
         assert meter.errors == {}
 
@@ -292,7 +292,7 @@ def test_a_reader_that_holds_its_turn_costs_a_tick_and_no_energy(run_dir: Path) 
         ring.close()
         assert meter.settle()
         assert_books_close(out.ticks)
-        assert out.readings[-1].energy_dynamic_j
+        assert out.readings[-1].energy_dynamic_j is not None
 
 
 def test_a_full_house_leaves_a_worker_alone_and_its_figures_say_so(run_dir: Path) -> None:
