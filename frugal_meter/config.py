@@ -24,6 +24,7 @@ METER_KEYS: Final = (
     "declared",
     "calibration",
     "capture_usage",
+    "workers",
 )
 BUDGET_KEYS: Final = (
     "name",

@@ -24,6 +24,7 @@ from .attribution.ledger import Ledger
 from .attribution.pools import Sections
 from .attribution.sampler import Clock, Sampler, SystemClock
 from .attribution.span import SPAN, Kind, Late, Span, carry, holding
+from .attribution.workers import workers_of
 from .budgets.admission import Admission
 from .budgets.budget import Budget
 from .budgets.stores.memory import MemoryStore
@@ -83,6 +84,7 @@ class Meter:
         declared: Any = None,
         calibration: str | Path | None = None,
         capture_usage: bool = True,
+        workers: str = "auto",
         clock: Clock | None = None,
     ) -> None:
         setup: Setup = prepare(
@@ -120,7 +122,14 @@ class Meter:
             setup.key,
         )
         self.sampler = Sampler(
-            self.ledger, setup.probe, self.clock, tick, on_chunk=self._settled, on_tick=self._ticked, on_error=self.fault
+            self.ledger,
+            setup.probe,
+            self.clock,
+            tick,
+            on_chunk=self._settled,
+            on_tick=self._ticked,
+            on_error=self.fault,
+            workers=workers_of(workers, service, self.ledger, own_clock=clock is not None, fault=self.fault),
         )
         offset_ns = self.clock.time_ns() - self.clock.monotonic_ns()
         self.figures = Figures(

@@ -216,3 +216,32 @@ def test_a_child_that_leaves_without_a_word_exports_nothing_of_the_parents():
     assert parent["code"] == 0
     assert [row[1] for row in parent["readings"]] == ["f"]
     assert child["readings"] == []
+
+
+def test_the_child_of_a_worker_takes_a_seat_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("FRUGAL_RUN_DIR", str(tmp_path))
+    child, parent = forked("""
+        from frugal_meter.sources.power_model import CpuModelSource
+        from frugal_meter.sources.watts import declared_cpu
+
+        model = CpuModelSource(declared_cpu(idle_watts=10, full_watts=90))
+        with metered(sources=model, workers="shared") as (meter, out):
+            workers = meter.sampler._workers
+            if os.fork() == 0:
+                assert not workers.sharing
+                with meter.measure("child"):
+                    burn(0.01)
+                assert meter.settle() and workers.sharing
+                tell(out, who="child", errors=meter.errors, seat=workers._seat)
+                meter.stop()
+                os._exit(0)
+            with meter.measure("parent"):
+                burn(0.01)
+            wait()
+            assert meter.settle() and workers.sharing
+            tell(out, who="parent", errors=meter.errors, seat=workers._seat)
+    """)
+    assert (parent["seat"], child["seat"]) == (0, 1)
+    assert parent["errors"] == child["errors"] == {}
+    assert [[row[1] for row in each["readings"]] for each in (parent, child)] == [["parent"], ["child"]]
+    assert list(tmp_path.iterdir()) == []

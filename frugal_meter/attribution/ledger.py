@@ -17,6 +17,7 @@ from .gpu import Gpus, GpuShare, can_be
 from .idle import Baseline, Ends, HostSlice
 from .lending import add_native, lend
 from .pools import Sections
+from .shares import Part
 from .span import Account, Late, Span
 from .split import Divider, busy_union_ns, idle_and_dynamic
 
@@ -43,6 +44,7 @@ class SourceBooks:
         "ends",
         "energy_nj",
         "gap",
+        "gap_nj",
         "gpu",
         "idle_divider",
         "idle_lists",
@@ -55,6 +57,8 @@ class SourceBooks:
         "lam_low",
         "lists",
         "on_gpu",
+        "others_nj",
+        "part",
         "sample",
         "source",
         "up",
@@ -71,10 +75,11 @@ class SourceBooks:
         self.idle_origin = "none"
         self.sample: Sample | None = None
         self.gpu: GpuShare | None = None  # given by the ledger to those of GPUs
+        self.part: Part | None = None  # what this worker bills of records that others read too
 
     def read(self, window: Window) -> None:
         """Ask the source; no sample when it vanished. Raises for one that fails or tells what cannot be."""
-        self.sample, self.up = None, False
+        self.sample, self.part, self.up = None, None, False
         sample = self.source.read(window)
         if sample is None:
             return
@@ -93,6 +98,11 @@ class SourceBooks:
             return
         energy = self.energy_nj = sample.energy_nj
         self.gap = sample.gap
+        self.gap_nj = energy if self.gap is not None else 0
+        self.others_nj = 0
+        if self.part is not None:
+            self._open_part(self.part, window, process_ns, in_flight, overlap_ns)
+            return
         if self.gap is not None:
             self.idle_nj = self.dynamic_nj = 0
             self.ends = Ends(0, 0, 0, 0), Ends(0, 0, 0, 0)
@@ -116,6 +126,29 @@ class SourceBooks:
         self.lists: list[int] = []
         self.idle_lists: list[int] = []
 
+    def _open_part(self, part: Part, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> None:
+        """The same from records that were divided over the workers already: what is ours is divided over our CPU."""
+        self.gap_nj, self.idle_nj, self.idle_origin = part.gap_nj, part.idle_nj, part.origin
+        self.dynamic_nj, self.whole_ns = part.mine_nj, process_ns
+        dynamic_nj = part.energy_nj - part.gap_nj - part.idle_nj
+        self.others_nj = dynamic_nj - part.mine_nj
+        self.dividers = Divider(part.mine_nj, process_ns)
+        self.idle_divider = Divider(int(part.held_nj * in_flight) if overlap_ns else 0, overlap_ns)
+        self.idle_share = self.idle_divider.total / part.idle_nj if part.idle_nj else 0.0
+        self.lists, self.idle_lists = [], []
+        mine = part.mine_nj / dynamic_nj if dynamic_nj else 0.0
+        told = Sample(part.energy_nj, part.low_nj, part.high_nj, part.idle_nj)
+        low, high = self.baseline.ends(window, told, part.idle_nj)
+        self.ends = (
+            Ends(low.dynamic * mine, low.idle, low.other_dynamic * mine, low.other_idle),
+            Ends(high.dynamic * mine, high.idle, high.other_dynamic * mine, high.other_idle),
+        )
+
+    @property
+    def own_only(self) -> bool:
+        """Whether its energy is divided over this process's CPU alone, so that companions have no part in it."""
+        return self.source.scope == "process" or self.part is not None
+
     def _whole(self, window: Window, process_ns: int) -> int:
         if self.source.scope == "process" or window.host_busy_ns is None:
             return process_ns
@@ -134,7 +167,7 @@ class SourceBooks:
             parts = {"gpu_no_section": overhead} if overhead else {}
         else:
             late, overhead = divider.take([late_ns, overhead_ns])
-            other = divider.rest()
+            other = divider.rest() + self.others_nj
             meter = overhead * min(meter_ns, overhead_ns) // overhead_ns if overhead_ns else 0
             spin = overhead * min(spin_ns, overhead_ns - min(meter_ns, overhead_ns)) // overhead_ns if overhead_ns else 0
             parts = {"startup" if startup else "framework": overhead - meter - spin, "meter": meter} if overhead else {}
@@ -155,7 +188,7 @@ class SourceBooks:
             late_nj=late,
             overhead_nj=overhead,
             other_nj=other,
-            gap_nj=self.energy_nj if self.gap is not None else 0,
+            gap_nj=self.gap_nj,
             idle_requests_nj=Shares(keys, self.idle_lists),
             overhead_parts=parts,
             component=self.source.component,
@@ -191,6 +224,8 @@ class Ledger:
         self.late: dict[str, Late] = {}
         self.ticks: list[Tick] = []
         self._zeros = (0,) * len(self.books)
+        self.unaligned = False  # other workers bill the same energy, and not from the same records
+        self.held_share: float | None = None  # this worker's part of the host by the records it shares; None: by `slice`
         self.coverage: float | None = None  # spans' CPU over the process's CPU, last tick
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
         self._late_new_ns = 0
@@ -212,10 +247,14 @@ class Ledger:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
         self._companions_ns = self.companions.read()
         for books in self.books:
-            try:
-                books.read(window)
-            except Exception as error:
-                self._fault("source", error)
+            self.read_one(books, window)
+
+    def read_one(self, books: SourceBooks, window: Window) -> None:
+        """Read one source; one that fails has no sample."""
+        try:
+            books.read(window)
+        except Exception as error:
+            self._fault("source", error)
 
     def live_ns(self, live: Sequence[Span], finished: Sequence[Span]) -> list[int]:
         """New CPU of running spans; before the process's clock. Also that of threads still at work for a finished span
@@ -288,7 +327,7 @@ class Ledger:
         service_ns = process_ns + sum(lent)
         overlap_ns = sum(overlaps)
         for books in self.books:
-            cpu_ns = process_ns if books.source.scope == "process" else service_ns
+            cpu_ns = process_ns if books.own_only else service_ns
             books.open(window, cpu_ns, self.slice, in_flight, overlap_ns)
         rates = self._rates(window, service_ns, in_flight, overlap_ns)
         keys = [span.key for span in spans]
@@ -372,14 +411,16 @@ class Ledger:
             cpu_low, cpu_high = low.dynamic / books.whole_ns * self.key[0], high.dynamic / books.whole_ns * self.key[1]
             rates.cpu_low += cpu_low
             rates.cpu_high += cpu_high
-            if books.source.scope != "process":
+            if not books.own_only:
                 rates.lent_low += cpu_low
                 rates.lent_high += cpu_high
             rates.other_cpu_low += low.other_dynamic / books.whole_ns * self.key[0]
             rates.other_cpu_high += high.other_dynamic / books.whole_ns * self.key[1]
         if overlap_ns:
-            share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns)) * in_flight
-            rates.embodied_g = self.embodied(window.seconds, share) / overlap_ns
+            share = self.held_share
+            if share is None:
+                share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns))
+            rates.embodied_g = self.embodied(window.seconds, share * in_flight) / overlap_ns
         return rates
 
     def _bill(
@@ -432,7 +473,7 @@ class Ledger:
         for books in self.books:
             shares, held = nothing, nothing
             if books.sample is not None:
-                cpu = own if books.source.scope == "process" else both
+                cpu = own if books.own_only else both
                 shares = books.dividers.take(books.gpu.take(spans) if books.gpu is not None else cpu)
                 held = books.idle_divider.take(wall)
                 books.lists += shares

@@ -17,6 +17,7 @@ from ..sources import Window
 from ..sources.procfs import boot_offset_ns, slept_ns
 from .ledger import Ledger
 from .span import Span
+from .workers import Workers
 
 #: let go of the interpreter this long, so that a waiting request gets in …
 BREATH_S = 0.0005
@@ -72,9 +73,11 @@ class Sampler:
         on_chunk: Callable[[list[Span]], None],
         on_tick: Callable[[Sequence[Tick], Window], None],
         on_error: Callable[[str, BaseException], None],
+        workers: Workers | None = None,
     ) -> None:
         self.ledger, self.probe, self.clock, self.period_s = ledger, probe, clock, period_s
         self._on_chunk, self._on_tick, self._on_error = on_chunk, on_tick, on_error
+        self._workers = workers
         self.live: set[Span] = set()
         self.finished: deque[Span] = deque()
         self.meter_cpu_ns = 0
@@ -120,6 +123,8 @@ class Sampler:
             with contextlib.suppress(Exception):
                 books.source.read(window)
         self._primed = True
+        if self._workers is not None:
+            self._workers.join(self._host_ns)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the thread, then tick once more so that nothing finished stays unsettled."""
@@ -130,6 +135,8 @@ class Sampler:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout_s)
         self.tick(timeout_s)
+        if self._workers is not None:
+            self._workers.leave()
         with self._wake:
             self._done = self._asked
             self._wake.notify_all()
@@ -168,11 +175,15 @@ class Sampler:
     def _tick(self) -> None:
         if not self._primed:
             self.prime()
-        finished = self._taken = [self.finished.popleft() for _ in range(len(self.finished))]
-        live = list(self.live)
-        live_ns = self.ledger.live_ns(live, finished)
-        window, process_ns = self._window()
-        self.ledger.read(window)
+        with self._workers.turn() if self._workers is not None else contextlib.nullcontext():
+            finished = self._taken = [self.finished.popleft() for _ in range(len(self.finished))]
+            live = list(self.live)
+            live_ns = self.ledger.live_ns(live, finished)
+            window, process_ns = self._window()
+            if self._workers is None:
+                self.ledger.read(window)
+            else:
+                process_ns = self._workers.read(window, self._host_ns)
         breathed_ns = time.monotonic_ns()
         for chunk in self.ledger.settle(window, live, live_ns, finished, process_ns, self._meter_last_ns):
             if chunk:
@@ -233,4 +244,6 @@ class Sampler:
         self._thread = self._ticker = None
         self._asked = self._done = 0
         self._primed = False
+        if self._workers is not None:
+            self._workers.after_fork_in_child()
         self.ledger.after_fork_in_child()

@@ -56,6 +56,15 @@ class EnergyCounter:
         self.total_nj += step.energy_nj
         return step
 
+    @property
+    def raw(self) -> int | None:
+        """The last good reading, in counts."""
+        return self._raw
+
+    def resume(self, raw: int, at_ns: int) -> None:
+        """Go on from a reading that another process took at ``at_ns`` of the same boot's monotonic clock."""
+        self._raw, self._at_ns, self._slept_ns, self._away = raw, at_ns, 0, False
+
     def since(self, raw: int) -> int | None:
         """Nanojoules from the last reading to ``raw``, read in the same tick; None when it went back."""
         counts = raw - (self._raw or 0)

@@ -97,6 +97,17 @@ class RaplZone:
             step, unsure_nj = self._read_dies(raws, window)
         return None if step is None else sample(step, self.error_percent, self.resolution_nj or 0, unsure_nj)
 
+    @property
+    def mark(self) -> int | None:
+        """The reading that the last sample ended with, for another process to `resume` from; None for several dies,
+        whose readings mean something only to whoever has watched them.
+        """
+        return self._counters[0].raw if len(self._counters) == 1 else None
+
+    def resume(self, mark: int, at_ns: int) -> None:
+        """The next sample begins at ``mark``, another process's at ``at_ns`` (monotonic)."""
+        self._counters[0].resume(mark, at_ns)
+
     def _read_dies(self, raws: list[int | None], window: Window) -> tuple[Step | None, int]:
         # every die but the last a second time: each later die was read between the two readings of each earlier one
         after = [_counts(file) for file in reversed(self._files[:-1])][::-1]

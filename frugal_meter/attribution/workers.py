@@ -1,0 +1,244 @@
+"""Several workers of one service on one host, billed from the same records.
+
+A worker that ticks takes the turn, reads every source, the host and all workers in one pass, appends a record and bills
+its own part of what the totals moved since its last tick. Every worker is thus the reader when it needs one: a record
+always ends where its spans' clocks were read, and there is no reader whose death would have to be noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+from ..errors import ConfigurationError
+from ..sources import Sample, Window
+from ..sources.procfs import boot_offset_ns, slept_ns
+from .election import ring_name, run_folder
+from .ledger import Ledger, SourceBooks
+from .peers import Peers, started
+from .ring import SEATS, UNSEEN, VERSION, Ring, State, moved
+from .shares import Step, advance, book, hold, part_of, rest_of
+
+Mode = Literal["auto", "shared", "single"]
+MODES: Final = ("auto", "shared", "single")
+#: many workers start at once, one after another
+_JOIN_PATIENCE_S: Final = 0.5
+
+
+def workers_of(mode: str, service: str, ledger: Ledger, *, own_clock: bool, fault: Fault) -> Workers | None:
+    """How a meter shares with other workers of its service; None when it does not.
+
+    "shared": always through the ring. "auto": as soon as a second worker of the service is there. Energy of this
+    process alone, and that of GPUs, is never shared; nor is anything by a clock of the meter's own (``own_clock``).
+    Raises ConfigurationError for another mode, and for "shared" where there is nothing to share or nowhere to meet.
+    """
+    if mode not in MODES:
+        raise ConfigurationError(f'workers={mode!r} cannot be: it is "auto", "shared" or "single"')
+    shared = [books for books in ledger.books if books.source.scope != "process" and not books.on_gpu]
+    if mode == "single" or own_clock or not shared:
+        if mode == "shared":
+            raise ConfigurationError('workers="shared" needs a source that counts the host, and the machine\'s own clock')
+        return None
+    try:
+        return Workers(mode, service, ledger, shared, fault)
+    except ConfigurationError:
+        if mode == "shared" or os.environ.get("FRUGAL_RUN_DIR"):
+            raise
+    except OSError as error:
+        if mode == "shared":
+            raise ConfigurationError(f'workers="shared" needs Linux and its /proc ({error})') from None
+    return None  # nowhere to meet: as if alone
+
+
+Fault = Callable[[str, BaseException], None]
+
+
+class Workers:
+    """This process's seat among the workers of its service."""
+
+    def __init__(self, mode: str, service: str, ledger: Ledger, shared: list[SourceBooks], fault: Fault) -> None:
+        self._mode, self._ledger, self._fault = mode, ledger, fault
+        self._shared = shared
+        self._others = [books for books in ledger.books if books not in shared]
+        names = [f"{books.source.name} {books.source.method}" for books in shared]
+        self._path = run_folder() / ring_name(service, names, VERSION)
+        self._ring: Ring | None = None
+        self._peers = Peers()
+        self._locked = False
+        self._before: State | None = None  # the totals billed so far; None: not billing through the ring
+        self._read_at = [0] * len(shared)
+
+    @property
+    def sharing(self) -> bool:
+        """Whether this worker bills through the ring."""
+        return self._before is not None
+
+    def join(self, host_ns: int | None) -> None:
+        """Take a seat; and bill through the ring from now on where that is asked for or others are there.
+
+        Sources have just been primed; ``host_ns`` is the host's cumulative CPU. What fails is told and leaves this worker
+        billing alone.
+        """
+        if self._ring is not None:
+            return
+        ring = Ring(self._path, len(self._shared))
+        start = started()
+        try:
+            ring.open(_JOIN_PATIENCE_S)
+            if start is not None and self._take_seat(ring, start):
+                self._ring, self._peers = ring, Peers()
+                if self._mode == "shared" or ring.taken > 1:
+                    self._enter(ring, host_ns)
+                ring.file.unlock()
+                return
+        except (OSError, ValueError) as error:
+            self._ledger.unaligned = True
+            self._fault("workers", error)
+        ring.close()
+
+    def _take_seat(self, ring: Ring, start: int) -> bool:
+        state = ring.last()
+        for i, raw in enumerate(self._raw_ns(state)):
+            if raw is None:
+                state.pids[i] = state.starts[i] = state.active[i] = 0
+        if state.seat_of(os.getpid(), start) is not None:
+            return False  # another meter of this very process: it bills the same CPU
+        if state.taken == SEATS:
+            self._ledger.unaligned = True
+            return False
+        seat = state.pids.index(0)
+        state.pids[seat], state.starts[seat], state.active[seat] = os.getpid(), start, 0
+        self._seat = seat
+        ring.append(state)
+        return True
+
+    def _enter(self, ring: Ring, host_ns: int | None) -> None:
+        """Bill through the ring from now on: with the lock held."""
+        state, seat = ring.last(), self._seat
+        if not any(state.active):  # nobody has read for a while: begin anew, at this moment
+            state.t_ns, state.boot_ns = time.monotonic_ns(), max(0, boot_offset_ns())
+            state.host_ns, state.owed_ns = UNSEEN if host_ns is None else host_ns, 0
+            for books, totals in zip(self._shared, state.sources, strict=True):
+                totals.mark = _mark_of(books)
+        else:  # counters go on from the last record, so that this worker's next record begins there too
+            for books, totals in zip(self._shared, state.sources, strict=True):
+                if totals.mark and getattr(books.source, "mark", None) is not None:
+                    books.source.resume(totals.mark - 1, state.t_ns)  # type: ignore[attr-defined]
+        state.active[seat], state.raw_ns[seat] = 1, time.process_time_ns()
+        ring.append(state)
+        self._before = state
+        self._read_at = [totals.energy_nj for totals in state.sources]
+        self._ledger.unaligned = bool(self._others and any(books.on_gpu for books in self._others))
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Held while the clocks of a tick are read.
+
+        Raises TimeoutError when another worker does not end its turn; nothing has been read then.
+        """
+        ring = self._ring
+        if ring is None or (self._before is None and ring.taken <= 1):
+            yield
+            return
+        ring.file.lock()
+        self._locked = True
+        try:
+            yield
+        finally:
+            self._locked = False
+            ring.file.unlock()
+
+    def read(self, window: Window, host_ns: int | None) -> int:
+        """Read every source for the tick ``window``; the CPU of this process in it, by the records where they are shared.
+
+        ``host_ns`` is the host's cumulative CPU at the window's end.
+        """
+        ring, ledger = self._ring, self._ledger
+        if ring is None or self._before is None:
+            ledger.read(window)
+            if ring is not None and self._locked:
+                self._enter(ring, host_ns)
+            return window.process_ns
+        state = ring.last()
+        slept = slept_ns(state.boot_ns, boot := max(0, boot_offset_ns()))
+        t0_ns = state.t_ns
+        cpus = window.host_cpus
+        step = advance(state, t_ns=window.t1_ns, boot_ns=boot, host_ns=host_ns, cpus=cpus, raw_ns=self._raw_ns(state))
+        record = Window(t0_ns, window.t1_ns, step.host_ns, cpus, step.workers_ns, slept, window.host_cpu_scope)
+        share = ledger.slice.of(record, step.workers_ns, step.whole_ns)
+        hold(state, step, int(share * (record.t1_ns - record.t0_ns)))
+        for i, books in enumerate(self._shared):
+            self._book(state, step, i, books, window, record, share)
+        ring.append(state)
+        for books in self._others:
+            ledger.read_one(books, window)
+        return self._bill(state, self._before)
+
+    def _raw_ns(self, state: State) -> list[int | None]:
+        return [self._peers.cpu_ns(pid, start) if pid else 0 for pid, start in zip(state.pids, state.starts, strict=True)]
+
+    def _book(self, state: State, step: Step, i: int, books: SourceBooks, window: Window, record: Window, share: float) -> None:
+        """Read one source and book what nobody has booked yet.
+
+        A model answers for the record alone. A counter tells what it moved since *this* worker read it, of which other
+        readers have booked a part: the rest is the record's. So no joule is lost with a reader that dies.
+        """
+        model = books.source.sensor in ("model", "synthetic")
+        self._ledger.read_one(books, record if model else window)
+        sample, totals = books.sample, state.sources[i]
+        if sample is None:
+            return
+        if not model:
+            books.baseline.observe(window, sample)
+            gap = None if sample.gap == "suspend" and not record.suspended_ns else sample.gap  # else booked by who woke first
+            sample = rest_of(sample, moved(totals.energy_nj, self._read_at[i]), sample.idle_nj, gap)
+        else:
+            books.baseline.observe(record, sample)
+        idle_nj, origin = books.baseline.idle_nj(record, sample)
+        book(state, step, i, sample, idle_nj, origin, share)
+        self._read_at[i] = totals.energy_nj
+        totals.mark = _mark_of(books)
+
+    def _bill(self, state: State, before: State) -> int:
+        seat = self._seat
+        for i, books in enumerate(self._shared):
+            part = part_of(state, before, i, seat)
+            if part.energy_nj or books.sample is not None:
+                books.part = part
+                books.sample = Sample(part.energy_nj, part.low_nj, part.high_nj, part.idle_nj, part.gap)
+        elapsed = state.t_ns - before.t_ns
+        self._ledger.held_share = moved(state.held_ns[seat], before.held_ns[seat]) / elapsed if elapsed > 0 else 0.0
+        self._before = state
+        return moved(state.cpu_ns[seat], before.cpu_ns[seat])
+
+    def leave(self) -> None:
+        """Give the seat up; the last one takes the file away."""
+        ring, self._ring, self._before, self._ledger.held_share = self._ring, None, None, None
+        if ring is None:
+            return
+        with contextlib.suppress(OSError):  # a seat that is not given up is taken back by whoever comes next
+            ring.file.lock()
+            state = ring.last()
+            state.pids[self._seat] = state.starts[self._seat] = state.active[self._seat] = 0
+            ring.append(state)
+            if not state.taken:
+                ring.file.remove()
+        ring.close()
+        self._peers.close()
+
+    def after_fork_in_child(self) -> None:
+        """The seat is the parent's; the child takes one of its own when it starts."""
+        ring, self._ring, self._before, self._locked = self._ring, None, None, False
+        self._ledger.held_share, self._ledger.unaligned = None, False
+        if ring is not None:
+            ring.close()
+        self._peers.close()
+        self._peers = Peers()
+
+
+def _mark_of(books: SourceBooks) -> int:
+    mark = getattr(books.source, "mark", None)
+    return 0 if mark is None else mark + 1

@@ -1,0 +1,327 @@
+"""Several workers of one service, real processes on one host: each pays for its own, and all of it is booked once."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PATIENCE_S, assert_books_close, burn, metered
+from worker_process import WATTS_PER_CPU
+
+from frugal_meter import Meter
+from frugal_meter.attribution.peers import Peers, started
+from frugal_meter.attribution.ring import SEATS, Ring, State, moved
+from frugal_meter.errors import ConfigurationError
+from frugal_meter.sources.power_model import CpuModelSource
+from frugal_meter.sources.watts import declared_cpu
+from frugal_meter.testing import FrozenClock, PowercapTree, SyntheticSource
+
+HERE = Path(__file__).parent
+
+
+class Process:
+    """A worker process; calling it gives a command and waits for the answer, ``begin`` … ``end`` do so in two steps."""
+
+    def __init__(self, service: str, folder: Path, env: dict[str, str]) -> None:
+        code = "import sys; sys.path.insert(0, sys.argv[1]); import worker_process; worker_process.main(*sys.argv[2:])"
+        command = [sys.executable, "-c", code, str(HERE), service, str(folder)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        self.pid = self.end()["pid"]
+        self.start = started(self.pid) or 0
+        self.last: dict[str, Any] = {}
+
+    def begin(self, command: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def __call__(self, command: str) -> dict[str, Any]:
+        self.begin(command)
+        self.last = self.end() or self.last
+        return self.last
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+
+class House:
+    """A host with processes: its CPU is the sum of theirs, its counter follows from that."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "FRUGAL_RUN_DIR": str(folder / "run")}
+        self.tree = PowercapTree(folder / "powercap")
+        self.zone = self.tree.zone("package-0")
+        self._peers, self._all = Peers(), contextlib.ExitStack()
+        self._cpu_ns: dict[int, int] = {}
+        self._joules = 0.0
+        (folder / "host_ns").write_text("0")
+
+    def process(self, service: str) -> Process:
+        each = Process(service, self.folder, self.env)
+        self._all.callback(self._end, each)
+        self._cpu_ns[each.pid] = 0
+        self._known = {**getattr(self, "_known", {}), each.pid: each}
+        self.count()
+        each("start")
+        return each
+
+    def count(self) -> None:
+        """Bring the host's CPU and its energy counter up to date."""
+        for pid, each in self._known.items():
+            self._cpu_ns[pid] = self._peers.cpu_ns(pid, each.start) or self._cpu_ns[pid]
+        used_ns = sum(self._cpu_ns.values())
+        joules = WATTS_PER_CPU * used_ns / 1e9
+        self.tree.advance(self.zone, joules=joules - self._joules)
+        self._joules = joules
+        (self.folder / "host_ns").write_text(str(used_ns))
+
+    def tick(self, each: Process) -> None:
+        self.count()
+        assert each("tick")["errors"] == {}
+
+    def _end(self, each: Process) -> None:
+        each.kill()
+        for pipe in (each.process.stdin, each.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def close(self) -> None:
+        self._all.close()
+        self._peers.close()
+
+    def rings(self) -> dict[int, list[State]]:
+        """The records of every ring in the run folder, by the first pid in it."""
+        out = {}
+        for path in (self.folder / "run").iterdir():
+            ring = Ring(path, 2)
+            ring.open()
+            records = list(ring.records())
+            ring.close()
+            out[next(pid for pid in records[0].pids if pid)] = records
+        return out
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.close()
+
+
+def assert_every_record_is_booked_once(records: list[State]) -> None:
+    for before, now in itertools.pairwise(records):
+        assert now.seq == before.seq + 1
+        for one, other in zip(now.sources, before.sources, strict=True):
+            mine = sum(moved(a, b) for a, b in zip(one.mine, other.mine, strict=True))
+            idle = moved(one.idle_nj, other.idle_nj)
+            buckets = idle + moved(one.gap_nj, other.gap_nj) + moved(one.other_nj, other.other_nj)
+            assert mine + buckets == moved(one.energy_nj, other.energy_nj)
+            assert sum(moved(a, b) for a, b in zip(one.held, other.held, strict=True)) <= idle
+
+
+def test_four_workers_a_second_service_and_a_neighbour_bill_every_joule_once(house: House) -> None:
+    """Ticks out of phase, work slotted at their period, one worker killed and replaced."""
+    workers = [house.process("service") for _ in range(4)]
+    second, neighbour = house.process("second"), house.process("neighbour")
+    everybody = list(workers)
+    begun = {each.pid: each.last["cpu_ns"] for each in everybody}
+    for each in (*workers, second):
+        each("hold")
+    for turn in range(12):
+        for slot, each in enumerate(workers):
+            each("burn 0.010" if slot else "burn 0.040")  # the first always just before the second's tick
+            if slot == 2:
+                for other in (workers[3], second, neighbour):
+                    other.begin("burn 0.015")
+                for other in (workers[3], second, neighbour):
+                    other.end()
+            house.tick(workers[(slot + 1) % 4])
+        house.tick(second)
+        if turn == 5:
+            workers[3]("burn 0.02")  # never billed to anybody: it dies before a tick
+            workers[3].kill()
+            workers[3] = house.process("service")
+            everybody.append(workers[3])
+            begun[workers[3].pid] = workers[3].last["cpu_ns"]
+    for each in (*workers, second):
+        house.tick(each)
+    records = next(found for pid, found in house.rings().items() if pid in begun)
+    assert len(house.rings()) == 3
+    assert_every_record_is_booked_once(records)
+    for each in everybody:
+        books = each.last["books"]
+        assert all(book["closes"] for book in books.values())
+        true_j = (each.last["cpu_ns"] - begun[each.pid]) / 1e9 * WATTS_PER_CPU
+        for source, book in books.items():
+            assert book["mine_nj"] / 1e9 == pytest.approx(true_j, rel=0.03), source
+    assert_ticks_add_up_to_the_records(everybody, records)
+
+
+def assert_ticks_add_up_to_the_records(everybody: list[Process], records: list[State]) -> None:
+    """What a worker booked is what its seat had been given at one of the records; all idle slices lie within idle."""
+    last = records[-1]
+    assert last.seat_of(everybody[3].pid, everybody[3].start) is None
+    for i, source in enumerate(("power", "rapl:package-0")):
+        totals, held = last.sources[i], 0
+        for each in everybody:
+            mine = [s.sources[i].mine[at] for s in records if (at := s.seat_of(each.pid, each.start)) is not None]
+            book = each.last["books"][source]
+            assert book["mine_nj"] in [moved(nj, mine[0]) for nj in mine]
+            # after its last tick: the killed one's last slot (0.1 J), but not what it burned after the last record (0.2 J)
+            assert moved(mine[-1], mine[0]) - book["mine_nj"] < 0.15e9
+            held += book["held_nj"]
+        assert held <= totals.idle_nj
+        assert (held > 0) == (source == "power")
+        assert totals.energy_nj == sum(totals.mine) + totals.idle_nj + totals.gap_nj + totals.other_nj
+
+
+def test_a_counter_loses_nothing_when_its_reader_dies(house: House) -> None:
+    """Joules that only the dead one had read are in its records; those that nobody had are in the next one's."""
+    one, other = house.process("service"), house.process("service")
+    house.tick(one)
+    house.tick(other)
+    (before,) = house.rings().values()
+    for joules, reader in ((5.0, one), (7.0, None), (11.0, other)):
+        house.tree.advance(house.zone, joules=joules)
+        if reader is None:
+            one.kill()
+        else:
+            assert reader("tick")["errors"] == {}
+    (after,) = house.rings().values()
+    assert_every_record_is_booked_once(after)
+    told = [state.sources[1].energy_nj for state in after if state.seq >= before[-1].seq]
+    assert [later - earlier for earlier, later in itertools.pairwise(told)] == [5_000_000_000, 18_000_000_000]
+
+
+def test_the_last_worker_takes_the_file_away(house: House) -> None:
+    one, other = house.process("service"), house.process("service")
+    one("stop")
+    assert len(house.rings()) == 1
+    other("stop")
+    assert list((house.folder / "run").iterdir()) == []
+
+
+# -- in this process
+
+
+def host_model() -> Any:
+    return CpuModelSource(declared_cpu(idle_watts=10, full_watts=90))
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FRUGAL_RUN_DIR", str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def test_a_worker_on_its_own_bills_as_it_always_did(run_dir: Path) -> None:
+    with metered(sources=host_model()) as (meter, out):
+        with meter.measure("work"):
+            burn(0.01)
+        meter.settle()
+        assert meter.sampler._workers is not None
+        assert not meter.sampler._workers.sharing
+        assert_books_close(out.ticks)
+        assert "alignment:tick" not in out.readings[-1].flags
+    assert list(run_dir.iterdir()) == []
+
+
+def test_a_second_worker_makes_the_first_one_share_at_its_next_tick(run_dir: Path) -> None:
+    with metered(sources=host_model()) as (meter, out):
+        workers = meter.sampler._workers
+        assert workers is not None
+        ring = Ring(next(run_dir.iterdir()), 1)
+        ring.open()
+        state = ring.last()
+        start = started(os.getppid())
+        assert start is not None
+        state.pids[SEATS - 1], state.starts[SEATS - 1] = os.getppid(), start
+        ring.append(state)
+        ring.file.unlock()
+        with meter.measure("alone"):
+            burn(0.01)
+        meter.settle()
+        assert workers.sharing
+        with meter.measure("shared"):
+            burn(0.01)
+        meter.settle()
+        ring.file.lock()
+        assert len(list(ring.records())) == 4
+        ring.close()
+        assert_books_close(out.ticks)
+        alone, shared = out.readings
+        assert alone.energy_dynamic_j is not None  # 0 where the host's counter, in steps of 10 ms, did not move
+        assert shared.energy_dynamic_j is not None
+        assert shared.energy_low_j <= shared.energy_full_j <= shared.energy_high_j
+        assert meter.errors == {}
+
+
+def test_two_meters_of_one_process_are_not_two_workers(run_dir: Path) -> None:
+    with metered(sources=host_model()) as (one, _), metered(sources=host_model()) as (other, out):
+        with other.measure("work"):
+            burn(0.005)
+        other.settle()
+        one.settle()
+        assert_books_close(out.ticks)
+        assert not any(each.sampler._workers.sharing for each in (one, other) if each.sampler._workers)
+
+
+def test_a_reader_that_holds_its_turn_costs_a_tick_and_no_energy(run_dir: Path) -> None:
+    with metered(sources=host_model(), workers="shared") as (meter, out):
+        ring = Ring(next(run_dir.iterdir()), 1)
+        ring.open()
+        with meter.measure("work"):
+            burn(0.01)
+        assert not meter.settle()
+        assert meter.errors == {"tick": 1}
+        ring.close()
+        assert meter.settle()
+        assert_books_close(out.ticks)
+        assert out.readings[-1].energy_dynamic_j is not None
+
+
+def test_a_full_house_leaves_a_worker_alone_and_its_figures_say_so(run_dir: Path) -> None:
+    with metered(sources=host_model()) as (_, _):
+        ring = Ring(next(run_dir.iterdir()), 1)
+        ring.open()
+        state = ring.last()
+        start = started(os.getppid())
+        assert start is not None
+        state.pids, state.starts = [os.getppid()] * SEATS, [start] * SEATS
+        ring.append(state)
+        ring.file.unlock()
+        with metered(sources=host_model()) as (meter, out):
+            with meter.measure("work"):
+                burn(0.002)
+            meter.settle()
+            assert "alignment:tick" in out.readings[-1].flags
+        ring.close()
+
+
+def test_energy_of_one_process_is_never_shared_and_what_cannot_be_is_refused(tmp_path: Path, run_dir: Path) -> None:
+    assert Meter("one", zone="FR", sources=SyntheticSource(1, 1)).sampler._workers is None
+    assert Meter("one", zone="FR", sources="model", workers="single").sampler._workers is None
+    assert Meter("one", zone="FR", sources="model", clock=FrozenClock()).sampler._workers is None
+    with pytest.raises(ConfigurationError, match='"auto", "shared" or "single"'):
+        Meter("one", zone="FR", workers="both")
+    with pytest.raises(ConfigurationError, match="counts the host"):
+        Meter("one", zone="FR", sources=SyntheticSource(1, 1), workers="shared")
+    run_dir.mkdir(exist_ok=True)
+    run_dir.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="mode 0700"):
+        Meter("one", zone="FR", sources="model")
