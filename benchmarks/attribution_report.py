@@ -64,14 +64,14 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"| loop, 8 long requests | 8 | codecarbon per request | {_figures(peer)} | | |"
     if not found["second"]:
         return
-    default, wider = ("inside × {}…{}".format(*found[key]) for key in ("default", "wider"))
+    default, narrower = ("inside × {}…{}".format(*found[key]) for key in ("default", "narrower"))
     yield "\n## Joules that do not: the energy's error, and what the interval holds\n"
-    heads = ["world", "at once", "error median", "p95", default, "true ÷ charged, 5–95 %", wider, "calibrated", "inside"]
+    heads = ["world", "at once", "error median", "p95", default, "true ÷ charged, 5–95 %", narrower, "calibrated", "inside"]
     yield f"| {' | '.join([*heads, 'books off'])} |"
     yield "|---" * (len(heads) + 1) + "|"
     for world, by in found["second"].items():
         for concurrency, run in by.items():
-            shares = [_percent(run[key]) for key in ("median", "p95", "inside", "inside_wider", "inside_calibrated")]
+            shares = [_percent(run[key]) for key in ("median", "p95", "inside", "inside_narrower", "inside_calibrated")]
             needed = f"{run['needed_low']:.2f}–{run['needed_high']:.2f}"
             key = f"× {run['calibrated_low']:.2f}…{run['calibrated_high']:.2f}"
             cells = [world, concurrency, *shares[:3], needed, shares[3], key, shares[4]]

@@ -25,7 +25,7 @@ from .split import Divider, busy_union_ns, idle_and_dynamic
 CHUNK = 50
 #: every CPU-second of a tick costs the same in this method; hot and cool work differ by up to this much (expert assumption,
 #: which a calibration replaces for CPUs)
-KEY_LOW, KEY_HIGH = 0.67, 1.5
+KEY_LOW, KEY_HIGH = 0.33, 2.0
 KEY = "cpu-time/1"
 _READ_CHUNK = 500  # reading a span's CPU is twenty times cheaper than settling it
 _LAMBDA_MIN_NS = 1_000_000
