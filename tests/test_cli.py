@@ -472,6 +472,23 @@ def test_a_module_that_does_not_import_says_what_failed_and_where(module, text, 
     assert f"{name}.py, line 1)" in str(refused.value)
 
 
+METERED = """
+    from starlette.applications import Starlette
+    from frugal_meter import Meter, MeterMiddleware
+    meter = Meter("itself", zone="FR", sources="model")
+    added, around = Starlette(), MeterMiddleware(Starlette(), meter=meter)
+    added.add_middleware(MeterMiddleware, meter=meter)
+"""
+
+
+@pytest.mark.parametrize("attribute", ["added", "around"])
+def test_an_application_that_meters_itself_is_refused(module, attribute):
+    with pytest.raises(
+        FrugalMeterError, match=f":{attribute} meters itself already .MeterMiddleware in it.: start it with uvicorn"
+    ):
+        load_app(f"{module(METERED)}:{attribute}")
+
+
 @pytest.mark.parametrize(("target", "line"), [("nobody_wrote_this:app", "is not found"), ("main", "such as main:app")])
 def test_a_module_that_is_not_there_is_told_apart(module, target, line):
     with pytest.raises(FrugalMeterError, match=line):

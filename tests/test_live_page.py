@@ -193,12 +193,15 @@ def test_only_the_dynamic_figure_is_called_so_when_the_full_one_is_unknown():
 
 def test_a_budget_says_in_words_what_its_bar_shows():
     page = words(busy())
-    assert "42 kJ of 50 kJ, that is 84% 20 to 80 kJ, modelled of which 900 J reserved by running requests smaller model" in page
+    assert "42 kJ of 50 kJ, that is 84% 20 to 80 kJ, modelled computing energy, without the share of idle of which 900 J reserved by running requests smaller model" in page
     assert "1,120 requests of 1,000 requests, that is 112% counted one by one spent watched only: nothing is refused" in page
 
 
 def test_a_budget_says_whose_it_is():
     chat = busy().budgets[0]
+    of_some = msgspec.structs.replace(busy().budgets[0], match={"route": "/demander", "model": "gemma-*"})
+    assert "requests /demander, model gemma-*" in words(busy(budgets=(of_some,)))
+    assert "requêtes /demander, modèle gemma-*" in words(busy(budgets=(of_some,)), "fr")
     for key, told in ((None, "the whole service"), ("route", "per route"), ("/chat", "for /chat")):
         assert f"chat {told} each day" in words(busy(budgets=(msgspec.structs.replace(chat, key=key),)))
 

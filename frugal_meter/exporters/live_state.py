@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ..attribution.ledger import KEY_HIGH, KEY_LOW
 from ..budgets.leases import Book
@@ -18,7 +18,7 @@ def live_state(meter: MeterView) -> LiveState:
     ticks = [t for t in meter.last_ticks if t.t1_ns > t.t0_ns]
     seconds = (ticks[0].t1_ns - ticks[0].t0_ns) / 1e9 if ticks else None
     factor, pue = meter.figures.factor, meter.figures.pue
-    totals = meter.aggregates.totals_nj() if meter.ledger.books else {}
+    totals = meter.aggregates.totals_nj() if meter.aggregates.energy_nj else {}  # no tick yet: unknown, not 0
     now_s = meter.clock.time_ns() / 1e9
     process_ns = meter.sampler.process_ns_since_start
     return LiveState(
@@ -47,7 +47,7 @@ def live_state(meter: MeterView) -> LiveState:
         meter_cpu_share=meter.sampler.meter_cpu_ns / process_ns if process_ns else None,
         account_tier=meter.figures.weakest_tier,
         bounds_j=_bounds(meter, totals),
-        off_nj=books_difference_nj(meter) if meter.ledger.books else None,
+        off_nj=books_difference_nj(meter) if totals else None,
     )
 
 
@@ -113,6 +113,8 @@ def _budget(meter: MeterView, book: Book) -> BudgetState:
         enforced=meter.admission.can_refuse(budget),
         tier=meter.admission.tiers.get(budget.name),
         bounds=_spread(meter, used) if budget.resource in ("energy", "carbon") else None,
+        match=_match(budget.match),
+        dynamic=budget.resource == "energy" and budget.basis == "dynamic",
     )
 
 
@@ -126,6 +128,11 @@ def _key(book: Book) -> str | None:
     """The budget's key without tenants' names: those are nobody's business but the operator's."""
     shown = [what if what == "tenant" else f"{what} {value}" for what, value in zip(book.budget.key, book.key, strict=True)]
     return ", ".join(shown) or None
+
+
+def _match(match: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Which requests count, by key, without tenants' names."""
+    return {what: "…" if what == "tenant" else " | ".join(sorted(any_of)) for what, any_of in match.items()}
 
 
 def _level(share: float, warn_at: float, degrade_at: float | None) -> Level:

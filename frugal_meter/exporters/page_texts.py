@@ -163,6 +163,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "of_share": ("{} sur {}, soit {}", "{} of {}, that is {}"),
     "reserved": ("dont {} réservés aux requêtes en cours", "of which {} reserved by running requests"),
     "whole_service": ("tout le service", "the whole service"),
+    "matching": ("requêtes {}", "requests {}"),
+    "dynamic_basis": ("énergie de calcul, sans la part de repos", "computing energy, without the share of idle"),
     "per_key": ("par ", "per "),
     "for_key": ("pour ", "for "),
     "key_route": ("route", "route"),
@@ -228,8 +230,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "reading": ("Comment lire ces chiffres", "How to read these figures"),
     "reading_interval": ("Intervalle", "Interval"),
     "reading_interval_note": (
-        "« 2,1 à 8,0 mJ » : la valeur vraie y est neuf fois sur dix, sauf si la méthode dit autre chose.",
-        "“2.1 to 8.0 mJ”: the true value lies there nine times out of ten, unless the method says otherwise.",
+        "« 2,1 à 8,0 mJ » : plage plausible (hypothèse d’expert), pas un intervalle de confiance.",
+        "“2.1 to 8.0 mJ”: plausible range (expert assumption), not a confidence interval.",
     ),
     "reading_provisional_note": (
         "chiffre donné tout de suite, remplacé à la lecture suivante des sources par le chiffre définitif.",

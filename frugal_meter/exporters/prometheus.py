@@ -152,7 +152,10 @@ def _requests(meter: MeterView) -> dict[str, list[Any]]:
         "frugal_cpu_seconds": each(lambda r: r.cpu_ns / 1e9),
         "frugal_gpu_seconds": [(labels, r.gpu_ns / 1e9) for labels, r in rows if r.gpu_ns],
         "frugal_tokens": [
-            each for labels, r in rows for each in (((*labels, "input"), r.tokens_in), ((*labels, "output"), r.tokens_out))
+            ((*labels, way), n)
+            for labels, r in rows
+            for way, n in (("input", r.tokens_in), ("output", r.tokens_out))
+            if n is not None
         ],
         "frugal_functional_units": [((*labels, unit), n) for labels, row in rows for unit, n in list(row.units.items())],
         "frugal_quality_sum": [(labels, r.quality_sum) for labels, r in rows if r.quality_count],
