@@ -44,9 +44,10 @@ def live_state(meter: MeterView) -> LiveState:
         pue=pue.interval,
         method_id=meter.figures.method_id,
         flags=meter.figures.flags,
-        meter_cpu_share=meter.sampler.meter_cpu_ns / process_ns if process_ns else None,
+        meter_cpu_share=meter.sampler.meter_cpu_ns / process_ns if process_ns and meter.sampler.meter_cpu_ns else None,
         account_tier=meter.figures.weakest_tier,
         bounds_j=_bounds(meter, totals),
+        disabled=meter.disabled,
         off_nj=books_difference_nj(meter) if totals else None,
     )
 
@@ -110,7 +111,7 @@ def _budget(meter: MeterView, book: Book) -> BudgetState:
         window=budget.per,
         resets_at=book.end_ns / 1e9,
         level=_level(book.committed / budget.limit.amount, budget.warn_at, budget.degrade_at),
-        enforced=meter.admission.can_refuse(budget),
+        enforced=meter.admission.can_refuse(budget) and not meter.disabled,
         tier=meter.admission.tiers.get(budget.name),
         bounds=_spread(meter, used) if budget.resource in ("energy", "carbon") else None,
         match=_match(budget.match),

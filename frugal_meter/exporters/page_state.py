@@ -104,6 +104,7 @@ class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     bounds_j: Mapping[str, Interval] = msgspec.field(default_factory=dict)
     account_tier: Tier | None = None
     off_nj: int | None = None
+    disabled: bool = False
     #: IANA name of the clock on the wall; UTC where the machine has no table of time zones
     timezone: str = "Europe/Paris"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from ..sources.watts import ASSUMPTIONS
+
 Lang = Literal["fr", "en"]
 LANGUAGES: Final[tuple[Lang, ...]] = ("fr", "en")
 
@@ -55,6 +57,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "reload": ("Actualiser la page", "Reload the page"),
     "figures_of": ("Chiffres de ", "Figures of "),
+    "disabled": (
+        "Compteur désactivé (FRUGAL_DISABLED=1) : rien n’est mesuré, aucun budget n’agit.",
+        "Meter switched off (FRUGAL_DISABLED=1): nothing is metered, no budget acts.",
+    ),
     "unknown": ("inconnu", "unknown"),
     "bounds_unknown": ("intervalle inconnu", "interval unknown"),
     "to": ("à", "to"),
@@ -108,6 +114,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "account_unknown": (
         "Inconnu : aucune source ne donne de joules sur cette machine.",
         "Unknown: no source gives joules on this machine.",
+    ),
+    "account_waits": (
+        "Inconnu : les sources n’ont pas encore été relevées.",
+        "Unknown: the sources have not been read yet.",
     ),
     "account_zero": ("Rien n’a encore été compté.", "Nothing has been counted yet."),
     "closes": (
@@ -215,6 +225,20 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "les intervalles reposent sur un jugement d’expert, pas encore sur un étalonnage",
         "intervals rest on expert judgement, not yet on a calibration",
     ),
+    "flag_embodied:default": (
+        "le carbone de fabrication est celui d’un matériel courant, avec une large plage",
+        "embodied carbon is that of typical hardware, with a wide range",
+    ),
+    "flag_embodied:none": ("le carbone de fabrication n’est pas compté", "embodied carbon is not counted"),
+    "flag_factor:declared": (
+        "le facteur d’émission a été déclaré par l’exploitant",
+        "the emission factor was declared by the operator",
+    ),
+    "flag_factor:combined": ("le facteur d’émission est la moyenne de plusieurs", "the emission factor is the mean of several"),
+    "flag_factor:range-expert-assumption": (
+        "la plage du facteur d’émission est une hypothèse d’expert",
+        "the range of the emission factor is an expert assumption",
+    ),
     # limits and words
     "uncounted": ("Ce qui n’est pas compté", "What is not counted"),
     "uncounted_always": (
@@ -258,6 +282,12 @@ TEXTS: Final[dict[Lang, dict[str, str]]] = {
     "fr": {key: _typeset(french) for key, (french, _) in _WORDS.items()},
     "en": {key: english for key, (_, english) in _WORDS.items()},
 }
+
+
+# what a model of power assumes is told here in the words that doctor has for it
+for _flag, _said in ASSUMPTIONS.items():
+    TEXTS["fr"].setdefault(f"flag_{_flag}", _typeset(_said["fr"].replace("'", "’")))
+    TEXTS["en"].setdefault(f"flag_{_flag}", _said["en"])
 
 
 def text(key: str, lang: Lang, *figures: str) -> str:

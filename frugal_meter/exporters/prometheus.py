@@ -184,7 +184,7 @@ def _by_component(meter: MeterView, rows: list[Any]) -> list[Sample]:
 
 def _energy(meter: MeterView) -> dict[str, list[Any]]:
     sums, running_nj = meter.aggregates, _running_nj(meter)
-    sources = [books.source for books in meter.ledger.books]
+    sources = [] if meter.disabled else [books.source for books in meter.ledger.books]  # not read: unknown, not 0
     unattributed = [
         ((s.component, s.name, reason), nj / 1e9)
         for s in sources
@@ -240,7 +240,7 @@ def _budgets(meter: MeterView) -> dict[str, list[Any]]:
     admission = meter.admission
     limits = [((b.name, b.resource), b.limit.shown) for b in admission.budgets]
     enforced = [
-        ((b.name, b.resource, admission.tiers.get(b.name) or "counted"), float(admission.can_refuse(b)))
+        ((b.name, b.resource, admission.tiers.get(b.name) or "counted"), float(admission.can_refuse(b) and not meter.disabled))
         for b in admission.budgets
     ]
     resources = {b.name: b.resource for b in admission.budgets}
