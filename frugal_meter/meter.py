@@ -37,7 +37,7 @@ from .figures import Figures
 from .measure import Measure
 from .records import Decision, Exporter, Reading, Tick, label
 from .refusal import refused
-from .setup import Setup, budget_tier, check_callables, prepare
+from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Meter:
         check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
         self.clock: Clock = clock or SystemClock()
-        self.disabled = os.environ.get("FRUGAL_DISABLED", "") not in ("", "0")
+        self.disabled = switched_off()
         self.capture_usage = capture_usage
         self.errors: dict[str, int] = {}
         self.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
@@ -196,6 +196,7 @@ class Meter:
     def _start(self) -> None:
         if self._running or self.disabled:
             return
+        warn_of_workers(self.admission.budgets)
         hooks.install()
         self._dispatch.start()
         self.sampler.start()

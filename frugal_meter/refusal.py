@@ -31,11 +31,15 @@ def sentences(refusal: Mapping[str, Any]) -> tuple[str, str]:
             f"Réessayez dans {wait} s.",
         )
     tier = refusal["tier"] or "counted"
+    dynamic = refusal.get("basis") == "dynamic" and unit == "J"
+    of, de = (
+        (", computing energy without the share of idle", ", énergie de calcul sans la part de repos") if dynamic else ("", "")
+    )
     return (
-        f"The frugality budget {refusal['budget']!r} of {limit} per {refusal['window']} ({tier} figures) "
+        f"The frugality budget {refusal['budget']!r} of {limit} per {refusal['window']} ({tier} figures{of}) "
         f"cannot hold this request. Try again in {_wait(wait)}.",
         f"Le budget de frugalité « {refusal['budget']} » de {limite} par {_WINDOWS[refusal['window']]} "
-        f"(grandeur {_TIERS[refusal['tier']]}) ne permet pas de traiter cette demande. Réessayez dans {_wait(wait)}.",
+        f"(grandeur {_TIERS[refusal['tier']]}{de}) ne permet pas de traiter cette demande. Réessayez dans {_wait(wait)}.",
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,6 +104,20 @@ class Setup(msgspec.Struct, frozen=True):
             return 1.0, 1.0
         second = self.embodied.grams(1.0)
         return second.low / second.mid, second.high / second.mid
+
+
+def switched_off() -> bool:
+    """Whether ``FRUGAL_DISABLED`` says that nothing is to be metered."""
+    return os.environ.get("FRUGAL_DISABLED", "") not in ("", "0")
+
+
+def warn_of_workers(budgets: Sequence[Budget]) -> None:
+    """Log one line where this process looks like one worker of several (uvicorn's and gunicorn's) and has budgets to keep."""
+    under_gunicorn = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+    if budgets and (multiprocessing.parent_process() is not None or under_gunicorn):
+        log.warning(
+            "frugal_meter: budgets are kept per worker here: N workers hold N budgets (run one worker, or share the limit)"
+        )
 
 
 def prepare(

@@ -60,9 +60,10 @@ def busy(**changes: Any) -> LiveState:
         budgets=(
             BudgetState(name="chat", key=None, unit="J", limit=50_000.0, settled=41_200.0, reserved=900.0, window="day",
                         resets_at=AT + 43_000, level="degrade", enforced=True, tier="modelled",
-                        bounds=Interval(2e4, 41_200.0, 8e4)),
+                        bounds=Interval(2e4, 41_200.0, 8e4), dynamic=True),
             BudgetState(name="carbone", key="model", unit="gCO2e", limit=20.0, settled=3.2, reserved=0.0, window="month",
-                        resets_at=None, level="ok", enforced=True, tier="modelled"),
+                        resets_at=None, level="ok", enforced=True, tier="modelled",
+                        match={"route": "/demander", "model": "gemma-*"}),
             BudgetState(name="essai", key="tenant", unit="requests", limit=1000.0, settled=1120.0, reserved=0.0, window="hour",
                         resets_at=AT + 600, level="refuse", enforced=False, tier=None),
         ),
@@ -103,7 +104,8 @@ def hostile() -> LiveState:
         requests=(
             reading(0, route=EVIL, method=EVIL, model_requested=EVIL, model_served=EVIL + "2", outcome=EVIL, decision=EVIL),
         ),
-        budgets=(msgspec.structs.replace(b.budgets[0], name=EVIL, key=EVIL, unit=EVIL, window=EVIL, level=EVIL),),
+        budgets=(msgspec.structs.replace(b.budgets[0], name=EVIL, key=EVIL, unit=EVIL, window=EVIL, level=EVIL,
+                                      match={"route": EVIL, EVIL: EVIL}),),
         sources=(msgspec.structs.replace(b.sources[0], name=EVIL, component=EVIL, provenance=EVIL),),
         factor=FactorLine(zone=EVIL, grams_per_kwh=1.0, dataset=EVIL, year=None, licence=EVIL),
     )  # fmt: skip

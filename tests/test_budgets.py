@@ -14,6 +14,7 @@ from frugal_meter import Budget
 from frugal_meter.budgets.admission import Estimates
 from frugal_meter.budgets.ladder import decide, strongest
 from frugal_meter.errors import ConfigurationError, UnitError, UnknownBudgetKeyError
+from frugal_meter.setup import warn_of_workers
 
 
 @pytest.mark.parametrize(
@@ -176,3 +177,21 @@ def test_a_degraded_answer_does_not_teach_what_the_large_model_needs() -> None:
         meter.settle()
         with meter.measure("answer", model="large"):
             assert account(meter, "tokens", "large").reserved == 200
+
+
+def test_a_warning_above_the_degradation_is_refused_unless_it_is_the_default() -> None:
+    with pytest.raises(ConfigurationError, match=r"warn_at=0\.9 is above degrade_at=0\.8: it would never warn"):
+        Budget("a", "1 J", per="day", warn_at=0.9)
+    Budget("a", "1 J", per="day", warn_at=0.9, degrade_at=None)
+    Budget("a", "1 J", per="day", degrade_at=0.5)
+
+
+@pytest.mark.parametrize(("software", "warned"), [("gunicorn/23.0.0", True), ("", False)])
+def test_one_worker_of_several_says_that_it_keeps_its_own_budgets(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, software: str, warned: bool
+) -> None:
+    monkeypatch.setenv("SERVER_SOFTWARE", software)
+    warn_of_workers([])
+    assert not caplog.records
+    warn_of_workers([Budget("a", "1 J", per="day")])
+    assert ("N workers hold N budgets" in caplog.text) == warned

@@ -389,6 +389,11 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(machine, config, options, lin
     assert told.stderr.count("\n") == 1
 
 
+def test_a_meter_that_would_be_switched_off_is_a_finding(machine, monkeypatch):
+    monkeypatch.setenv("FRUGAL_DISABLED", "1")
+    assert machine.json()["findings"][0]["code"] == "meter-disabled"
+
+
 def test_a_bad_setting_under_json_is_still_one_document(machine):
     told = machine.doctor("--json", "--zone", "Atlantis")
     assert told.exit_code == 2
@@ -472,6 +477,23 @@ def test_a_module_that_does_not_import_says_what_failed_and_where(module, text, 
     assert f"{name}.py, line 1)" in str(refused.value)
 
 
+METERED = """
+    from starlette.applications import Starlette
+    from frugal_meter import Meter, MeterMiddleware
+    meter = Meter("itself", zone="FR", sources="model")
+    added, around = Starlette(), MeterMiddleware(Starlette(), meter=meter)
+    added.add_middleware(MeterMiddleware, meter=meter)
+"""
+
+
+@pytest.mark.parametrize("attribute", ["added", "around"])
+def test_an_application_that_meters_itself_is_refused(module, attribute):
+    with pytest.raises(
+        FrugalMeterError, match=f":{attribute} meters itself already .MeterMiddleware in it.: start it with uvicorn"
+    ):
+        load_app(f"{module(METERED)}:{attribute}")
+
+
 @pytest.mark.parametrize(("target", "line"), [("nobody_wrote_this:app", "is not found"), ("main", "such as main:app")])
 def test_a_module_that_is_not_there_is_told_apart(module, target, line):
     with pytest.raises(FrugalMeterError, match=line):
@@ -502,7 +524,7 @@ class Served:
     def __init__(self, folder: Path, *options: str, text: str = TINY, **environment: str) -> None:
         (folder / "tiny.py").write_text(textwrap.dedent(text))
         command = [sys.executable, "-m", "frugal_meter.cli", "run", "tiny:app", "--port", "0", "--ops", "127.0.0.1:0", *options]
-        env = {**os.environ, "LC_ALL": "C.UTF-8", **environment}
+        env = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
         env.pop("FRUGAL_CONFIG", None)
         self.process = subprocess.Popen(
             command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
@@ -550,6 +572,7 @@ def test_an_untouched_application_is_served_metered_and_leaves_its_account(tmp_p
         assert httpx.get(base + "metrics").text == "ok"  # the application's port is the application's alone
         account = served.end()
         assert served.process.returncode == 0
+    assert (served.said + account).count("Started server process") == 1
     assert 'zone="FR"' in seen
     assert "frugal-meter: The account of guichet" in account
     assert re.search(r"requests +4 \(3 ok, 1 errors\)", account)
@@ -579,6 +602,9 @@ def test_a_disabled_meter_says_so_and_serves(tmp_path):
     with Served(tmp_path, "--zone", "FR", FRUGAL_DISABLED="1") as served:
         assert httpx.get(served.addresses()[0]).text == "ok"
         assert "nothing is metered" in served.said
+        assert served.said.count("Started server process") == 1
+        assert "frugal_host_energy_joules_total{" not in httpx.get(served.addresses()[2]).text
+        assert "Meter switched off (FRUGAL_DISABLED=1)" in httpx.get(served.addresses()[1], params={"lang": "en"}).text
         assert "account" not in served.end()
 
 
@@ -662,8 +688,9 @@ def test_without_a_source_the_account_says_how_many_have_no_figure():
 # -- the command itself
 
 
-def test_the_version_is_told():
-    told = subprocess.run([sys.executable, "-m", "frugal_meter.cli", "version"], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("how", ["version", "--version"])
+def test_the_version_is_told(how):
+    told = subprocess.run([sys.executable, "-m", "frugal_meter.cli", how], capture_output=True, text=True, timeout=60)
     assert (told.returncode, told.stderr) == (0, "")
     assert re.match(r"frugal-meter \d+\.\d+\.\d+ \(Python 3\.", told.stdout)
 

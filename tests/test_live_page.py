@@ -193,12 +193,18 @@ def test_only_the_dynamic_figure_is_called_so_when_the_full_one_is_unknown():
 
 def test_a_budget_says_in_words_what_its_bar_shows():
     page = words(busy())
-    assert "42 kJ of 50 kJ, that is 84% 20 to 80 kJ, modelled of which 900 J reserved by running requests smaller model" in page
+    assert (
+        "42 kJ of 50 kJ, that is 84% 20 to 80 kJ, modelled "
+        "computing energy, without the share of idle of which 900 J reserved by running requests smaller model" in page
+    )
     assert "1,120 requests of 1,000 requests, that is 112% counted one by one spent watched only: nothing is refused" in page
 
 
 def test_a_budget_says_whose_it_is():
     chat = busy().budgets[0]
+    of_some = msgspec.structs.replace(busy().budgets[0], match={"route": "/demander", "model": "gemma-*"})
+    assert "requests /demander, model gemma-*" in words(busy(budgets=(of_some,)))
+    assert "requêtes /demander, modèle gemma-*" in words(busy(budgets=(of_some,)), "fr")
     for key, told in ((None, "the whole service"), ("route", "per route"), ("/chat", "for /chat")):
         assert f"chat {told} each day" in words(busy(budgets=(msgspec.structs.replace(chat, key=key),)))
 
@@ -252,3 +258,29 @@ def test_no_more_requests_are_drawn_than_the_page_promises():
     assert f"/r{MOST_REQUESTS - 1}." in words(many)
     assert f"/r{MOST_REQUESTS}." not in words(many)
     assert len(json.loads(render_data(many, lang="en"))["state"]["requests"]) == MOST_REQUESTS
+
+
+def test_a_meter_that_is_switched_off_says_so_before_any_figure():
+    assert "Compteur désactivé (FRUGAL_DISABLED=1) : rien n’est mesuré, aucun budget n’agit." in words(busy(disabled=True), "fr")
+    assert "FRUGAL_DISABLED" not in words(busy())
+
+
+def test_before_the_first_tick_joules_are_unknown_and_not_0():
+    page = words(busy(buckets_j={}, bounds_j={}, off_nj=None, watts_now=None, meter_cpu_share=None))
+    assert "the sources have not been read yet" in page
+    assert "Since start unknown" in page
+    assert "0 J" not in page.split("Budgets")[0]
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("embodied:default", "embodied carbon is that of typical hardware"),
+        ("vm:vcpu-is-one-thread", "one vCPU is taken as one hardware thread"),
+        ("never:heard-of", ""),
+    ],
+)
+def test_a_flag_is_said_in_words_with_its_code_beside(flag, said):
+    page = render_page(busy(flags=(flag,)), lang="en")
+    assert f"<code>{flag}</code></li>" in page
+    assert said in page

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from starlette.routing import Route
 
 from frugal_meter import Budget, Meter
+from frugal_meter.exporters.live_state import live_state
 from frugal_meter.exporters.prometheus import SPEC, MeterCollector
 from frugal_meter.testing import RecordingExporter, SyntheticSource
 
@@ -248,7 +249,7 @@ def test_a_count_of_tokens_beyond_reason_is_left_out_and_scrapes_go_on() -> None
             span.add_tokens(input=10**400, output=3)
         meter.settle()
         counts = {dict(key)["direction"]: n for key, n in samples(meter, "frugal_tokens_total").items()}
-    assert counts == {"input": 0, "output": 3}
+    assert counts == {"output": 3}  # unknown is no sample
 
 
 @pytest.mark.parametrize("units", [float("inf"), float("nan"), -1, 10**400], ids=["inf", "nan", "negative", "huge"])
@@ -313,3 +314,14 @@ def test_two_accounts_of_a_budget_are_never_one_series() -> None:
         text = meter.metrics()[0].decode()
     series = [line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("frugal_budget_usage_ratio{")]
     assert len(series) == len(set(series)) == 2
+
+
+def test_a_meter_that_is_switched_off_gives_no_joules_and_enforces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRUGAL_DISABLED", "1")
+    meter = Meter("off", zone="FR", sources=SyntheticSource(1, 1), budgets=[Budget("b", "1 J", per="day")])
+    with meter.measure("answer"):
+        pass
+    text = meter.metrics()[0].decode()
+    assert 'frugal_budget_enforced{budget="b",resource="energy",tier="measured"} 0.0' in text
+    assert not re.findall(r"^frugal_\w*energy_joules\w*[{ ].*", text, re.MULTILINE)
+    assert live_state(meter).disabled

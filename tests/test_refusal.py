@@ -64,8 +64,8 @@ def test_a_refusal_speaks_english_and_french() -> None:
             meter.decide(span)
         assert held[1].refusal is not None
         english, french = sentences(held[1].refusal)
-    assert "'guichet' of 1.5 kJ per hour (measured figures)" in english
-    assert "« guichet » de 1,5 kJ par heure (grandeur mesurée)" in french
+    assert "'guichet' of 1.5 kJ per hour (measured figures, computing energy without the share of idle)" in english
+    assert "« guichet » de 1,5 kJ par heure (grandeur mesurée, énergie de calcul sans la part de repos)" in french
     assert "60 min" in english
     assert "60 min" in french
 

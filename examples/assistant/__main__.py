@@ -80,11 +80,11 @@ def _document(report: demo.Report, notebook: service.Notebook, why: str | None, 
     }
 
 
-def _notes(notebook: service.Notebook) -> tuple[str, str]:
-    """The emission factors and the method named by the readings."""
+def _notes(notebook: service.Notebook, words: Words) -> tuple[str, str]:
+    """The emission factors, and what the interval is by which method, as the readings name them."""
     factors = sorted({name for reading in notebook.readings for name in reading.factor_ids})
     methods = sorted({reading.method_id for reading in notebook.readings})
-    return ", ".join(factors) or "–", f"90 %, {', '.join(methods)}"
+    return ", ".join(factors) or "–", f"{words('plausible')}, {', '.join(methods)}"
 
 
 def _report(asked: argparse.Namespace, words: Words, errors: Console, door: socket.socket) -> int:
@@ -105,7 +105,7 @@ def _report(asked: argparse.Namespace, words: Words, errors: Console, door: sock
             print(json.dumps(_document(report, notebook, why, seconds), ensure_ascii=False, allow_nan=False), flush=True)
         else:
             out = Console(width=100)
-            tables.show(report, words, out, *_notes(notebook))
+            tables.show(report, words, out, *_notes(notebook, words))
             out.print(words("seconds", seconds=words.figure(seconds, "s")), highlight=False)
         if not asked.once:
             errors.print(words("up", base=base), highlight=False, soft_wrap=True)

@@ -71,12 +71,14 @@ def _account(report: Report, words: Words, console: Console) -> None:
     books = report.account
     table = _table(words, "bucket", "joules", "share")
     for name in BUCKETS:
-        joules = books.buckets_nj[name] / 1e9
-        share = joules * 1e9 / books.energy_nj if books.energy_nj else None
-        table.add_row(words(name), words.figure(joules, "J", 3), _percent(share, words))
+        nj = books.buckets_nj[name]
+        table.add_row(
+            words(name), words.part(nj, books.energy_nj), _percent(nj / books.energy_nj if books.energy_nj else None, words)
+        )
     table.add_section()
-    plain = words.figure(books.energy_nj / 1e9, "J")
-    table.add_row(words("total"), plain if books.energy_j is None else _interval(books.energy_j, "J", words), "")
+    total, known = words.part(books.energy_nj, books.energy_nj), books.energy_j
+    ends = "" if known is None else f" [{words.number(known.low)}–{words.number(known.high)} J]"
+    table.add_row(words("total"), total + ends, "")
     _print(console, words("account", seconds=words.figure(books.seconds, "s")), table)
     sources = ", ".join(f"{name} ({words(tier)})" for name, tier in books.sources.items()) or words("unknown")
     console.print(f"{words('closes', difference=books.difference_nj)} {sources}", highlight=False)

@@ -246,6 +246,7 @@ class Admission:
             "reserved": book.reserved / scale,
             "estimate": estimate / scale,
             "tier": self.tiers.get(budget.name),
+            "basis": budget.basis,
             "window": budget.per,
             "reset": book.end_ns // 1_000_000_000,
             # Whoever runs now ends soon; a spent window ends when it ends.

@@ -13,6 +13,8 @@ from ..units import Quantity, Resource, parse_quantity
 from .windows import PERIODS, Per, zone
 
 KEYS: Final = ("route", "model", "tenant")
+#: a default above the ``degrade_at`` that was given never warns, and is no mistake of anybody's
+WARN_AT: Final = 0.7
 Key = str | tuple[str, ...] | None
 Match = str | Mapping[str, str | Collection[str]] | None
 
@@ -44,7 +46,7 @@ class Budget:
         key: Key = None,
         match: Match = None,
         estimate: str | None = None,
-        warn_at: float = 0.7,
+        warn_at: float = WARN_AT,
         degrade_at: float | None = 0.8,
         throttle_at: float | None = None,
         max_in_flight: int | None = None,
@@ -64,6 +66,10 @@ class Budget:
         self.estimate = self._estimate(estimate)
         self.warn_at = _share(name, "warn_at", warn_at)
         self.degrade_at = None if degrade_at is None else _share(name, "degrade_at", degrade_at)
+        if self.degrade_at is not None and self.warn_at > self.degrade_at and warn_at != WARN_AT:
+            raise ConfigurationError(
+                f"budget {name!r}: warn_at={warn_at!r} is above degrade_at={degrade_at!r}: it would never warn"
+            )
         if throttle_at is not None:
             _share(name, "throttle_at", throttle_at)
             raise ConfigurationError(

@@ -49,6 +49,18 @@ def zone_missing() -> Finding:
     )
 
 
+def switched_off() -> Finding:
+    """FRUGAL_DISABLED stands in the environment."""
+    return Finding(
+        code="meter-disabled",
+        what="FRUGAL_DISABLED is set: a meter started here measures nothing, and no budget acts",
+        where="FRUGAL_DISABLED",
+        remedy="Unset it (or set it to 0) to meter.",
+        what_fr="FRUGAL_DISABLED est posé : un compteur lancé ici ne mesure rien, et aucun budget n'agit",
+        remedy_fr="Ôtez-le (ou mettez 0) pour mesurer.",
+    )
+
+
 def counter_still(where: str) -> Finding:
     """A counter that can be read and does not count."""
     return Finding(

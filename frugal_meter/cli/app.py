@@ -31,8 +31,16 @@ Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|codecarbon
 _Root = Annotated[Path | None, typer.Option(hidden=True)]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
 @app.callback()
-def frugal_meter() -> None:
+def frugal_meter(
+    asked: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and exit.")] = False,
+) -> None:
     """Compute, energy and carbon of each request of an AI service."""
 
 

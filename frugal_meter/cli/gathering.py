@@ -20,7 +20,7 @@ from ..sources import Source, model_findings
 from ..sources.cpu_table import CpuMatch
 from ..sources.discovery import Discovery, describe, discover
 from ..sources.procfs import CpuModel, HostCpu, cgroup_cpu_quota
-from .advice import advise
+from .advice import advise, switched_off
 from .budget_states import budget_states
 from .diagnosis import (
     MEASURED,
@@ -58,6 +58,7 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
     total, idle = _total(now), _idle(found, settings.get("idle_watts") or {})
     budgets: Sequence[Budget] = settings.get("budgets", ())
     setup.check_budgets(budgets)
+    disabled = [switched_off()] if setup.switched_off() else []
     return Diagnosis(
         schema=SCHEMA,
         version=metadata.version("frugal-meter"),
@@ -79,7 +80,7 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
         embodied=setup.hardware_embodied(settings.get("embodied", "default"), found, synthetic=False),
         carbon_now_g_per_h=None if factor is None or total is None else operational(total.times(3600), pue, factor),
         budgets=budget_states(budgets, found.sources),
-        findings=[*found.findings, *advise(found, now, idle, factor=factor, stale=stale, pue=pue)],
+        findings=[*disabled, *found.findings, *advise(found, now, idle, factor=factor, stale=stale, pue=pue)],
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigurationError
+from ..middleware import MeterMiddleware
 
 _EXAMPLE: Final = "write MODULE:APP, such as main:app"
 
@@ -34,6 +35,7 @@ def load_app(target: str, *, factory: bool = False) -> Any:
     if factory:
         found = _made(found, target)
     refuse_what_is_not_asgi(found, target)
+    refuse_what_meters_itself(found, target)
     return found
 
 
@@ -87,6 +89,16 @@ def refuse_what_is_not_asgi(app: Any, target: str) -> None:
             f"{target} looks like a WSGI application (Flask, Django's wsgi.py): name its ASGI one, or wrap it with a2wsgi"
         )
     raise ConfigurationError(f"{target} is not an ASGI application: it cannot be called with (scope, receive, send)")
+
+
+def refuse_what_meters_itself(app: Any, target: str) -> None:
+    """Raise ConfigurationError when ``app`` is in a MeterMiddleware already: each request would be metered twice."""
+    given = getattr(app, "user_middleware", ())  # Starlette and FastAPI
+    classes = [getattr(each, "cls", None) for each in given] if isinstance(given, list | tuple) else []
+    if isinstance(app, MeterMiddleware) or any(inspect.isclass(c) and issubclass(c, MeterMiddleware) for c in classes):
+        raise ConfigurationError(
+            f"{target} meters itself already (MeterMiddleware in it): start it with uvicorn, or remove it and @meter.measure"
+        )
 
 
 def _can_take(app: Any, count: int) -> bool:

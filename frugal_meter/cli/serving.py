@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError, MissingExtraError
+from ..exporters.dispatch import OPS_THREAD
 from ..meter import Meter
 from ..middleware import MeterMiddleware
 from .account import Tally, account
@@ -34,8 +36,8 @@ def refuse_workers(workers: int) -> None:
     """Raise ConfigurationError unless there is one worker."""
     if workers != 1:
         raise ConfigurationError(
-            f"--workers {workers}: one worker only in this version, for each would bill the whole machine to its own requests "
-            "and keep its own budgets; run one per container, each with its host_share"
+            f"--workers {workers}: one worker only in this version, for each would keep its own budgets; "
+            "run one per container, each with its host_share"
         )
 
 
@@ -52,6 +54,7 @@ def serve(app: Any, settings: Mapping[str, Any], *, host: str, port: int, ops: s
     tally = Tally()
     meter = Meter(**settings, exporters=[tally])
     began = time.monotonic()
+    logging.getLogger("uvicorn.error").addFilter(_not_of_the_pages)
     with listening(host, port, "--port") as door, _ops_pages(meter, ops) as pages:
 
         class Announcing(uvicorn.Server):
@@ -71,6 +74,11 @@ def serve(app: Any, settings: Mapping[str, Any], *, host: str, port: int, ops: s
     if not meter.disabled:
         _say(*account(meter, tally, time.monotonic() - began, words))
     return 0
+
+
+def _not_of_the_pages(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's is the application's: that its ops pages start and end is said by the addresses."""
+    return record.threadName != OPS_THREAD or record.levelno >= logging.WARNING
 
 
 @contextmanager

@@ -83,7 +83,9 @@ class Row:
 
     def __init__(self, sources: int) -> None:
         self.outcomes: dict[tuple[str, str], int] = {}
-        self.cpu_ns = self.gpu_ns = self.tokens_in = self.tokens_out = self.idle_nj = 0
+        self.cpu_ns = self.gpu_ns = self.idle_nj = 0
+        self.tokens_in: int | None = None  # unknown until one was counted
+        self.tokens_out: int | None = None
         self.sources_nj = [0] * sources
         self.embodied_g = self.quality_sum = 0.0
         self.quality_count = 0
@@ -145,10 +147,10 @@ class Aggregates:
             row.sources_nj = list(map(add, row.sources_nj, account.sources_nj))
             row.idle_nj += sum(account.idle_nj)
             row.embodied_g += account.embodied_g
-        if span.tokens_in:
-            row.tokens_in += span.tokens_in
-        if span.tokens_out:
-            row.tokens_out += span.tokens_out
+        if span.tokens_in is not None:
+            row.tokens_in = (row.tokens_in or 0) + span.tokens_in
+        if span.tokens_out is not None:
+            row.tokens_out = (row.tokens_out or 0) + span.tokens_out
         if span.units:
             unit = span.unit or "unit"
             row.units[unit] = row.units.get(unit, 0) + span.units

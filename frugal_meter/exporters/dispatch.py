@@ -12,6 +12,8 @@ from ..records import Exporter, Reading, Tick
 
 #: set by the ops pages in the scope of a request for them
 OPS_MARK = "frugal_meter.ops"
+#: name of the thread that serves the ops pages on a port of their own
+OPS_THREAD = "frugal-meter-ops"
 #: batches waiting for one exporter; beyond it the newest is dropped and counted
 MAX_BATCHES = 1000
 Batch = tuple[Sequence[Reading], Sequence[Tick]]

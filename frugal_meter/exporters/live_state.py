@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ..budgets.leases import Book
 from ..records import Interval, Reading
@@ -17,7 +17,7 @@ def live_state(meter: MeterView) -> LiveState:
     ticks = [t for t in meter.last_ticks if t.t1_ns > t.t0_ns]
     seconds = (ticks[0].t1_ns - ticks[0].t0_ns) / 1e9 if ticks else None
     factor, pue = meter.figures.factor, meter.figures.pue
-    totals = meter.aggregates.totals_nj() if meter.ledger.books else {}
+    totals = meter.aggregates.totals_nj() if meter.aggregates.energy_nj else {}  # no tick yet: unknown, not 0
     now_s = meter.clock.time_ns() / 1e9
     process_ns = meter.sampler.process_ns_since_start
     return LiveState(
@@ -43,10 +43,11 @@ def live_state(meter: MeterView) -> LiveState:
         pue=pue.interval,
         method_id=meter.figures.method_id,
         flags=meter.figures.flags,
-        meter_cpu_share=meter.sampler.meter_cpu_ns / process_ns if process_ns else None,
+        meter_cpu_share=meter.sampler.meter_cpu_ns / process_ns if process_ns and meter.sampler.meter_cpu_ns else None,
         account_tier=meter.figures.weakest_tier,
         bounds_j=_bounds(meter, totals),
-        off_nj=books_difference_nj(meter) if meter.ledger.books else None,
+        disabled=meter.disabled,
+        off_nj=books_difference_nj(meter) if totals else None,
     )
 
 
@@ -110,9 +111,11 @@ def _budget(meter: MeterView, book: Book) -> BudgetState:
         window=budget.per,
         resets_at=book.end_ns / 1e9,
         level=_level(book.committed / budget.limit.amount, budget.warn_at, budget.degrade_at),
-        enforced=meter.admission.can_refuse(budget),
+        enforced=meter.admission.can_refuse(budget) and not meter.disabled,
         tier=meter.admission.tiers.get(budget.name),
         bounds=_spread(meter, used) if budget.resource in ("energy", "carbon") else None,
+        match=_match(budget.match),
+        dynamic=budget.resource == "energy" and budget.basis == "dynamic",
     )
 
 
@@ -127,6 +130,11 @@ def _key(book: Book) -> str | None:
     """The budget's key without tenants' names: those are nobody's business but the operator's."""
     shown = [what if what == "tenant" else f"{what} {value}" for what, value in zip(book.budget.key, book.key, strict=True)]
     return ", ".join(shown) or None
+
+
+def _match(match: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Which requests count, by key, without tenants' names."""
+    return {what: "…" if what == "tenant" else " | ".join(sorted(any_of)) for what, any_of in match.items()}
 
 
 def _level(share: float, warn_at: float, degrade_at: float | None) -> Level:

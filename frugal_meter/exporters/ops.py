@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import ConfigurationError, MissingExtraError
-from .dispatch import OPS_MARK
+from .dispatch import OPS_MARK, OPS_THREAD
 from .live_page import content_security_policy, negotiate, render_data, render_page
 from .page_state import LiveState
 
@@ -124,7 +124,7 @@ class OpsServer:
             raise ConfigurationError(f"serve_ops({address!r}) cannot listen there: {error.strerror}") from None
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=partial(self._server.run, [self._socket]), name="frugal-meter-ops", daemon=True)
+        self._thread = threading.Thread(target=partial(self._server.run, [self._socket]), name=OPS_THREAD, daemon=True)
         self._thread.start()
 
     @property

@@ -78,7 +78,8 @@ def account_chart(state: LiveState, lang: Lang) -> Html:
     """One bar, a segment a bucket, told apart by place, letter and texture as much as by colour."""
     shares = _shares(state)
     if not shares:
-        return el("p", text("account_unknown" if state.total_j is None else "account_zero", lang), class_="empty")
+        why = "account_zero" if state.total_j is not None else "account_waits" if state.sources else "account_unknown"
+        return el("p", text(why, lang), class_="empty")
     drawn, left = [], 0.0
     for index, (name, _, share) in enumerate(shares):
         place = {"x": f"{left * 100:.3f}%", "width": f"{share * 100:.3f}%", "y": "0", "height": "32"}
@@ -133,8 +134,14 @@ def provenance(state: LiveState, lang: Lang) -> Html:
         (text("method", lang), el("code", state.method_id)),
     ]
     if state.flags:
-        facts.append((text("flags", lang), el("ul", *(el("li", word("flag", flag, lang)) for flag in state.flags))))
+        facts.append((text("flags", lang), el("ul", *(_flag(flag, lang) for flag in state.flags))))
     return join(*(el(tag, said) for name, fact in facts for tag, said in (("dt", name), ("dd", fact))))
+
+
+def _flag(flag: str, lang: Lang) -> Html:
+    """What a flag says, and the flag itself: it is what readings and metrics carry."""
+    said = word("flag", flag, lang)
+    return el("li", None if said == flag else f"{said} ", el("code", flag))
 
 
 def _pue(state: LiveState, lang: Lang) -> Html:
@@ -169,7 +176,13 @@ def updated(state: LiveState, lang: Lang) -> Html:
     return join(text("figures_of", lang), clock(state.at, state.timezone, lang))
 
 
+def notice(state: LiveState, lang: Lang) -> Html:
+    """What a reader must know before any figure: that the meter is switched off."""
+    return el("p", text("disabled", lang), class_="figure") if state.disabled else Html("")
+
+
 PARTS: Final[Mapping[str, Callable[[LiveState, Lang], Html]]] = {
+    "notice": notice,
     "now": now,
     "account_chart": account_chart,
     "account_rows": account_rows,

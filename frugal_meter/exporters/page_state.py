@@ -40,6 +40,8 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     ``key`` is None for the whole service, one of ``KEYS``, or the value this line is for ("/chat").
     ``tier`` is None for what is simply counted (tokens, requests). With ``enforced`` false the budget watches
     and never refuses. ``settled`` is None when the figure it counts cannot be had on this machine.
+    ``match`` is which requests count, by key ({"route": "/letters/*"}), empty for all. ``dynamic`` joules are those of computing
+    alone, without the share of the idle machine.
     """
 
     name: str
@@ -54,6 +56,8 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     enforced: bool
     tier: Tier | None
     bounds: Interval | None = None
+    match: Mapping[str, str] = msgspec.field(default_factory=dict)
+    dynamic: bool = False
 
     @property
     def used(self) -> float | None:
@@ -100,6 +104,7 @@ class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     bounds_j: Mapping[str, Interval] = msgspec.field(default_factory=dict)
     account_tier: Tier | None = None
     off_nj: int | None = None
+    disabled: bool = False
     #: IANA name of the clock on the wall; UTC where the machine has no table of time zones
     timezone: str = "Europe/Paris"
 

@@ -81,10 +81,16 @@ def _budget_row(b: BudgetState, state: LiveState, lang: Lang) -> Html:
 
 
 def _whom(b: BudgetState, lang: Lang) -> str:
-    """Whose budget: the whole service's, each route's, or the one route, model or organisation that it names."""
+    """Whose budget: the whole service's, the requests it matches, each route's, or the one value that it is for."""
+    which = ", ".join(value if what == "route" else f"{word('key', what, lang)} {value}" for what, value in b.match.items())
+    matched = text("matching", lang, which) if which else None
     if b.key is None:
-        return text("whole_service", lang)
-    return text("per_key", lang) + word("key", b.key, lang) if b.key in KEYS else text("for_key", lang) + b.key
+        return matched or text("whole_service", lang)
+    return ", ".join(filter(None, (matched, _per(b.key, lang))))
+
+
+def _per(key: str, lang: Lang) -> str:
+    return text("per_key", lang) + word("key", key, lang) if key in KEYS else text("for_key", lang) + key
 
 
 def _level(b: BudgetState, lang: Lang) -> str:
@@ -99,7 +105,8 @@ def _used(b: BudgetState, lang: Lang) -> Html:
         return amount(text("of", lang, used, limit))
     known = text("counted", lang) if b.unit in ("tokens", "requests") else proof(b.bounds, b.unit, b.tier, lang)
     held = text("reserved", lang, figure(b.reserved, b.unit, lang)) if b.reserved else None
-    return amount(text("of_share", lang, used, limit, percent(b.used / b.limit, lang)), known, held)
+    basis = text("dynamic_basis", lang) if b.dynamic else None
+    return amount(text("of_share", lang, used, limit, percent(b.used / b.limit, lang)), known, basis, held)
 
 
 def _gauge(b: BudgetState) -> Html | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from ..sources.watts import ASSUMPTIONS
+
 Lang = Literal["fr", "en"]
 LANGUAGES: Final[tuple[Lang, ...]] = ("fr", "en")
 
@@ -55,6 +57,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "reload": ("Actualiser la page", "Reload the page"),
     "figures_of": ("Chiffres de ", "Figures of "),
+    "disabled": (
+        "Compteur désactivé (FRUGAL_DISABLED=1) : rien n’est mesuré, aucun budget n’agit.",
+        "Meter switched off (FRUGAL_DISABLED=1): nothing is metered, no budget acts.",
+    ),
     "unknown": ("inconnu", "unknown"),
     "bounds_unknown": ("intervalle inconnu", "interval unknown"),
     "to": ("à", "to"),
@@ -108,6 +114,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "account_unknown": (
         "Inconnu : aucune source ne donne de joules sur cette machine.",
         "Unknown: no source gives joules on this machine.",
+    ),
+    "account_waits": (
+        "Inconnu : les sources n’ont pas encore été relevées.",
+        "Unknown: the sources have not been read yet.",
     ),
     "account_zero": ("Rien n’a encore été compté.", "Nothing has been counted yet."),
     "closes": (
@@ -163,6 +173,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "of_share": ("{} sur {}, soit {}", "{} of {}, that is {}"),
     "reserved": ("dont {} réservés aux requêtes en cours", "of which {} reserved by running requests"),
     "whole_service": ("tout le service", "the whole service"),
+    "matching": ("requêtes {}", "requests {}"),
+    "dynamic_basis": ("énergie de calcul, sans la part de repos", "computing energy, without the share of idle"),
     "per_key": ("par ", "per "),
     "for_key": ("pour ", "for "),
     "key_route": ("route", "route"),
@@ -217,6 +229,20 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "le partage entre requêtes est borné par une mesure faite sur cette machine",
         "the sharing among requests is bounded by a measurement made on this machine",
     ),
+    "flag_embodied:default": (
+        "le carbone de fabrication est celui d’un matériel courant, avec une large plage",
+        "embodied carbon is that of typical hardware, with a wide range",
+    ),
+    "flag_embodied:none": ("le carbone de fabrication n’est pas compté", "embodied carbon is not counted"),
+    "flag_factor:declared": (
+        "le facteur d’émission a été déclaré par l’exploitant",
+        "the emission factor was declared by the operator",
+    ),
+    "flag_factor:combined": ("le facteur d’émission est la moyenne de plusieurs", "the emission factor is the mean of several"),
+    "flag_factor:range-expert-assumption": (
+        "la plage du facteur d’émission est une hypothèse d’expert",
+        "the range of the emission factor is an expert assumption",
+    ),
     # limits and words
     "uncounted": ("Ce qui n’est pas compté", "What is not counted"),
     "uncounted_always": (
@@ -232,8 +258,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "reading": ("Comment lire ces chiffres", "How to read these figures"),
     "reading_interval": ("Intervalle", "Interval"),
     "reading_interval_note": (
-        "« 2,1 à 8,0 mJ » : la valeur vraie y est neuf fois sur dix, sauf si la méthode dit autre chose.",
-        "“2.1 to 8.0 mJ”: the true value lies there nine times out of ten, unless the method says otherwise.",
+        "« 2,1 à 8,0 mJ » : plage plausible (hypothèse d’expert), pas un intervalle de confiance.",
+        "“2.1 to 8.0 mJ”: plausible range (expert assumption), not a confidence interval.",
     ),
     "reading_provisional_note": (
         "chiffre donné tout de suite, remplacé à la lecture suivante des sources par le chiffre définitif.",
@@ -260,6 +286,12 @@ TEXTS: Final[dict[Lang, dict[str, str]]] = {
     "fr": {key: _typeset(french) for key, (french, _) in _WORDS.items()},
     "en": {key: english for key, (_, english) in _WORDS.items()},
 }
+
+
+# what a model of power assumes is told here in the words that doctor has for it
+for _flag, _said in ASSUMPTIONS.items():
+    TEXTS["fr"].setdefault(f"flag_{_flag}", _typeset(_said["fr"].replace("'", "’")))
+    TEXTS["en"].setdefault(f"flag_{_flag}", _said["en"])
 
 
 def text(key: str, lang: Lang, *figures: str) -> str:

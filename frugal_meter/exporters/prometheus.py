@@ -152,7 +152,10 @@ def _requests(meter: MeterView) -> dict[str, list[Any]]:
         "frugal_cpu_seconds": each(lambda r: r.cpu_ns / 1e9),
         "frugal_gpu_seconds": [(labels, r.gpu_ns / 1e9) for labels, r in rows if r.gpu_ns],
         "frugal_tokens": [
-            each for labels, r in rows for each in (((*labels, "input"), r.tokens_in), ((*labels, "output"), r.tokens_out))
+            ((*labels, way), n)
+            for labels, r in rows
+            for way, n in (("input", r.tokens_in), ("output", r.tokens_out))
+            if n is not None
         ],
         "frugal_functional_units": [((*labels, unit), n) for labels, row in rows for unit, n in list(row.units.items())],
         "frugal_quality_sum": [(labels, r.quality_sum) for labels, r in rows if r.quality_count],
@@ -181,7 +184,7 @@ def _by_component(meter: MeterView, rows: list[Any]) -> list[Sample]:
 
 def _energy(meter: MeterView) -> dict[str, list[Any]]:
     sums, running_nj = meter.aggregates, _running_nj(meter)
-    sources = [books.source for books in meter.ledger.books]
+    sources = [] if meter.disabled else [books.source for books in meter.ledger.books]  # not read: unknown, not 0
     unattributed = [
         ((s.component, s.name, reason), nj / 1e9)
         for s in sources
@@ -237,7 +240,7 @@ def _budgets(meter: MeterView) -> dict[str, list[Any]]:
     admission = meter.admission
     limits = [((b.name, b.resource), b.limit.shown) for b in admission.budgets]
     enforced = [
-        ((b.name, b.resource, admission.tiers.get(b.name) or "counted"), float(admission.can_refuse(b)))
+        ((b.name, b.resource, admission.tiers.get(b.name) or "counted"), float(admission.can_refuse(b) and not meter.disabled))
         for b in admission.budgets
     ]
     resources = {b.name: b.resource for b in admission.budgets}
