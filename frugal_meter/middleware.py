@@ -56,7 +56,7 @@ class MeterMiddleware:
         token = SPAN.set(span)
         try:
             if span.refusal is not None:
-                await answer.refuse()
+                await step(answer.refuse(), span)  # saying no costs CPU too, and it is this request's
             else:
                 respond = answer.send if kind == "http" else answer.send_websocket
                 await step(self.app(scope, answer.receive, respond), span)  # type: ignore[arg-type]
