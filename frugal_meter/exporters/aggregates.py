@@ -112,19 +112,30 @@ class Aggregates:
         self.rows: dict[Labels, Row] = {}
         self.distributions: dict[tuple[str, str], Distribution] = {}
         self.overflow = 0
-        self.energy_nj: dict[str, int] = {}
         self.low_nj = self.high_nj = 0
-        self.buckets_nj: dict[str, dict[str, int]] = {}
+        # One object, replaced as a whole: a scrape beside a tick sees the books before it or after it, never half of it.
+        self._told: tuple[dict[str, int], dict[str, dict[str, int]]] = ({}, {})
         self.overhead_nj: dict[str, int] = {}
+
+    @property
+    def energy_nj(self) -> Mapping[str, int]:
+        """What each source told since the start."""
+        return self._told[0]
+
+    @property
+    def buckets_nj(self) -> Mapping[str, Mapping[str, int]]:
+        """Where it was booked: source → bucket → nanojoules."""
+        return self._told[1]
 
     def add_ticks(self, ticks: Sequence[Tick]) -> None:
         """Add the books of one pass."""
+        energy, buckets = dict(self._told[0]), {source: dict(sums) for source, sums in self._told[1].items()}
         for tick in ticks:
             if tick.low_nj is not None and tick.high_nj is not None:
                 self.low_nj += tick.low_nj
                 self.high_nj += tick.high_nj
-            self.energy_nj[tick.source] = self.energy_nj.get(tick.source, 0) + tick.energy_nj
-            sums = self.buckets_nj.setdefault(tick.source, dict.fromkeys(BUCKETS, 0))
+            energy[tick.source] = energy.get(tick.source, 0) + tick.energy_nj
+            sums = buckets.setdefault(tick.source, dict.fromkeys(BUCKETS, 0))
             shares = tick.requests_nj
             sums["requests"] += shares.total if isinstance(shares, Shares) else sum(shares.values())
             sums["late"] += tick.late_nj
@@ -134,6 +145,12 @@ class Aggregates:
             sums["gap"] += tick.gap_nj
             for part, nj in tick.overhead_parts.items():
                 self.overhead_nj[part] = self.overhead_nj.get(part, 0) + nj
+        self._told = energy, buckets
+
+    def difference_nj(self) -> int:
+        """What the sources told minus everything booked: 0 when the books close."""
+        energy, buckets = self._told
+        return sum(energy.values()) - sum(sum(sums.values()) for sums in buckets.values())
 
     def add(self, span: Span) -> None:
         """Add one settled span; nested spans add their own energy, and only outermost ones count as requests."""

@@ -220,8 +220,8 @@ def _running_nj(meter: MeterView) -> int:
 
 
 def books_difference_nj(meter: MeterView) -> int:
-    """What the sources said minus what is booked, nanojoules: 0 unless a tick is being booked right now."""
-    return sum(meter.aggregates.energy_nj.values()) - sum(meter.aggregates.totals_nj().values())
+    """What the sources said minus what is booked, nanojoules: 0 when the books close."""
+    return meter.aggregates.difference_nj()
 
 
 def _context(meter: MeterView) -> dict[str, list[Any]]:
