@@ -6,6 +6,11 @@ import os
 import tempfile
 
 import pytest
+from hypothesis import settings
+
+# The same examples at every run, and no clock in a verdict: the machines are shared.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")
 
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
