@@ -27,6 +27,7 @@ from .attribution.span import SPAN, Kind, Late, Span, carry, holding
 from .attribution.workers import workers_of
 from .budgets.admission import Admission
 from .budgets.budget import Budget
+from .budgets.ladder import strongest
 from .budgets.stores.memory import MemoryStore
 from .carbon.factors import Factor
 from .carbon.pue import Pue
@@ -35,7 +36,7 @@ from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
 from .figures import Figures
 from .measure import Measure
-from .records import Decision, Exporter, Reading, Tick, label
+from .records import Exporter, Reading, Tick, label
 from .refusal import refused
 from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
@@ -351,7 +352,7 @@ class Meter:
         span.refusal = admission.admit(span, self._unix_ns())
         parent = span.parent
         while parent is not None:
-            parent.decision = _stronger(parent.decision, span.decision)
+            parent.decision = strongest(parent.decision, span.decision)
             parent = parent.parent
 
     # -- what spans ask (attribution.span.Desk)
@@ -486,12 +487,6 @@ class Meter:
 def _ops_token(token: str | None) -> str | None:
     # An empty one is a variable that somebody forgot to fill in, not a secret.
     return token or os.environ.get("FRUGAL_OPS_TOKEN") or None
-
-
-def _stronger(one: Decision | None, other: Decision | None) -> Decision | None:
-    from .budgets.ladder import strongest
-
-    return strongest(one, other)
 
 
 def _after_fork_in_child() -> None:
