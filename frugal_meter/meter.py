@@ -159,6 +159,7 @@ class Meter:
         self._lifecycle = threading.Lock()
         self._starts = 0
         self._running = False
+        self._templates = routes.Templates()
         self._path_routes: dict[tuple[str, str], str] = {}
         self.since_ns = self._mono()
         _alive.add(self)
@@ -322,10 +323,12 @@ class Meter:
             return
         try:
             if span.route is None:
-                span.route = routes.template(scope, span.root_before)
+                span.route = self._templates.of(scope, span.root_before)
             if span.kind == "http":
-                span.method = routes.method(scope)
-                span.ops = OPS_MARK in scope
+                name = scope.get("method")
+                span.method = name if name in routes.METHODS else routes.OTHER_METHOD
+                if OPS_MARK in scope:
+                    span.ops = True
         except Exception as error:
             self.fault("route", error)
         if span.t1_ns:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal_meter.attribution.split import Divider, busy_union_ns, idle_and_dynamic, split
+from frugal_meter.attribution.split import BusyUnion, Divider, by_falling_end, idle_and_dynamic, split
 
 weights = st.lists(st.integers(0, 2**62) | st.just(0), max_size=60)
 totals = st.integers(0, 2**70)
@@ -42,6 +42,15 @@ def test_taking_in_chunks_gives_what_taking_at_once_gives(total, weights, data):
         rest = rest[size:]
     assert parts == split(total, weights)
     assert divider.rest() == total - sum(parts)
+
+
+@given(totals, weights)
+def test_each_part_is_what_rounding_down_the_running_total_gives(total, weights):
+    whole, seen, reached = sum(weights), 0, [0]
+    for weight in weights:
+        seen += weight
+        reached.append(total * seen // whole if whole else 0)
+    assert split(total, weights) == [b - a for a, b in pairwise(reached)]
 
 
 @given(totals, weights, st.integers(0, 2**62))
@@ -77,7 +86,10 @@ def test_idle_never_exceeds_the_energy_and_the_rest_is_dynamic(energy, idle):
     assert kept == (0 if idle is None else min(idle, energy))
 
 
-@given(st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)).map(lambda pair: (min(pair), max(pair))), max_size=20))
-def test_busy_time_counts_every_moment_once(intervals):
+@given(st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)).map(lambda pair: (min(pair), max(pair))), max_size=20), st.integers(1, 20))
+def test_busy_time_counts_every_moment_once(intervals, size):
     moments = {moment for start, end in intervals for moment in range(start, end)}
-    assert busy_union_ns(intervals) == len(moments)
+    busy, ordered = BusyUnion(), by_falling_end(intervals)
+    for place in range(0, len(ordered), size):
+        busy.add(ordered[place : place + size])
+    assert busy.ns == len(moments)

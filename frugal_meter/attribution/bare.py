@@ -79,9 +79,7 @@ def _park(segment: Segment, task: asyncio.Task[Any], before: Owner | None, exact
     if exact:
         enter(before)
         return
-    now = clock()
-    segment.free_ns += now - segment.since_ns
-    segment.since_ns, segment.owner = now, before
+    segment.since_ns, segment.owner = clock(), before
     owner.partial = True
 
 

@@ -84,7 +84,7 @@ class Cells:
 class Segment:
     """What one OS thread is doing, and since when on its own CPU clock."""
 
-    __slots__ = ("begun_ns", "clock_id", "free_ns", "owner", "seen_ns", "since_ns", "thread")
+    __slots__ = ("begun_ns", "clock_id", "owner", "seen_ns", "since_ns", "thread")
 
     def __init__(self) -> None:
         # The id is taken by the thread itself: asking for that of an exited thread crashes the process.
@@ -92,7 +92,6 @@ class Segment:
         # Weakly: a worker thread's object may hold its event loop, which must not outlive both until the next tick.
         self.thread = weakref.ref(threading.current_thread())
         self.owner: Owner | None = None
-        self.free_ns = 0
         self.since_ns = self.begun_ns = self.seen_ns = clock()
 
 
@@ -153,16 +152,14 @@ def step(coro: Coroutine[Any, Any, T], owner: Owner) -> Generator[Any, Any, T]:
             segment = here()
         previous = segment.owner
         now = clock()
-        if previous is None:
-            segment.free_ns += now - segment.since_ns
-        else:
+        if previous is not None:
             previous.cpu_ns += now - segment.since_ns
         segment.since_ns = now
         segment.owner = payer
         try:
             yielded = send(value) if error is None else coro.throw(error)
         except StopIteration as stop:
-            return cast("T", stop.value)
+            return stop.value  # type: ignore[no-any-return]
         finally:
             error = None  # a frame that keeps its own exception is a reference cycle
             now = clock()
@@ -189,9 +186,7 @@ def enter(owner: Owner | None) -> Owner | None:
     segment = here()
     previous = segment.owner
     now = clock()
-    if previous is None:
-        segment.free_ns += now - segment.since_ns
-    else:
+    if previous is not None:
         previous.cpu_ns += now - segment.since_ns
     segment.since_ns = now
     segment.owner = owner

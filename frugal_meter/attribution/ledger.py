@@ -19,7 +19,7 @@ from .lending import add_native, lend
 from .pools import Sections
 from .shares import Part
 from .span import Account, Late, Span
-from .split import Divider, busy_union_ns, idle_and_dynamic
+from .split import BusyUnion, Divider, by_falling_end, idle_and_dynamic
 
 #: at most this many spans between two breaths
 CHUNK = 50
@@ -279,10 +279,6 @@ class Ledger:
 
     def _finished_ns(self, span: Span) -> int:
         if span.cells is None:
-            if span.account is None:  # began and ended in this tick, on one thread: nearly every request
-                own_ns = span.cpu_ns
-                span.account = Account(self._zeros, self._zeros, own_ns, own_ns, own_ns)
-                return own_ns
             return self._charge(span, span.cpu_ns, ())
         lent = [cell for cell in span.cells.all if cell.open]  # asked before their CPU is read: one seen closed is complete
         cells = [*self._left.pop(span.key, ()), *_counters(span)]
@@ -308,10 +304,16 @@ class Ledger:
         spans, weights = live + finished, live_ns
         self._seen_span = self._seen_span or bool(spans)
         for start in range(0, len(finished), _READ_CHUNK):
-            weights += [self._finished_ns(span) for span in finished[start : start + _READ_CHUNK]]
+            weights += [
+                # Began and ended in this tick, on one thread: nearly every request. Its account is opened when it is billed.
+                span.cpu_ns if span.account is None and span.cells is None else self._finished_ns(span)
+                for span in finished[start : start + _READ_CHUNK]
+            ]
             yield []
-        overlaps, in_flight = self._overlaps(window, spans)
-        yield []
+        overlaps: list[int] = []
+        busy = BusyUnion()
+        yield from ([] for _ in self._overlaps(window, spans, overlaps, busy))
+        in_flight = min(1.0, busy.ns / (window.t1_ns - window.t0_ns)) if window.t1_ns > window.t0_ns else 0.0
         use = self.sections.use(window.t1_ns)
         on_gpu = self.gpus.hold(use, live, finished)
         late_ns, self._late_new_ns = self._late_new_ns, 0
@@ -361,33 +363,32 @@ class Ledger:
             late = self.late.setdefault(route, Late(route))
         return late
 
-    def _overlaps(self, window: Window, spans: Sequence[Span]) -> tuple[list[int], float]:
-        """Wall time of each span in the window, nested time counted once; and the share of it with anybody in flight."""
+    def _overlaps(self, window: Window, spans: Sequence[Span], overlaps: list[int], busy: BusyUnion) -> Iterator[None]:
+        """Tell ``overlaps`` the wall time of each span in the window, nested time counted once, and ``busy`` all intervals."""
         t0, t1 = window.t0_ns, window.t1_ns
-        overlaps: list[int] = []
         intervals: list[tuple[int, int]] = []
         nested = False
-        for span in spans:
-            start, end = span.t0_ns, span.t1_ns
-            if start < t0:
-                start = t0
-            if not end or end > t1:
-                end = t1
-            if end > start:
-                overlaps.append(end - start)
-                intervals.append((start, end))
-            else:
-                overlaps.append(0)
-            if span.parent is not None:
-                nested = True
+        for place in range(0, len(spans), _READ_CHUNK):
+            for span in spans[place : place + _READ_CHUNK]:
+                start, end = span.t0_ns, span.t1_ns
+                if start < t0:
+                    start = t0
+                if not end or end > t1:
+                    end = t1
+                if end > start:
+                    overlaps.append(end - start)
+                    intervals.append((start, end))
+                else:
+                    overlaps.append(0)
+                if span.parent is not None:
+                    nested = True
+            yield
         if nested:
-            index = {span.key: place for place, span in enumerate(spans)}
-            walls = overlaps.copy()
-            for place, span in enumerate(spans):
-                above = index.get(span.parent.key) if span.parent is not None else None
-                if above is not None:
-                    overlaps[above] = max(0, overlaps[above] - walls[place])
-        return overlaps, (min(1.0, busy_union_ns(intervals) / (t1 - t0)) if t1 > t0 else 0.0)
+            _count_nested_once(spans, overlaps)
+        intervals = by_falling_end(intervals)
+        for place in range(0, len(intervals), _READ_CHUNK):
+            yield
+            busy.add(intervals[place : place + _READ_CHUNK])
 
     def _rates(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> _Rates:
         """What a nanosecond of CPU and of wall time carries of the bounds (see `Ends`) and of embodied carbon."""
@@ -433,29 +434,37 @@ class Ledger:
         on_gpu: bool,
         rates: _Rates,
     ) -> Iterator[list[Span]]:
+        cpu_low, cpu_high, wall_low, wall_high = rates.cpu_low, rates.cpu_high, rates.wall_low, rates.wall_high
+        host_nj, embodied_g = rates.host_nj, rates.embodied_g
         for start in range(0, len(spans), CHUNK):
             chunk = spans[start : start + CHUNK]
             own, wall = weights[start : start + CHUNK], overlaps[start : start + CHUNK]
             more = lent[start : start + CHUNK]
-            dynamic, idle = self._shares(chunk, own, more, wall)
-            for span, cpu_ns, wall_ns, used_nj, held_nj in zip(chunk, own, wall, dynamic, idle, strict=True):
+            cpu = list(map(add, own, more)) if more else own
+            if on_gpu:
+                self._open_accounts(chunk, cpu)
+            dynamic, idle = self._shares(chunk, own, cpu, wall)
+            for span, own_ns, cpu_ns, wall_ns, used_nj, held_nj in zip(chunk, own, cpu, wall, dynamic, idle, strict=True):
+                low_nj = own_ns * cpu_low + wall_ns * wall_low
+                high_nj = own_ns * cpu_high + wall_ns * wall_high
+                if rates.idle_varies:
+                    low_nj = min(low_nj, own_ns * rates.other_cpu_low + wall_ns * rates.other_wall_low)
+                    high_nj = max(high_nj, own_ns * rates.other_cpu_high + wall_ns * rates.other_wall_high)
                 account = span.account
-                if account is None:
+                if account is None:  # in one call what would be ten assignments
+                    ns = span.cpu_ns
+                    grams = wall_ns * embodied_g
+                    span.account = Account(used_nj, held_nj, ns, ns, cpu_ns, 0, 0, 1, low_nj, high_nj, host_nj, grams)
                     continue
                 if account.ticks:
                     used_nj = tuple(map(add, account.sources_nj, used_nj))
                     held_nj = tuple(map(add, account.idle_nj, held_nj))
                 account.ticks += 1
                 account.sources_nj, account.idle_nj = used_nj, held_nj
-                low_nj = cpu_ns * rates.cpu_low + wall_ns * rates.wall_low
-                high_nj = cpu_ns * rates.cpu_high + wall_ns * rates.wall_high
-                if rates.idle_varies:
-                    low_nj = min(low_nj, cpu_ns * rates.other_cpu_low + wall_ns * rates.other_wall_low)
-                    high_nj = max(high_nj, cpu_ns * rates.other_cpu_high + wall_ns * rates.other_wall_high)
                 account.low_nj += low_nj
                 account.high_nj += high_nj
-                account.host_nj += rates.host_nj
-                account.embodied_g += wall_ns * rates.embodied_g
+                account.host_nj += host_nj
+                account.embodied_g += wall_ns * embodied_g
             if on_gpu:
                 self._bound_gpus(chunk)
             if more or rates.missing or rates.gap or rates.unknown_idle:
@@ -464,11 +473,12 @@ class Ledger:
             yield chunk[max(0, running - start) :]
 
     def _shares(
-        self, spans: list[Span], own: list[int], lent: list[int], wall: list[int]
+        self, spans: list[Span], own: list[int], both: list[int], wall: list[int]
     ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """Dynamic and idle nanojoules of a chunk: one tuple per span, in the order of the sources."""
+        """Dynamic and idle nanojoules of a chunk: one tuple per span, in the order of the sources. ``both`` is their own CPU
+        and what companions lent them.
+        """
         nothing = [0] * len(own)
-        both = list(map(add, own, lent)) if lent else own
         dynamic, idle = [], []
         for books in self.books:
             shares, held = nothing, nothing
@@ -483,6 +493,11 @@ class Ledger:
         if not self.books:
             return [()] * len(own), [()] * len(own)
         return list(zip(*dynamic, strict=True)), list(zip(*idle, strict=True))
+
+    def _open_accounts(self, chunk: list[Span], cpu_ns: list[int]) -> None:
+        for span, ns in zip(chunk, cpu_ns, strict=True):
+            if span.account is None:
+                span.account = Account(self._zeros, self._zeros, span.cpu_ns, span.cpu_ns, ns)
 
     def _bound_gpus(self, chunk: list[Span]) -> None:
         for books in self.books:
@@ -507,6 +522,15 @@ class Ledger:
 
 def _counters(span: Span) -> list[tuple[Cell, int]]:
     return [(cell, cell.cpu_ns) for cell in span.cells.all] if span.cells is not None else []
+
+
+def _count_nested_once(spans: Sequence[Span], walls: list[int]) -> None:
+    index = {span.key: place for place, span in enumerate(spans)}
+    alone = walls.copy()
+    for place, span in enumerate(spans):
+        above = index.get(span.parent.key) if span.parent is not None else None
+        if above is not None:
+            walls[above] = max(0, walls[above] - alone[place])
 
 
 def _bill_cell(cell: Cell, cpu_ns: int) -> int:

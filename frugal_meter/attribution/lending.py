@@ -38,5 +38,6 @@ def lend(used: Mapping[str, int], use: Mapping[str, Mapping[int, int]], spans: S
 
 
 def _charge(span: Span, cpu_ns: int) -> None:
+    # One without an account gets it when it is billed, with this in it.
     if span.account is not None:
         span.account.cpu_ns += cpu_ns
