@@ -379,9 +379,20 @@ class Meter:
     # -- the tick's side
 
     def _settled(self, spans: list[Span]) -> None:
+        add, recent = self.aggregates.add, self.recent
         for span in spans:
             try:
-                self._settle_one(span)
+                span.settled = True
+                if span.scope is not None:
+                    self.place(span)
+                if span.parent is not None:
+                    self._fold(span, span.parent)
+                elif not span.ops:
+                    if span.kind == "block" or self._blocks_only:
+                        self._remember(span)
+                    else:
+                        recent.append(span)
+                add(span)
             except Exception as error:
                 self.fault("settle", error)
         if self.admission.budgets:
@@ -389,18 +400,11 @@ class Meter:
         if self._dispatch.exporters:
             self._readings += [self.figures.reading(span) for span in spans]
 
-    def _settle_one(self, span: Span) -> None:
-        span.settled = True
-        if span.scope is not None:
-            self.place(span)
-        parent = span.parent
-        if parent is not None:
-            parent.fold(span)
-            if span.model is not None and parent.model is None and span.outcome != "refused":
-                parent.model, parent.model_served = span.model, span.model_served
-        elif not span.ops:
-            self._remember(span)
-        self.aggregates.add(span)
+    @staticmethod
+    def _fold(span: Span, parent: Span) -> None:
+        parent.fold(span)
+        if span.model is not None and parent.model is None and span.outcome != "refused":
+            parent.model, parent.model_served = span.model, span.model_served
 
     def _remember(self, span: Span) -> None:
         """Keep ``span`` for the live page: requests, and blocks only for as long as there has been no request."""
