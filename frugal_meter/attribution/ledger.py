@@ -6,6 +6,7 @@ the interpreter between chunks (5,000 spans in one go make a neighbour wait for 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from operator import add
 
@@ -333,7 +334,10 @@ class Ledger:
             books.open(window, cpu_ns, self.slice, in_flight, overlap_ns)
         rates = self._rates(window, service_ns, in_flight, overlap_ns)
         keys = [span.key for span in spans]
-        yield from self._bill(spans, len(live), weights, lent, overlaps, on_gpu, rates)
+        running, rest = len(live), deque(spans)
+        del live, finished, spans
+        yield []
+        yield from self._bill(rest, running, weights, lent, overlaps, on_gpu, rates)
         self.ticks = [
             tick
             for books in self.books
@@ -385,6 +389,7 @@ class Ledger:
             yield
         if nested:
             _count_nested_once(spans, overlaps)
+        yield
         intervals = by_falling_end(intervals)
         for place in range(0, len(intervals), _READ_CHUNK):
             yield
@@ -426,7 +431,7 @@ class Ledger:
 
     def _bill(
         self,
-        spans: list[Span],
+        spans: deque[Span],
         running: int,
         weights: list[int],
         lent: list[int],
@@ -437,7 +442,7 @@ class Ledger:
         cpu_low, cpu_high, wall_low, wall_high = rates.cpu_low, rates.cpu_high, rates.wall_low, rates.wall_high
         host_nj, embodied_g = rates.host_nj, rates.embodied_g
         for start in range(0, len(spans), CHUNK):
-            chunk = spans[start : start + CHUNK]
+            chunk = [spans.popleft() for _ in range(min(CHUNK, len(spans)))]  # so that nobody here keeps what is settled
             own, wall = weights[start : start + CHUNK], overlaps[start : start + CHUNK]
             more = lent[start : start + CHUNK]
             cpu = list(map(add, own, more)) if more else own
@@ -470,7 +475,8 @@ class Ledger:
             if more or rates.missing or rates.gap or rates.unknown_idle:
                 self._note(chunk, more, rates)
             # A span that ended while this tick was under way is in its live part: the next tick finishes it.
-            yield chunk[max(0, running - start) :]
+            del chunk[: max(0, running - start)]
+            yield chunk
 
     def _shares(
         self, spans: list[Span], own: list[int], both: list[int], wall: list[int]

@@ -22,7 +22,7 @@ from .workers import Workers
 #: let go of the interpreter this long, so that a waiting request gets in …
 BREATH_S = 0.0005
 #: … whenever this much time has passed at work: a chunk alone is often done in a third of it
-BREATH_AFTER_NS = 400_000
+BREATH_AFTER_NS = 300_000
 _MAX_FAILURES = 3
 
 
@@ -89,7 +89,7 @@ class Sampler:
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._sound = True  # the last pass succeeded
-        self._taken: list[Span] = []
+        self._taken: deque[Span] = deque()  # of this pass, not settled yet
         self._failures = 0
         self._primed = False
 
@@ -176,7 +176,8 @@ class Sampler:
         if not self._primed:
             self.prime()
         with self._workers.turn() if self._workers is not None else contextlib.nullcontext():
-            finished = self._taken = [self.finished.popleft() for _ in range(len(self.finished))]
+            finished = [self.finished.popleft() for _ in range(len(self.finished))]
+            self._taken = deque(finished)
             live = list(self.live)
             live_ns = self.ledger.live_ns(live, finished)
             window, process_ns = self._window()
@@ -184,22 +185,26 @@ class Sampler:
                 self.ledger.read(window)
             else:
                 process_ns = self._workers.read(window, self._host_ns)
-        breathed_ns = time.monotonic_ns()
-        for chunk in self.ledger.settle(window, live, live_ns, finished, process_ns, self._meter_last_ns):
+        settling = self.ledger.settle(window, live, live_ns, finished, process_ns, self._meter_last_ns)
+        del live, finished  # what is settled is let go chunk by chunk: 5,000 spans at once would take 5 ms
+        breathed_ns = 0
+        for chunk in settling:
             if chunk:
                 try:
                     self._on_chunk(chunk)
                 except Exception as error:
                     self._on_error("settle", error)
+                for _ in chunk:
+                    self._taken.popleft()
             if time.monotonic_ns() - breathed_ns >= BREATH_AFTER_NS:
                 time.sleep(BREATH_S)
                 breathed_ns = time.monotonic_ns()
-        self._taken, self._failures = [], 0
+        self._failures = 0
         self._on_tick(self.ledger.ticks, window)
 
     def _take_back(self) -> None:
         """After a failed pass: its spans wait for the next; after three in a row they are let go without energy."""
-        left, self._taken = [span for span in self._taken if not span.settled], []
+        left, self._taken = [span for span in self._taken if not span.settled], deque()
         self._failures += 1
         if self._failures < _MAX_FAILURES:
             self.finished.extendleft(reversed(left))
