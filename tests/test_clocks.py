@@ -14,11 +14,17 @@ import pytest
 from support import about, burn
 
 from frugal_meter.attribution import clocks
-from frugal_meter.attribution.clocks import Cell, Cells, call, drive, enter, here, leave, open_ns, threads_ns
+from frugal_meter.attribution.clocks import Cell, Cells, call, drive, enter, here, leave, open_ns, take_over, threads_ns
 
 
 def seconds(owner):
     return owner.cpu_ns / 1e9
+
+
+def in_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
 
 
 def test_nested_owners_are_charged_exclusively():
@@ -148,6 +154,42 @@ def test_an_open_stretch_is_seen_from_another_thread_and_closed_ones_are_not():
     assert about(seen[0] / 1e9, 0.02)
     assert seen[0] <= cell.cpu_ns
     assert id(cell) not in open_ns()
+
+
+def test_who_takes_over_pays_for_what_little_its_thread_used_before_and_for_nothing_more(monkeypatch):
+    monkeypatch.setattr(clocks, "_HANDING_OVER_NS", 10_000_000)  # wider than a crowded machine is slow
+    paid = []
+
+    def work():
+        for used_s in (0.001, 0.001, 0.02):
+            burn(used_s)
+            cell = Cell()
+            leave(take_over(cell))
+            paid.append(seconds(cell))
+
+    in_thread(work)
+    started, handed_over, called_back = paid
+    assert 0.001 <= started <= 0.01
+    assert 0.001 <= handed_over <= 0.01
+    assert called_back < 0.001
+
+
+def test_a_thread_that_was_old_when_it_took_over_starts_from_then():
+    cells = [Cell(), Cell()]
+
+    def work():
+        burn(0.003)
+        leave(take_over(cells[0]))
+        previous = enter(cells[1])
+        burn(0.001)
+        take_over(cells[0])
+        leave(previous)
+
+    before = threads_ns()
+    in_thread(work)
+    assert seconds(cells[0]) < 0.0005
+    assert about(seconds(cells[1]), 0.001)  # who was interrupted is charged as ever
+    assert 0.001 <= (threads_ns() - before) / 1e9 < 0.003
 
 
 def test_threads_that_have_ended_keep_their_cpu_and_are_forgotten():

@@ -18,7 +18,7 @@ import pytest
 from support import LOOPS, about, answer, ask, burn, metered
 
 from frugal_meter import MeterMiddleware
-from frugal_meter.attribution import hooks
+from frugal_meter.attribution import clocks, hooks
 from frugal_meter.attribution.span import SPAN
 
 
@@ -151,6 +151,34 @@ def test_work_in_a_pool_shared_by_two_requests_is_charged_to_the_one_that_sent_i
         heavy, *light = sorted(out.readings, key=lambda r: -r.cpu_s)
         assert about(heavy.cpu_s, used["/heavy"])
         assert all(about(r.cpu_s, 0.005) for r in light)
+
+
+@pytest.mark.parametrize("strangers", [False, True])
+def test_a_pools_thread_is_paid_for_between_two_requests_unless_others_gave_it_work(strangers, monkeypatch):
+    """The first request leaves a callback behind, as asyncio does to hand over a result."""
+    monkeypatch.setattr(clocks, "_HANDING_OVER_NS", 10_000_000)  # wider than a crowded machine is slow
+    with metered() as (meter, _), ThreadPoolExecutor(1) as pool:
+        gate = threading.Event()
+        if strangers:
+            pool.submit(int).result()
+        with meter.measure("first"):
+            future = pool.submit(gate.wait)
+            future.add_done_callback(lambda _: burn(0.001))
+            gate.set()
+        with meter.measure("second") as span:
+            pool.submit(int).result()
+        assert (span.cells.total_ns() >= 1_000_000) is not strangers
+
+
+def test_a_loop_whose_threads_work_for_others_too_charges_requests_for_their_own_work_only(run):
+    async def main():
+        with metered() as (meter, _):
+            await anyio.to_thread.run_sync(burn, 0.0002)  # without a span
+            async with meter.measure("block") as span:
+                await anyio.to_thread.run_sync(int)
+            return span.cells.total_ns()
+
+    assert run(main()) < 200_000
 
 
 def test_carry_takes_the_span_where_no_hook_sees_it():

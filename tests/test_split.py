@@ -86,7 +86,10 @@ def test_idle_never_exceeds_the_energy_and_the_rest_is_dynamic(energy, idle):
     assert kept == (0 if idle is None else min(idle, energy))
 
 
-@given(st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)).map(lambda pair: (min(pair), max(pair))), max_size=20), st.integers(1, 20))
+@given(
+    st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)).map(lambda pair: (min(pair), max(pair))), max_size=20),
+    st.integers(1, 20),
+)
 def test_busy_time_counts_every_moment_once(intervals, size):
     moments = {moment for start, end in intervals for moment in range(start, end)}
     busy, ordered = BusyUnion(), by_falling_end(intervals)

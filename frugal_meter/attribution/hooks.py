@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
-from .clocks import Owner, call_in_thread, enter, leave
+from .clocks import Owner, enter, leave, take_over
 from .span import SPAN, Span
 
 #: off means pass-through: the hooks stay where they are and do nothing
@@ -158,9 +158,10 @@ def _install_submit() -> None:
     def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         span = SPAN.get() if enabled else None
         if span is None:
+            _pool_of(self).mixed = True
             return original(self, fn, *args, **kwargs)
         span.lendable()
-        return original(self, _in_worker, span, fn, *args, **kwargs)
+        return original(self, _in_worker, span, _pool_of(self), fn, *args, **kwargs)
 
     submit._frugal = True  # type: ignore[attr-defined]
     ThreadPoolExecutor.submit = submit  # type: ignore[method-assign, assignment]
@@ -182,22 +183,42 @@ def _install_anyio() -> None:
     @functools.wraps(inner)
     def run_sync_in_worker_thread(cls: type, func: Callable[..., Any], args: Any, *rest: Any, **kwargs: Any) -> Any:
         span = SPAN.get() if enabled else None
+        pool = _pool_of(asyncio.get_running_loop())  # anyio's worker threads are a loop's
         if span is None:
+            pool.mixed = True
             return inner(cls, func, args, *rest, **kwargs)
         span.lendable()
-        return inner(cls, call_in_thread, (span, func, *args), *rest, **kwargs)
+        return inner(cls, _in_worker, (span, pool, func, *args), *rest, **kwargs)
 
     ours: Any = classmethod(run_sync_in_worker_thread)
     backend.run_sync_in_worker_thread = ours
     _anyio = (backend, original, ours)
 
 
-def _in_worker(span: Span, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """``fn`` in a worker thread, which has a context of its own: the span is made current there too."""
+class _Pool:
+    """What is known of the threads of an executor, or of a loop: whether any work without a span was ever given to them."""
+
+    __slots__ = ("mixed",)
+
+    def __init__(self) -> None:
+        self.mixed = False
+
+
+def _pool_of(holder: Any) -> _Pool:
+    try:
+        return holder._frugal_pool  # type: ignore[no-any-return]
+    except AttributeError:
+        pool = holder._frugal_pool = _Pool()
+        return pool
+
+
+def _in_worker(span: Span, pool: _Pool | None, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """``fn`` in a worker thread, which may have a context of its own: the span is made current there too."""
     home = span.home()
     cell = home.borrow()
     token = SPAN.set(span)
-    previous = enter(cell)
+    # Asked now: whatever this thread has done without a span was given to the pool before.
+    previous = enter(cell) if pool is None or pool.mixed else take_over(cell)
     try:
         return fn(*args, **kwargs)
     finally:
@@ -215,6 +236,6 @@ def carried(fn: Callable[..., Any], span: Span | None) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def at_its_expense(*args: Any, **kwargs: Any) -> Any:
-        return _in_worker(span, fn, *args, **kwargs)
+        return _in_worker(span, None, fn, *args, **kwargs)
 
     return at_its_expense
