@@ -175,6 +175,7 @@ class Sampler:
     def _tick(self) -> None:
         if not self._primed:
             self.prime()
+        breathed_ns = time.monotonic_ns()
         with self._workers.turn() if self._workers is not None else contextlib.nullcontext():
             finished = [self.finished.popleft() for _ in range(len(self.finished))]
             self._taken = deque(finished)
@@ -187,7 +188,6 @@ class Sampler:
                 process_ns = self._workers.read(window, self._host_ns)
         settling = self.ledger.settle(window, live, live_ns, finished, process_ns, self._meter_last_ns)
         del live, finished  # what is settled is let go chunk by chunk: 5,000 spans at once would take 5 ms
-        breathed_ns = 0
         for chunk in settling:
             if chunk:
                 try:

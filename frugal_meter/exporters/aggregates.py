@@ -47,7 +47,7 @@ BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
 MAX_DISTRIBUTIONS: Final = 200
 Labels = tuple[str, str, str]
 #: what a status is called, for those that servers send; the same string each time costs no new one
-_STATUS: Final = {None: "none", **{status: str(status) for status in range(100, 600)}}
+_STATUS: Final[Mapping[int | None, str]] = {None: "none", **{status: str(status) for status in range(100, 600)}}
 
 
 class Histogram:
