@@ -379,7 +379,7 @@ class Meter:
     # -- the tick's side
 
     def _settled(self, spans: list[Span]) -> None:
-        add, recent = self.aggregates.add, self.recent
+        recent = self.recent
         for span in spans:
             try:
                 span.settled = True
@@ -392,9 +392,9 @@ class Meter:
                         self._remember(span)
                     else:
                         recent.append(span)
-                add(span)
             except Exception as error:
                 self.fault("settle", error)
+        self.aggregates.add_all(spans, self.fault)
         if self.admission.budgets:
             self.admission.correct(spans)
         if self._dispatch.exporters:

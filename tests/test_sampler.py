@@ -14,6 +14,7 @@ import pytest
 from support import PATIENCE_S, WATTS_PER_CPU, assert_books_close, burn, metered
 
 from frugal_meter import Meter
+from frugal_meter.attribution.ledger import CHUNK
 from frugal_meter.exporters.dispatch import MAX_BATCHES, Dispatch
 from frugal_meter.testing import RecordingExporter, SyntheticSource
 
@@ -355,3 +356,17 @@ def test_spans_are_let_go_when_one_tick_after_the_other_fails():
         meter.sampler.probe = probe
         assert meter.settle()
         assert [r.route for r in out.readings] == ["f"]
+
+
+def test_spans_are_let_go_chunk_by_chunk_and_not_all_at_the_end(monkeypatch):
+    alive = []
+    with Meter("tests", zone="FR", sources=SyntheticSource(1, WATTS_PER_CPU), tick=60) as meter:
+        known = [weakref.ref(span) for span in [meter.open_request("http", {"path": "/"}, None) for _ in range(20 * CHUNK)]]
+        for span in [ref() for ref in known]:
+            meter.close_span(span)
+        del span
+        monkeypatch.setattr(meter.sampler, "_on_chunk", lambda spans: alive.append(sum(ref() is not None for ref in known)))
+        assert meter.settle()
+    # while the tick is at one chunk, the one before it may still be in hand
+    assert all(left <= (20 - done + 1) * CHUNK for done, left in enumerate(alive))
+    assert len(alive) == 20

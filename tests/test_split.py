@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal_meter.attribution.split import BusyUnion, Divider, by_falling_end, idle_and_dynamic, split
+from frugal_meter.attribution.split import Divider, idle_and_dynamic, split
+from frugal_meter.attribution.walls import BusyUnion, by_falling_end
 
 weights = st.lists(st.integers(0, 2**62) | st.just(0), max_size=60)
 totals = st.integers(0, 2**70)

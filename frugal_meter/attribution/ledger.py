@@ -20,7 +20,8 @@ from .lending import add_native, lend
 from .pools import Sections
 from .shares import Part
 from .span import Account, Late, Span
-from .split import BusyUnion, Divider, by_falling_end, idle_and_dynamic
+from .split import Divider, idle_and_dynamic
+from .walls import BusyUnion, overlap
 
 #: at most this many spans between two breaths
 CHUNK = 50
@@ -313,7 +314,7 @@ class Ledger:
             yield []
         overlaps: list[int] = []
         busy = BusyUnion()
-        yield from ([] for _ in self._overlaps(window, spans, overlaps, busy))
+        yield from ([] for _ in overlap(window, spans, overlaps, busy))
         in_flight = min(1.0, busy.ns / (window.t1_ns - window.t0_ns)) if window.t1_ns > window.t0_ns else 0.0
         use = self.sections.use(window.t1_ns)
         on_gpu = self.gpus.hold(use, live, finished)
@@ -366,34 +367,6 @@ class Ledger:
         if late is None:
             late = self.late.setdefault(route, Late(route))
         return late
-
-    def _overlaps(self, window: Window, spans: Sequence[Span], overlaps: list[int], busy: BusyUnion) -> Iterator[None]:
-        """Tell ``overlaps`` the wall time of each span in the window, nested time counted once, and ``busy`` all intervals."""
-        t0, t1 = window.t0_ns, window.t1_ns
-        intervals: list[tuple[int, int]] = []
-        nested = False
-        for place in range(0, len(spans), _READ_CHUNK):
-            for span in spans[place : place + _READ_CHUNK]:
-                start, end = span.t0_ns, span.t1_ns
-                if start < t0:
-                    start = t0
-                if not end or end > t1:
-                    end = t1
-                if end > start:
-                    overlaps.append(end - start)
-                    intervals.append((start, end))
-                else:
-                    overlaps.append(0)
-                if span.parent is not None:
-                    nested = True
-            yield
-        if nested:
-            _count_nested_once(spans, overlaps)
-        yield
-        intervals = by_falling_end(intervals)
-        for place in range(0, len(intervals), _READ_CHUNK):
-            yield
-            busy.add(intervals[place : place + _READ_CHUNK])
 
     def _rates(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> _Rates:
         """What a nanosecond of CPU and of wall time carries of the bounds (see `Ends`) and of embodied carbon."""
@@ -528,15 +501,6 @@ class Ledger:
 
 def _counters(span: Span) -> list[tuple[Cell, int]]:
     return [(cell, cell.cpu_ns) for cell in span.cells.all] if span.cells is not None else []
-
-
-def _count_nested_once(spans: Sequence[Span], walls: list[int]) -> None:
-    index = {span.key: place for place, span in enumerate(spans)}
-    alone = walls.copy()
-    for place, span in enumerate(spans):
-        above = index.get(span.parent.key) if span.parent is not None else None
-        if above is not None:
-            walls[above] = max(0, walls[above] - alone[place])
 
 
 def _bill_cell(cell: Cell, cpu_ns: int) -> int:

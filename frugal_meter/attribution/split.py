@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import accumulate
-from operator import itemgetter, sub
+from operator import sub
 
 
 class Divider:
@@ -58,37 +58,3 @@ def idle_and_dynamic(energy_nj: int, idle_nj: int | None) -> tuple[int, int]:
     """``(idle, dynamic)`` with ``idle = min(energy, idle)``; an unknown idle leaves everything dynamic."""
     idle = min(energy_nj, idle_nj or 0)
     return idle, energy_nj - idle
-
-
-class BusyUnion:
-    """Nanoseconds during which at least one of the ``(start, end)`` intervals was open, some intervals at a time."""
-
-    __slots__ = ("_high", "_low", "_total")
-
-    def __init__(self) -> None:
-        self._total = 0
-        self._low: int | None = None
-        self._high: int | None = None
-
-    def add(self, intervals: Iterable[tuple[int, int]]) -> None:
-        """Add more, all in order of falling ends, also from call to call."""
-        low, high = self._low, self._high
-        for start, end in intervals:
-            if low is None or high is None:
-                low, high = start, end
-            elif end < low:
-                self._total += high - low
-                low, high = start, end
-            elif start < low:
-                low = start
-        self._low, self._high = low, high
-
-    @property
-    def ns(self) -> int:
-        """The time so far."""
-        return self._total + (self._high - self._low if self._low is not None and self._high is not None else 0)
-
-
-def by_falling_end(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """``intervals`` as `BusyUnion` takes them; what comes nearly in order of its ends is sorted in a moment."""
-    return sorted(intervals, key=itemgetter(1), reverse=True)

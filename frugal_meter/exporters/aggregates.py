@@ -6,7 +6,8 @@ Per span this costs a dictionary look-up and some additions; metric objects woul
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from operator import add
 from typing import Final
 
@@ -46,8 +47,6 @@ BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
 #: three histograms each: a scrape is Python at work, and must not hold the interpreter for long
 MAX_DISTRIBUTIONS: Final = 200
 Labels = tuple[str, str, str]
-#: what a status is called, for those that servers send; the same string each time costs no new one
-_STATUS: Final[Mapping[int | None, str]] = {None: "none", **{status: str(status) for status in range(100, 600)}}
 
 
 class Histogram:
@@ -59,6 +58,18 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count several."""
+        counts = self.counts
+        for bucket in map(bisect_left, repeat(self.bounds), values):
+            counts[bucket] += 1
+        self.total += sum(values)
 
 
 class Row:
@@ -152,19 +163,15 @@ class Aggregates:
     def add(self, span: Span) -> None:
         """Add one settled span; nested spans add their own energy, and only outermost ones count as requests."""
         account = span.account
-        route, model = span.route or "none", span.model_served or span.model or "none"
-        labels = (route, model, span.tenant or "none")
+        model = span.model_served or span.model or "none"
+        labels = (span.route or "none", model, span.tenant or "none")
         row = self.rows.get(labels) or self._row(labels)
-        nj = cpu_ns = 0
         if account is not None:
-            idle_nj, cpu_ns = sum(account.idle_nj), account.cpu_ns
-            nj = sum(account.sources_nj) + idle_nj
-            row.cpu_ns += cpu_ns
+            row.cpu_ns += account.cpu_ns
+            row.gpu_ns += account.gpu_ns
             row.sources_nj = list(map(add, row.sources_nj, account.sources_nj))
-            row.idle_nj += idle_nj
+            row.idle_nj += sum(account.idle_nj)
             row.embodied_g += account.embodied_g
-            if account.gpu_ns:
-                row.gpu_ns += account.gpu_ns
         if span.tokens_in is not None:
             row.tokens_in = (row.tokens_in or 0) + span.tokens_in
         if span.tokens_out is not None:
@@ -176,30 +183,74 @@ class Aggregates:
             row.quality_sum += span.quality_sum
             row.quality_count += 1
         if span.parent is None:
-            folded = span.folded
-            if folded is not None:
-                nj, cpu_ns = nj + folded.dynamic_nj + folded.idle_nj, cpu_ns + folded.cpu_ns
-            self._add_request(span, row, (route, model), nj, cpu_ns)
+            self._add_request(span, row, model)
 
-    def _add_request(self, span: Span, row: Row, kind: tuple[str, str], nj: int, cpu_ns: int) -> None:
-        """Count a request that used ``nj`` and ``cpu_ns`` with all that is nested in it."""
-        outcome, outcomes = span.outcome, row.outcomes
-        end = (_STATUS.get(span.status) or str(span.status), outcome)
-        outcomes[end] = outcomes.get(end, 0) + 1
-        if outcome == "refused":
-            return  # a refusal has no cost to distribute
-        distribution = self.distributions.get(kind) or self._distribution(kind)
-        # `Histogram.observe`, without the calls: this is every request, three times.
-        seconds, histogram = (span.t1_ns - span.t0_ns) / 1e9, distribution.duration_s
-        histogram.counts[bisect_left(DURATION_BUCKETS_S, seconds)] += 1
-        histogram.total += seconds
-        seconds, histogram = cpu_ns / 1e9, distribution.cpu_s
-        histogram.counts[bisect_left(CPU_BUCKETS_S, seconds)] += 1
-        histogram.total += seconds
+    def add_all(self, spans: Sequence[Span], fault: Callable[[str, BaseException], None]) -> None:
+        """`add` for each of ``spans``; those of one kind together, which costs a third. One that fails is told to ``fault``."""
+        alike: dict[tuple[str, str, str, int | None, str], list[Span]] = {}
+        for span in spans:
+            account = span.account
+            if (  # a request with more to sum than CPU, energy and time: few are
+                account is None
+                or span.parent is not None
+                or span.folded is not None
+                or span.tokens_in is not None
+                or span.tokens_out is not None
+                or span.units
+                or span.quality_sum is not None
+                or account.gpu_ns
+            ):
+                self._add_each([span], fault)
+                continue
+            model = span.model_served or span.model or "none"
+            key = (span.route or "none", model, span.tenant or "none", span.status, span.outcome)
+            if key in alike:
+                alike[key].append(span)
+            else:
+                alike[key] = [span]
+        for (route, model, tenant, _, outcome), group in alike.items():
+            row, distribution = self.rows.get((route, model, tenant)), self.distributions.get((route, model))
+            if row is None or distribution is None or outcome == "refused":  # the first of its kind, or one beyond the caps
+                self._add_each(group, fault)
+            else:
+                self._add_alike(row, distribution, group)
+
+    def _add_each(self, spans: Sequence[Span], fault: Callable[[str, BaseException], None]) -> None:
+        for span in spans:
+            try:
+                self.add(span)
+            except Exception as error:
+                fault("settle", error)
+
+    def _add_alike(self, row: Row, distribution: Distribution, spans: Sequence[Span]) -> None:
+        """Add requests of one row and one end that have nothing to sum but CPU, energy and time."""
+        accounts = [span.account for span in spans if span.account is not None]
+        cpu_ns = [account.cpu_ns for account in accounts]
+        idle_nj = [sum(account.idle_nj) for account in accounts]
+        nj = [sum(account.sources_nj) + idle for account, idle in zip(accounts, idle_nj, strict=True)]
+        row.cpu_ns += sum(cpu_ns)
+        row.sources_nj = list(map(add, row.sources_nj, map(sum, zip(*[a.sources_nj for a in accounts], strict=True))))
+        row.idle_nj += sum(idle_nj)
+        row.embodied_g += sum([account.embodied_g for account in accounts])
+        end = (str(spans[0].status) if spans[0].status is not None else "none", spans[0].outcome)
+        row.outcomes[end] = row.outcomes.get(end, 0) + len(spans)
+        distribution.duration_s.observe_all([(span.t1_ns - span.t0_ns) / 1e9 for span in spans])
+        distribution.cpu_s.observe_all([ns / 1e9 for ns in cpu_ns])
         if self._sources:
-            joules, histogram = nj / 1e9, distribution.energy_j
-            histogram.counts[bisect_left(ENERGY_BUCKETS_J, joules)] += 1
-            histogram.total += joules
+            distribution.energy_j.observe_all([each / 1e9 for each in nj])
+
+    def _add_request(self, span: Span, row: Row, model: str) -> None:
+        status = (str(span.status) if span.status is not None else "none", span.outcome)
+        row.outcomes[status] = row.outcomes.get(status, 0) + 1
+        if span.outcome == "refused":
+            return  # a refusal has no cost to distribute
+        key = (span.route or "none", model)
+        distribution = self.distributions.get(key) or self._distribution(key)
+        nj, cpu_ns = _inclusive(span)
+        distribution.duration_s.observe((span.t1_ns - span.t0_ns) / 1e9)
+        distribution.cpu_s.observe(cpu_ns / 1e9)
+        if self._sources:
+            distribution.energy_j.observe(nj / 1e9)
 
     def _distribution(self, key: tuple[str, str]) -> Distribution:
         distribution = self.distributions.get(key)
@@ -229,3 +280,11 @@ class Aggregates:
     def totals_nj(self) -> Mapping[str, int]:
         """Where the joules went since the start, over all sources: bucket → nanojoules."""
         return {bucket: sum(sums[bucket] for sums in self.buckets_nj.values()) for bucket in BUCKETS}
+
+
+def _inclusive(span: Span) -> tuple[int, int]:
+    account, folded = span.account, span.folded
+    nj, cpu_ns = (sum(account.sources_nj) + sum(account.idle_nj), account.cpu_ns) if account is not None else (0, 0)
+    if folded is not None:
+        nj, cpu_ns = nj + folded.dynamic_nj + folded.idle_nj, cpu_ns + folded.cpu_ns
+    return nj, cpu_ns
