@@ -91,6 +91,8 @@ class Sampler:
         self._sound = True  # the last pass succeeded
         self._taken: deque[Span] = deque()  # of this pass, not settled yet
         self._failures = 0
+        self._cpus: int | None = None
+        self._scope = "unknown"
         self._primed = False
 
     @property
@@ -215,12 +217,15 @@ class Sampler:
         t_ns, process, host, boot = self.clock.monotonic_ns(), time.process_time_ns(), self.probe.busy_ns(), boot_offset_ns()
         busy = None if host is None or self._host_ns is None else max(0, host - self._host_ns)
         process_ns = max(0, process - self._process_ns)
-        scope = self.probe.scope()
+        cpus = self.probe.cpus()
+        if cpus != self._cpus or self._scope == "unknown":  # asked only then: it costs as much as all the rest of a look
+            self._cpus, self._scope = cpus, self.probe.scope()
+        scope = self._scope
         window = Window(
             self._t_ns,
             t_ns,
             busy,
-            self.probe.cpus(),
+            cpus,
             process_ns,
             slept_ns(self._boot_ns, boot),
             "container" if scope == "container" else "host" if scope == "host" else "unknown",
