@@ -161,6 +161,8 @@ def prepare(
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue, (used_factor, steps) = site_pue(pue), emission_factor(zone, factor, factor_pack)
     live = _grid(grid, used_factor, steps)
+    if STALE_FLAG in used_factor.flags:
+        log.warning("frugal_meter: factor %s describes %d: a newer one is worth having", used_factor.id, used_factor.year)
     used_embodied = hardware_embodied(embodied, found, synthetic)
     calibrated = _calibration(calibration, found)
     return Setup(
@@ -259,12 +261,10 @@ def _unknown(declared: Mapping[str, Any]) -> DeclaredWatts:
 def emission_factor(zone: str | None, factor: Any, pack: Any = None) -> tuple[Factor, tuple[Step, ...]]:
     """The factor of a meter, and when others take over from it: as given, from a pack, or the bundled table's.
 
-    A figure of a year long past is flagged and told once. Raises ConfigurationError, FactorError and their kin.
+    A figure of a year long past is flagged. Raises ConfigurationError, FactorError and their kin.
     """
     found, steps = _chosen(zone, factor, pack)
-    year = datetime.now(UTC).year
-    if found.is_stale(year) and STALE_FLAG not in found.flags:
-        log.warning("frugal_meter: factor %s describes %d, %d years ago", found.id, found.year, year - found.year)
+    if found.is_stale(datetime.now(UTC).year) and STALE_FLAG not in found.flags:
         found = msgspec.structs.replace(found, flags=(*found.flags, STALE_FLAG))
     return found, steps
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from ..errors import UnknownZoneError
 from . import grid
 from .factors import Factor
@@ -11,7 +13,7 @@ from .zones import canonical
 
 #: One figure each, cited, not redistributed as a database. EcoLogits' 41.4 (no year) and Green Algorithms' 51.3 (its scope is
 #: not stated) are left out: what has no vintage or no scope cannot be cited.
-OTHERS: Final = (
+_FIGURES: Final = (
     Factor.declared(
         "FR",
         16.30,
@@ -49,6 +51,10 @@ OTHERS: Final = (
         licence="not stated; one figure cited",
         source="Scarlat, Prussi, Padella, doi:10.1016/j.apenergy.2021.117901",
     ),
+)
+OTHERS: Final = tuple(
+    msgspec.structs.replace(figure, id=f"published:{key}:FR:{figure.year}", flags=())
+    for key, figure in zip(("google", "rte", "jrc"), _FIGURES, strict=True)
 )
 
 
