@@ -181,7 +181,9 @@ Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 @factors.command("list")
 @_one_line
 def factors_list(
-    zone: Annotated[str | None, typer.Option(metavar="FR", help="Every factor of one zone. [default: each zone's newest]")] = None,
+    zone: Annotated[
+        str | None, typer.Option(metavar="FR", help="Every factor of one zone. [default: each zone's newest]")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(metavar="ember|electricity-maps", help="One bundled table only.")] = None,
     pack: Pack = None,
     every: Annotated[bool, typer.Option("--all", help="The whole list, however long.")] = False,

@@ -40,9 +40,9 @@ def found(name: str, pack: Path | None) -> Factor:
         loaded = load_pack(pack)
         by_id = {f.id: f for f in (*loaded.yearly, *loaded.hourly)}
         return by_id[name] if name in by_id else loaded.factor(name)
-    if name.count(":") != 2:
+    if ":" not in name:
         return factor(name)
-    for other in published(name.split(":")[1]):
+    for other in published(name.split(":")[-2]):
         if other.id == name:
             return other
     raise FactorError(f"no factor {name!r} is bundled; list those of its zone with frugal-meter factors list --zone")
@@ -156,4 +156,3 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns set apart by two spaces."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-

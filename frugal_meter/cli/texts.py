@@ -152,8 +152,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "{n} published factors, lowest to highest × {ratio}",
     ),
     "imported": (
-        "{path} : {yearly} facteurs annuels, {hourly} horaires, zones {zones} ; à donner au compteur : factor_pack = \"{path}\"",
-        "{path}: {yearly} yearly factors, {hourly} of an hour, zones {zones}; give it to the meter: factor_pack = \"{path}\"",
+        '{path} : {yearly} facteurs annuels, {hourly} horaires, zones {zones} ; à donner au compteur : factor_pack = "{path}"',
+        '{path}: {yearly} yearly factors, {hourly} of an hour, zones {zones}; give it to the meter: factor_pack = "{path}"',
     ),
     # doctor: budgets
     "budgets": ("Budgets", "Budgets"),
