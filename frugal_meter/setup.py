@@ -160,7 +160,7 @@ def prepare(
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue, (used_factor, steps) = site_pue(pue), emission_factor(zone, factor, factor_pack)
-    live = _grid(grid, used_factor, steps)
+    live = live_grid(grid, used_factor, steps)
     if STALE_FLAG in used_factor.flags:
         log.warning("frugal_meter: factor %s describes %d: a newer one is worth having", used_factor.id, used_factor.year)
     used_embodied = hardware_embodied(embodied, found, synthetic)
@@ -292,8 +292,8 @@ def _chosen(zone: str | None, factor: Any, pack: Any) -> tuple[Factor, tuple[Ste
     return loaded.factor(zone), loaded.steps(zone)
 
 
-def _grid(grid: Any, fallback: Factor, steps: Sequence[Step]) -> Provider | None:
-    """The live grid provider by its name, or as given; its fallback must be addable to it."""
+def live_grid(grid: Any, fallback: Factor, steps: Sequence[Step]) -> Provider | None:
+    """The live grid provider by its name, or as given; its fallback must be addable to it. Raises ConfigurationError."""
     if grid is None:
         return None
     from .carbon.live import check_fallback

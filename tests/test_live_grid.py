@@ -486,6 +486,8 @@ def test_a_meter_asks_its_grid_off_the_request_path_and_its_readings_carry_the_a
             with meter.measure("work") as span:
                 sum(range(100_000))
             meter.settle()
+        exposed = meter.metrics()[0]
+    assert b'factor="Electricity Maps live:FR"' in exposed  # one series, not one for each hour
     assert asked_by == ["frugal-grid"]
     assert span.reading.factor_ids == (f"electricity-maps:FR:{now}",)
     assert "factor:live" in span.reading.flags

@@ -49,7 +49,8 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
     zone, pue = settings.get("zone"), setup.site_pue(settings.get("pue"))
     factor = None
     if zone is not None:
-        factor, _ = setup.emission_factor(zone, settings.get("factor"), settings.get("factor_pack"))
+        factor, steps = setup.emission_factor(zone, settings.get("factor"), settings.get("factor_pack"))
+        setup.live_grid(settings.get("grid"), factor, steps)  # asked nothing here, but refused as a meter would refuse it
     stale = None if factor is None else factor.is_stale(datetime.now(UTC).year)
     host_cpu = HostCpu(roots.proc, roots.sys)
     now = probe(found.sources, host_cpu)

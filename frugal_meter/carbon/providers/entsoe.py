@@ -111,7 +111,8 @@ def _document(body: bytes) -> ElementTree.Element:
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     if root.tag == "Acknowledgement_MarketDocument":
-        raise Unanswered(f"no data: {(root.findtext('Reason/text') or 'no reason given').strip()[:120]}")
+        why = " ".join((root.findtext("Reason/text") or "no reason given").split())
+        raise Unanswered(f"no data: {why[:120]}")
     if root.tag != "GL_MarketDocument":
         raise Unanswered(f"the reply is a {root.tag[:40]!r}, not a generation document")
     return root
