@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import burn, metered
 
-from frugal_meter.carbon import Pue, add
+from frugal_meter import Meter
+from frugal_meter.carbon import Factor, Pue, add
 from frugal_meter.carbon.uncertainty import Part, bound, digits, ninety, part_of, spread
+from frugal_meter.cli.texts import Words
 from frugal_meter.components import components
 from frugal_meter.records import Interval
 from frugal_meter.testing import SyntheticSource
@@ -106,7 +108,13 @@ def test_what_is_exact_is_no_part() -> None:
     assert part_of("pue", "model", Pue.default().interval) == Part("pue", "model", 1.1 / 1.56, 2.0 / 1.56)
 
 
-@pytest.mark.parametrize("ends", [(0.0, 1.0), (1.1, 2.0), (0.5, 0.9), (0.5, math.inf), (math.nan, 2.0)])
+def test_a_low_end_of_zero_is_a_bound_of_zero() -> None:
+    loose = Part("embodied", "model", 0.0, 2.0)
+    assert bound(3.0, [loose]) == Interval(0.0, 3.0, 6.0)
+    assert ninety([(3.0, [loose])]).low == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize("ends", [(-0.1, 1.0), (1.1, 2.0), (0.5, 0.9), (0.5, math.inf), (math.nan, 2.0)])
 def test_a_part_lies_around_one(ends: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="no multiples around 1"):
         Part("p", "model", *ends)
@@ -136,6 +144,12 @@ def test_a_modelled_source_and_default_hardware_are_parts_of_their_own() -> None
     assert all(part.source for part in found.values())
 
 
+def test_before_the_first_tick_and_without_hardware_there_are_fewer_parts() -> None:
+    factor = Factor.declared("FR", 50, scope="lifecycle", dataset="d", year=2026)
+    meter = Meter("tests", factor=factor, sources="model", pue=1.3, embodied=None)
+    assert [part.name for part in components(meter)] == ["key"]
+
+
 # -- digits
 
 
@@ -148,10 +162,19 @@ def test_a_modelled_source_and_default_hardware_are_parts_of_their_own() -> None
         (Interval(0.9999, 1.0, 1.0001), 4),
         (Interval(7.0, 7.0, 7.0), 4),
         (Interval(0.0, 0.0, 1.0), 4),
+        (Interval(0.0, 5.0, math.inf), 4),
+        (Interval(math.nan, 5.0, math.nan), 4),
     ],
 )
 def test_a_figure_keeps_the_decimals_of_its_half_width(interval: Interval, shown: int) -> None:
     assert digits(interval) == shown
+
+
+@pytest.mark.parametrize(
+    ("within", "said"), [(Interval(1.0, 9.12, 90.0), "9 J"), (Interval(5.0, 9.12, 18.0), "9.1 J"), (None, "9.1 J")]
+)
+def test_pages_and_commands_show_no_digit_that_the_interval_denies(within: Interval | None, said: str) -> None:
+    assert Words("en").figure(9.12, "J", within) == said
 
 
 @steady

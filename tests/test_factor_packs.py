@@ -55,6 +55,16 @@ def test_a_pack_gives_its_newest_year_with_its_whole_provenance(tmp_path: Path) 
     assert pack.zones == ("FR", "RE")
 
 
+def test_a_year_that_a_pack_does_not_hold_is_one_line_with_those_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(FactorError, match="zone FR has no factor of 2020; it has 2022, 2024"):
+        load_pack(pack_of(tmp_path, "zone,year,grams_per_kwh\nFR,2022,52\nFR,2024,32\n")).factor("FR", 2020)
+
+
+def test_a_pack_and_a_live_grid_do_not_both_say_what_is_in_force(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="leave one out"):
+        Meter("tests", zone="FR", factor_pack=pack_of(tmp_path, SERIES), grid="rte", sources="model")
+
+
 def test_a_manifest_may_hold_its_rows_and_zones_of_the_operators_own(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text(
@@ -285,6 +295,7 @@ def test_a_suppliers_offer_is_market_based_and_cannot_be_added_to_a_location(tmp
         ("ademe", "a;b\n1;2\n", "has no Nom base français"),
         ("electricity-maps", "Datetime (UTC),Zone id\n2024-01-01,FR\n", "has no column of lifecycle carbon intensity"),
         ("supplier", "supplier,offer\nA,B\n", "row 1: has no zone, year, grams_per_kwh"),
+        ("electricity-maps", "", "no row of shape"),
         ("plain", "zone,year,grams_per_kwh\n", "no row of shape"),
         ("plain", "zone,grams_per_kwh\nFR,52\n", "has no year"),
         ("csv", "zone\nFR\n", "unknown shape"),
@@ -298,6 +309,11 @@ def test_a_table_of_another_shape_is_one_line_and_leaves_nothing_behind(tmp_path
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["table.csv"]
+
+
+def test_a_table_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FactorError, match="cannot be read"):
+        import_pack(tmp_path / "none.csv", tmp_path / "out.toml", shape="plain", about=ABOUT)
 
 
 def test_an_import_replaces_nothing_unless_told(tmp_path: Path) -> None:

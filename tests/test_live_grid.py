@@ -495,6 +495,25 @@ def test_a_meter_asks_its_grid_off_the_request_path_and_its_readings_carry_the_a
     assert not any(thread.name == "frugal-grid" for thread in threading.enumerate())
 
 
+def test_a_fault_of_a_providers_own_is_counted_and_asking_goes_on_later() -> None:
+    told, counted = Told(), threading.Event()
+
+    class Faulty(Rte):
+        def read(self, body: bytes) -> Factor:
+            raise ZeroDivisionError
+
+    with served(says(RTE)) as (url, _):
+        live = told.live(Faulty(base_url=url))
+        fault, live._fault = live._fault, lambda stage, error: (fault(stage, error), counted.set())
+        live.start()
+        assert counted.wait(PATIENCE_S)
+        assert live._thread is not None
+        assert live._thread.is_alive()
+        live.stop()
+    assert told.faults == ["grid: "]
+    assert told.factors == []
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [

@@ -21,6 +21,8 @@ from ..records import Interval
 #: measurement: a sensor's error; model: a model's or a sharing rule's; scenario: a choice between published figures
 Kind = Literal["measurement", "model", "scenario"]
 _Z: Final = NormalDist().inv_cdf(0.95)
+#: stands for a low end of 0, which no lognormal has
+_LEAST: Final = 1e-9
 #: points that stand for one distribution; with 200 the bounds are within 0.5 % of finer ones
 _POINTS: Final = 200
 
@@ -35,12 +37,12 @@ class Part(msgspec.Struct, frozen=True):
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= 1 <= self.high < math.inf:
+        if not 0 <= self.low <= 1 <= self.high < math.inf:
             raise ValueError(f"part {self.name!r}: {self.low:g} to {self.high:g} are no multiples around 1")
 
 
 def part_of(name: str, kind: Kind, interval: Interval, source: str = "") -> Part | None:
-    """``interval`` as a part, relative to its middle; None for an exact figure, which adds no error. Its low must not be 0."""
+    """``interval`` as a part, relative to its middle; None for an exact figure, which adds no error."""
     if interval.low == interval.high:
         return None
     return Part(name, kind, interval.low / interval.mid, interval.high / interval.mid, source)
@@ -80,7 +82,7 @@ def digits(interval: Interval, most: int = 4) -> int:
     least, ``most`` at most and for an exact figure.
     """
     half = max(interval.high - interval.mid, interval.mid - interval.low)
-    if not half or not interval.mid:
+    if not half or not interval.mid or not math.isfinite(half):
         return most
     place = math.floor(math.log10(half)) - 1
     return max(1, min(most, math.floor(math.log10(abs(interval.mid))) - place + 1))
@@ -97,7 +99,7 @@ def shown(value: float, interval: Interval) -> str:
 def _points(part: Part) -> list[float]:
     """Equiprobable multiples: lognormal below the middle up to ``low`` at 5 %, above it up to ``high`` at 95 %."""
     zs = (NormalDist().inv_cdf((place + 0.5) / _POINTS) for place in range(_POINTS))
-    down, up = -math.log(part.low) / _Z, math.log(part.high) / _Z
+    down, up = -math.log(max(part.low, _LEAST)) / _Z, math.log(part.high) / _Z
     return [math.exp(z * (down if z < 0 else up)) for z in zs]
 
 

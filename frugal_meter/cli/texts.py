@@ -254,9 +254,9 @@ class Words:
         french, english = _WORDS[key]
         return (french if self.lang == "fr" else english).format(**values)
 
-    def figure(self, value: float | None, unit: str) -> str:
-        """``figure(0.0042, "J")``: "4.2 mJ", in French "4,2 mJ"; None is "unknown"."""
-        return _plain(page_figures.figure(value, unit, self.lang))
+    def figure(self, value: float | None, unit: str, within: Interval | None = None) -> str:
+        """``figure(0.0042, "J")``: "4.2 mJ", in French "4,2 mJ"; None is "unknown"; ``within`` its bounds, one digit may do."""
+        return _plain(page_figures.figure(value, unit, self.lang, within))
 
     def bounds(self, interval: Interval, unit: str) -> str:
         """``"2.1 to 8.0 mJ"``, rounded outward; "exact" for an interval without width."""
@@ -270,7 +270,7 @@ class Words:
         """A figure with its bounds: "4.2 mJ (2.1 to 8.0 mJ)"."""
         if interval is None:
             return self("unknown")
-        return f"{self.figure(interval.mid, unit)} ({self.bounds(interval, unit)})"
+        return f"{self.figure(interval.mid, unit, interval)} ({self.bounds(interval, unit)})"
 
     def number(self, value: float) -> str:
         """A bare number with at most two decimals."""
