@@ -236,6 +236,9 @@ def main(folder: Path) -> None:
     zones += write_table("electricity_maps.csv", electricity_maps_rows(co2js, range(2021, 2026)), "ODbL-1.0")
     write_names(set(zones), intensities, packages["babel"])
     described = describe(tracker, carbon, co2js, files)
+    for about in described.values():
+        assert isinstance(about, dict)
+        about["file_sha256"] = hashlib.sha256((DATA / about["file"]).read_bytes()).hexdigest()
     (DATA / "datasets.json").write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{len(set(zones))} zones, {len(zones)} rows\nember: {check_ember(intensities, co2js)}")
     print(f"embodied: {check_embodied(packages['cloud'])}")

@@ -19,6 +19,8 @@ METER_KEYS: Final = (
     "sources",
     "tick",
     "pue",
+    "factor_pack",
+    "grid",
     "host_share",
     "idle_watts",
     "declared",
@@ -69,8 +71,9 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
     _only(file, "[meter]", meter, METER_KEYS)
     if "service" not in meter:
         raise ConfigurationError(f'{file}: [meter] needs service = "…", the name of what is metered')
-    if isinstance(meter.get("calibration"), str):
-        meter["calibration"] = str(file.parent / meter["calibration"])  # beside the file, wherever the service is started
+    for name in ("calibration", "factor_pack"):
+        if isinstance(meter.get(name), str):
+            meter[name] = str(file.parent / meter[name])  # beside the file, wherever the service is started
     return {**meter, "budgets": [_budget(file, table) for table in _tables(file, tables.get("budget", []))]}
 
 

@@ -13,6 +13,7 @@ from .attribution.gpu import notes_as_flags
 from .attribution.ledger import KEY, Ledger
 from .attribution.span import Account, Folded, Span
 from .carbon.factors import Factor
+from .carbon.in_force import InForce, Weight
 from .carbon.pue import Pue
 from .records import TIERS, Interval, Reading, Tier
 from .units import NJ_PER_J, Resource
@@ -53,7 +54,7 @@ class Figures:
         self,
         service: str,
         ledger: Ledger,
-        factor: Factor,
+        in_force: InForce,
         pue: Pue,
         *,
         boundary: tuple[str, ...],
@@ -62,7 +63,7 @@ class Figures:
         now_ns: Callable[[], int],
         unix_offset_ns: int,
     ) -> None:
-        self.service, self.ledger, self.factor, self.pue = service, ledger, factor, pue
+        self.service, self.ledger, self.in_force, self.pue = service, ledger, in_force, pue
         self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
         sources = [books.source for books in ledger.books]
         self.tiers: list[Tier] = [s.tier for s in sources]
@@ -76,6 +77,16 @@ class Figures:
     def after_fork_in_child(self) -> None:
         """New random bits: two processes must not give out the same ids."""
         self._random = int.from_bytes(os.urandom(5), "big")
+
+    @property
+    def factor(self) -> Factor:
+        """The emission factor in force now."""
+        return self.in_force.now
+
+    def weight(self, span: Span) -> Weight:
+        """What a joule of ``span`` weighs, before PUE: at the factor in force while it ran."""
+        offset_ns = self.unix_offset_ns
+        return self.in_force.over(span.t0_ns + offset_ns, (span.t1_ns or self.now_ns()) + offset_ns)
 
     # -- energy
 
@@ -118,10 +129,10 @@ class Figures:
 
     def grams(self, span: Span, energy: Energy | None) -> Interval | None:
         """gCO2e: full energy × PUE × factor, plus the span's part of embodied."""
-        return None if energy is None else self._grams(energy, span.account.embodied_g if span.account is not None else 0.0)
+        return None if energy is None else self._grams(span, energy, span.account.embodied_g if span.account is not None else 0.0)
 
-    def _grams(self, energy: Energy, embodied_g: float) -> Interval:
-        per_j = self.factor.grams_per_joule / NJ_PER_J
+    def _grams(self, span: Span, energy: Energy, embodied_g: float) -> Interval:
+        per_j = self.weight(span).grams_per_joule / NJ_PER_J
         pue, (low, high) = self.pue.interval, self._embodied_spread
         return Interval(
             energy.low_nj * per_j * pue.low + embodied_g * low,
@@ -157,7 +168,7 @@ class Figures:
         if own is None or resource == "requests":
             return own
         if span.folded is not None:
-            own += self._folded_milli(span.folded, resource, basis)
+            own += self._folded_milli(span, span.folded, resource, basis)
         for child in list((span.nested or {}).values()):
             part = self.milli(child, resource, basis)
             if part is None:
@@ -165,18 +176,20 @@ class Figures:
             own += part
         return own
 
-    def _folded_milli(self, folded: Folded, resource: Resource, basis: str) -> int:
+    def _folded_milli(self, span: Span, folded: Folded, resource: Resource, basis: str) -> int:
         if resource == "cpu":
             return folded.cpu_ns
         if resource == "gpu":
             return folded.gpu_ns
         if resource == "tokens":
             return 1000 * folded.tokens
-        return self._energy_milli(folded.dynamic_nj + (folded.idle_nj if basis == "full" else 0), resource)
+        return self._energy_milli(span, folded.dynamic_nj + (folded.idle_nj if basis == "full" else 0), resource)
 
-    def _energy_milli(self, nj: float, resource: Resource) -> int:
-        """Thousandths of a µJ, or of a nanogram of CO2e at the factor and PUE in force."""
-        return int(nj) if resource == "energy" else int(nj / NJ_PER_J * self.factor.grams_per_joule * self.pue.value * 1e12)
+    def _energy_milli(self, span: Span, nj: float, resource: Resource) -> int:
+        """Thousandths of a µJ, or of a nanogram of CO2e at the factor in force while the span ran, and the PUE."""
+        if resource == "energy":
+            return int(nj)
+        return int(nj / NJ_PER_J * self.weight(span).grams_per_joule * self.pue.value * 1e12)
 
     def _own_milli(self, span: Span, resource: Resource, basis: str) -> int | None:
         if resource == "requests":
@@ -190,7 +203,7 @@ class Figures:
         energy = self.energy(span)
         if energy is None:
             return None
-        return self._energy_milli(energy.full_nj if basis == "full" else energy.dynamic_nj, resource)
+        return self._energy_milli(span, energy.full_nj if basis == "full" else energy.dynamic_nj, resource)
 
     # -- the reading
 
@@ -244,7 +257,7 @@ class Figures:
             carbon_g=None if grams is None else grams.mid,
             carbon_low_g=None if grams is None else grams.low,
             carbon_high_g=None if grams is None else grams.high,
-            factor_ids=(self.factor.id,),
+            factor_ids=self.weight(span).ids,
             method_id=self.method_id,
             idle_source=self._idle_source(),
             decision=span.decision,
@@ -262,7 +275,10 @@ class Figures:
         else:
             whole = self._whole(span, cpu_ns, energy)
             cpu_ns, energy = whole[0], whole[1]
-            nj, mid = None if energy is None else energy.full_nj, None if energy is None else self._grams(energy, whole[2]).mid
+            nj, mid = (
+                None if energy is None else energy.full_nj,
+                None if energy is None else self._grams(span, energy, whole[2]).mid,
+            )
         return {
             "inclusive_cpu_s": cpu_ns / 1e9,
             "inclusive_energy_full_j": None if nj is None else nj / NJ_PER_J,
@@ -294,7 +310,7 @@ class Figures:
         if span.folded is not None and span.folded.gpu_ns:
             changes["gpu_s"] = (reading.gpu_s or 0.0) + span.folded.gpu_ns / 1e9
         if energy is not None:
-            grams = self._grams(energy, embodied_g)
+            grams = self._grams(span, energy, embodied_g)
             changes |= {
                 "energy_dynamic_j": None if reading.energy_dynamic_j is None else energy.dynamic_nj / NJ_PER_J,
                 "energy_full_j": energy.full_nj / NJ_PER_J,
@@ -311,6 +327,8 @@ class Figures:
 
     def _flags(self, span: Span) -> tuple[str, ...]:
         flags = self.flags
+        if not self.in_force.constant:
+            flags = (*flags, *self.weight(span).flags)
         if span.account is not None and span.account.gap:
             flags = (*flags, "energy:incomplete")
         if any(books.baseline.above for books in self.ledger.books):

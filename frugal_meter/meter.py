@@ -30,6 +30,7 @@ from .budgets.budget import Budget
 from .budgets.ladder import strongest
 from .budgets.stores.memory import MemoryStore
 from .carbon.factors import Factor
+from .carbon.in_force import InForce
 from .carbon.pue import Pue
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
@@ -44,6 +45,8 @@ from .sources import Source, Window
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from .carbon.live import Live
+    from .carbon.providers import Provider
     from .exporters.ops import OpsServer
 
 log = logging.getLogger("frugal_meter")
@@ -59,9 +62,9 @@ class Meter:
     ``export(readings, ticks)``. tick: seconds between passes. pue: the site's, a number or `Pue`; None takes a
     published default with its range, flagged. tenant: a function of the ASGI scope that names an authenticated tenant,
     or None. host_share: this service's part of the host (0…1); None derives it. factor: a `Factor` instead of the
-    bundled table's. idle_watts: the host's measured idle power per source name or component.
-    calibration: the file of ``frugal-meter calibrate``. Further settings: see
-    docs/settings.md.
+    bundled table's; factor_pack: a file of them; grid: a live provider ("rte", "electricity-maps", …).
+    idle_watts: the host's measured idle power per source name or component. calibration: the file of
+    ``frugal-meter calibrate``. Further settings: see docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
     """
@@ -80,6 +83,8 @@ class Meter:
         tenant: Callable[[Mapping[str, Any]], str | None] | None = None,
         host_share: float | None = None,
         factor: Factor | None = None,
+        factor_pack: str | Path | None = None,
+        grid: str | Provider | None = None,
         embodied: Any = "default",
         idle_watts: Mapping[str, float] | None = None,
         declared: Any = None,
@@ -98,6 +103,8 @@ class Meter:
             pue=pue,
             host_share=host_share,
             factor=factor,
+            factor_pack=factor_pack,
+            grid=grid,
             embodied=embodied,
             idle_watts=idle_watts,
             declared=declared,
@@ -136,7 +143,7 @@ class Meter:
         self.figures = Figures(
             service,
             self.ledger,
-            setup.factor,
+            InForce(setup.factor, setup.steps, now_ns=self.clock.time_ns),
             setup.pue,
             boundary=setup.discovery.boundary,
             embodied_spread=setup.embodied_spread,
@@ -144,6 +151,7 @@ class Meter:
             now_ns=self.clock.monotonic_ns,
             unix_offset_ns=offset_ns,
         )
+        self._grid = self._live_grid(setup)
         self.aggregates = Aggregates(self.figures, len(setup.sources))
         self._tenant = tenant
         self.admission = self._admission(list(budgets))
@@ -185,6 +193,8 @@ class Meter:
             self._starts = max(0, self._starts - 1)
             if self._starts == 0 and self._running:
                 self._running = False
+                if self._grid is not None:
+                    self._grid.stop()
                 self.sampler.stop()
                 self._dispatch.stop()
 
@@ -202,6 +212,8 @@ class Meter:
         hooks.install()
         self._dispatch.start()
         self.sampler.start()
+        if self._grid is not None:
+            self._grid.start()
         self._running = True
 
     def _start_lazily(self) -> None:
@@ -470,6 +482,14 @@ class Meter:
         from .exporters.ops import OpsServer
 
         return OpsServer(self.ops_app(token=token, public=public), address, guarded=not public and _ops_token(token) is None)
+
+    def _live_grid(self, setup: Setup) -> Live | None:
+        if setup.grid is None:
+            return None
+        from .carbon.live import Live, cache_folder
+
+        change, now = self.figures.in_force.change, lambda: self.clock.time_ns() / 1e9
+        return Live(setup.grid, setup.factor, change, fault=self.fault, cache=cache_folder(), now=now)
 
     def _admission(self, budgets: list[Budget]) -> Admission:
         admission = Admission(budgets, MemoryStore(), self.figures.amount, has_tenants=self._tenant is not None)

@@ -10,7 +10,9 @@ import math
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,7 +21,8 @@ from .budgets.budget import Budget
 from .calibration import Calibration
 from .calibration import load as load_calibration
 from .carbon.embodied import Embodied
-from .carbon.factors import Factor
+from .carbon.factors import STALE_FLAG, Factor
+from .carbon.in_force import Step
 from .carbon.pue import Pue
 from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
@@ -27,6 +30,9 @@ from .sources import Source
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.procfs import HostCpu, cgroup_cpu_quota, memory_bytes
 from .units import Resource
+
+if TYPE_CHECKING:
+    from .carbon.providers import Provider
 
 log = logging.getLogger("frugal_meter")
 
@@ -45,6 +51,9 @@ class Setup(msgspec.Struct, frozen=True):
     flags: tuple[str, ...]
     unavailable: Mapping[Resource, str]
     calibration: Calibration | None = None
+    #: when another factor takes over from ``factor`` (a series), and who tells of the next one (a live grid)
+    steps: tuple[Step, ...] = ()
+    grid: Any = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -135,6 +144,8 @@ def prepare(
     idle_watts: Mapping[str, float] | None,
     declared: Any,
     calibration: Any = None,
+    factor_pack: Any = None,
+    grid: Any = None,
 ) -> Setup:
     """Check and resolve a meter's settings; raises ConfigurationError and its kin."""
     if not isinstance(service, str) or not service.strip():
@@ -148,7 +159,10 @@ def prepare(
     found = discover(_sources(sources), declared=declared_watts(declared))
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
-    used_pue, used_factor = site_pue(pue), _factor(zone, factor)
+    used_pue, (used_factor, steps) = site_pue(pue), emission_factor(zone, factor, factor_pack)
+    live = live_grid(grid, used_factor, steps)
+    if STALE_FLAG in used_factor.flags:
+        log.warning("frugal_meter: factor %s describes %d: a newer one is worth having", used_factor.id, used_factor.year)
     used_embodied = hardware_embodied(embodied, found, synthetic)
     calibrated = _calibration(calibration, found)
     return Setup(
@@ -160,9 +174,11 @@ def prepare(
         HostCpu(),
         cgroup_cpu_quota(),
         dict(idle_watts or {}),
-        (*_key_flags(calibrated, found), *_flags(found, used_embodied, used_factor)),
+        (*_key_flags(calibrated, found), *_flags(found, used_embodied, () if steps or live else used_factor.flags)),
         unavailable_on(found.sources),
         calibrated,
+        steps,
+        live,
     )
 
 
@@ -242,18 +258,54 @@ def _unknown(declared: Mapping[str, Any]) -> DeclaredWatts:
     )
 
 
-def _factor(zone: str | None, factor: Factor | None) -> Factor:
+def emission_factor(zone: str | None, factor: Any, pack: Any = None) -> tuple[Factor, tuple[Step, ...]]:
+    """The factor of a meter, and when others take over from it: as given, from a pack, or the bundled table's.
+
+    A figure of a year long past is flagged. Raises ConfigurationError, FactorError and their kin.
+    """
+    found, steps = _chosen(zone, factor, pack)
+    if found.is_stale(datetime.now(UTC).year) and STALE_FLAG not in found.flags:
+        found = msgspec.structs.replace(found, flags=(*found.flags, STALE_FLAG))
+    return found, steps
+
+
+def _chosen(zone: str | None, factor: Any, pack: Any) -> tuple[Factor, tuple[Step, ...]]:
     from .carbon import grid
 
     if factor is not None:
+        if pack is not None:
+            raise ConfigurationError("factor and factor_pack are both given: leave one out")
         if not isinstance(factor, Factor):
             raise ConfigurationError(f"factor is a Factor, made by Factor.declared(...), not {factor!r}")
-        return factor
+        return factor, ()
     if zone is None:
         raise MissingSettingError(
             'zone is required: the zone of the electricity grid, such as "FR" or "FR-COR"; it is never guessed'
         )
-    return grid.factor(zone)
+    if pack is None:
+        return grid.factor(zone), ()
+    from .carbon.packs import load_pack
+
+    if not isinstance(pack, str | Path):
+        raise ConfigurationError(f"factor_pack is the path of a pack's manifest, not {pack!r}")
+    loaded = load_pack(pack)
+    return loaded.factor(zone), loaded.steps(zone)
+
+
+def live_grid(grid: Any, fallback: Factor, steps: Sequence[Step]) -> Provider | None:
+    """The live grid provider by its name, or as given; its fallback must be addable to it. Raises ConfigurationError."""
+    if grid is None:
+        return None
+    from .carbon.live import check_fallback
+    from .carbon.providers import provider
+
+    if steps:
+        raise ConfigurationError("grid and a factor pack with a series both say what is in force now: leave one out")
+    found: Provider = provider(grid, fallback.zone) if isinstance(grid, str) else grid
+    if not all(hasattr(found, needed) for needed in ("ask", "read", "zone", "scope", "basis", "period_s")):
+        raise ConfigurationError(f'grid is a name such as "rte", or a provider of frugal_meter.carbon.providers, not {grid!r}')
+    check_fallback(found, fallback)
+    return found
 
 
 def site_pue(pue: Any) -> Pue:
@@ -277,8 +329,8 @@ def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embod
     return Embodied.host(sockets=found.cpu.sockets or 1, memory_gb=(memory_bytes() or 0) / 1e9 or 1.0, gpus=gpus)
 
 
-def _flags(found: Discovery, embodied: Embodied | None, factor: Factor) -> tuple[str, ...]:
-    flags = [*(embodied.flags if embodied is not None else ["embodied:none"]), *factor.flags]
+def _flags(found: Discovery, embodied: Embodied | None, of_factor: Sequence[str]) -> tuple[str, ...]:
+    flags = [*(embodied.flags if embodied is not None else ["embodied:none"]), *of_factor]
     for source in found.sources:
         flags += [f for f in getattr(source, "flags", ()) if f not in flags]
     return tuple(flags)

@@ -186,7 +186,9 @@ def test_fields_that_may_be_none_say_what_that_means(record: type[msgspec.Struct
 def test_flags_are_told_and_no_other_is() -> None:
     sources = "".join(read(path) for path in (ROOT / "frugal_meter").rglob("*.py"))
     told = names(rows("reading.md", "Flags"))
-    used = set(re.findall(r'"((?:pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment):[a-z][a-z-]+)"', sources))
+    used = set(
+        re.findall(r'"((?:factor|pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment):[a-z][a-z-]+)"', sources)
+    )
     assert set(told) == used
 
 
@@ -220,18 +222,21 @@ def test_watts_told_of_the_power_model_are_the_ones_it_gives() -> None:
 
 
 def commands() -> dict[str, set[str]]:
-    """Each command and the options that it shows."""
+    """Each command and the options that it shows; a group's are those of all its commands."""
     group: Any = typer.main.get_command(cli)
     return {
-        name: {
-            flag
-            for option in command.params
-            if not getattr(option, "hidden", False)
-            for flag in option.opts
-            if flag.startswith("--")
-        }
+        name: {flag for each in (command, *subcommands(command)) for flag in flags(each)}
         for name, command in group.commands.items()
     }
+
+
+def subcommands(command: Any) -> list[Any]:
+    return list(getattr(command, "commands", {}).values())
+
+
+def flags(command: Any) -> set[str]:
+    shown = [option for option in command.params if not getattr(option, "hidden", False)]
+    return {flag for option in shown for flag in option.opts if flag.startswith("--")}
 
 
 def test_commands_and_their_options_are_told() -> None:
@@ -251,6 +256,8 @@ def test_command_lines_shown_use_what_exists(page: Path) -> None:
         if words[0] in ("--help", "COMMAND"):
             continue
         assert words[0] in known, line
+        inside: Any = typer.main.get_command(cli)
+        assert words[0] != "factors" or words[1] in inside.commands["factors"].commands, line
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known[words[0]] | {"--help"}, line
 
 

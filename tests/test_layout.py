@@ -25,7 +25,7 @@ FLOORS: Final = {
     **dict.fromkeys(("budgets", "calibration", "figures", "refusal", "usage"), 4),
     **dict.fromkeys(("exporters", "setup", "config", "measure"), 5),
     "meter": 6,
-    **dict.fromkeys(("middleware", "testing"), 7),
+    **dict.fromkeys(("components", "middleware", "testing"), 7),
     **dict.fromkeys(("cli", "__init__"), 8),
 }
 BIGGEST_ROOM = 0.25

@@ -26,6 +26,7 @@ LIFECYCLE_FLOOR: Final = 1.0
 #: figures have their lowest above the first and their highest below the second (a test counts them again)
 EXPERT_RANGE: Final = (0.6, 1.85)
 RANGE_FLAG: Final = "factor:range-expert-assumption"
+STALE_FLAG: Final = "factor:stale"
 #: a factor older than this is worth a warning (EcoLogits, codecarbon and ADEME all refresh yearly)
 STALE_AFTER_YEARS: Final = 2
 
@@ -56,6 +57,8 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None = None
     flags: tuple[str, ...] = ()
     unit: str = "gCO2e/kWh"
+    #: start of the hour (or half-hour, …) described, ISO 8601 in UTC; None for a figure of the whole year
+    at: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (("scope", ("direct", "lifecycle")), ("basis", ("location", "market"))):
@@ -151,6 +154,11 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return Interval(self.low_g_per_kwh, self.grams_per_kwh, self.high_g_per_kwh)
 
+    @property
+    def family(self) -> str:
+        """The id without its hour: what a metric may carry as a label, since a live factor has a new id every few minutes."""
+        return self.id if self.at is None else f"{self.dataset}:{self.zone}"
+
     def is_stale(self, in_year: int) -> bool:
         """Whether the figure describes a year more than two years before ``in_year``."""
         return in_year - self.year > STALE_AFTER_YEARS
@@ -159,7 +167,7 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
         """One line that a report can print."""
         nature = ", ".join(filter(None, (self.scope, f"{self.basis}-based", self.mix and f"{self.mix} mix")))
         version = f" ({self.version})" if self.version else ""
-        figure = f"{self.grams_per_kwh:g} {self.unit} · {self.zone_name} {self.year}"
+        figure = f"{self.grams_per_kwh:g} {self.unit} · {self.zone_name} {self.at or self.year}"
         return f"{figure} · {self.source}{version} · {nature} · {self.licence}"
 
 

@@ -8,13 +8,15 @@ never merged into another table). Both are lifecycle and location-based. Files a
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from ..errors import ConfigurationError, UnknownZoneError
+from ..errors import ConfigurationError, FactorError, UnknownZoneError
 from .factors import EXPERT_RANGE, RANGE_FLAG, Basis, Factor, Mix, Scope
 from .zones import DATA, canonical, unknown
 
@@ -43,6 +45,7 @@ class Dataset(msgspec.Struct, frozen=True):
     licence_url: str
     attribution: str
     file: str
+    file_sha256: str
     origins: dict[str, Origin]
 
 
@@ -67,9 +70,17 @@ def datasets() -> Mapping[str, Dataset]:
 def _table(dataset: str) -> Mapping[str, Sequence[str]]:
     """Zone → its lines. A service uses one zone of 366: lines are taken apart only when theirs is asked for."""
     table: dict[str, list[str]] = {}
-    for line in (DATA / datasets()[dataset].file).read_text(encoding="utf-8").splitlines()[1:]:
+    for line in _bundled(DATA / datasets()[dataset].file, datasets()[dataset].file_sha256).splitlines()[1:]:
         table.setdefault(line.partition(",")[0], []).append(line)
     return table
+
+
+def _bundled(file: Path, sha256: str) -> str:
+    """The text of a bundled file, refused unless it is the one that was released: a changed row would be cited as theirs."""
+    data = file.read_bytes()
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise FactorError(f"{file.name}: sha256 is {found}, not the released {sha256}: install frugal-meter again")
+    return data.decode("utf-8")
 
 
 def _rows(dataset: str, zone: str) -> list[Row]:

@@ -172,6 +172,88 @@ def calibrate(
     _say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
 
 
+factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, import, compare.")
+app.add_typer(factors, name="factors")
+Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
+
+@factors.command("list")
+@_one_line
+def factors_list(
+    zone: Annotated[
+        str | None, typer.Option(metavar="FR", help="Every factor of one zone. [default: each zone's newest]")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="ember|electricity-maps", help="One bundled table only.")] = None,
+    pack: Pack = None,
+    every: Annotated[bool, typer.Option("--all", help="The whole list, however long.")] = False,
+    as_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """The factors there are."""
+    from .factors import as_json as document
+    from .factors import listed, listing
+    from .texts import Words, language_of
+
+    words, found = Words(language_of(lang)), listed(zone, dataset, pack)
+    print(document(found) if as_json else listing(found, words, every=every))
+
+
+@factors.command("show")
+@_one_line
+def factors_show(
+    name: Annotated[str, typer.Argument(metavar="ID|ZONE", help='Such as "ember:FR:2024", or "FR" for the one in force.')],
+    pack: Pack = None,
+    as_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """One factor with all that citing it needs."""
+    from .factors import as_json as document
+    from .factors import found, show
+    from .texts import Words, language_of
+
+    words, one = Words(language_of(lang)), found(name, pack)
+    print(document([one]) if as_json else show(one, words))
+
+
+@factors.command("import")
+@_one_line
+def factors_import(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV file, as its publisher gives it out.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest to write (.toml); its rows go beside it (.csv).")],
+    dataset: Annotated[str, typer.Option(help="What the table is called: part of every figure's citation.")],
+    licence: Annotated[str, typer.Option(help="Under which licence you hold it.")],
+    source: Annotated[str, typer.Option(help="Who published it.")],
+    shape: Annotated[str, typer.Option(metavar="plain|ademe|electricity-maps|supplier", help="Whose columns.")] = "plain",
+    scope: Annotated[str, typer.Option(metavar="direct|lifecycle", help="What the figures count.")] = "",
+    table_version: Annotated[str, typer.Option("--table-version", help="Its version, if it has one.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace a pack of that name.")] = False,
+    lang: Language = None,
+) -> None:
+    """Make a factor pack, with sha256, of a table of ADEME, Electricity Maps, a supplier, or your own."""
+    from .factors import imported
+    from .texts import Words, language_of
+
+    about = {"dataset": dataset, "version": table_version, "scope": scope, "licence": licence, "source": source}
+    print(imported(table, out, shape, about, force, Words(language_of(lang))))
+
+
+@factors.command("compare")
+@_one_line
+def factors_compare(
+    zone: Annotated[str, typer.Option(metavar="FR", help="Whose published factors.")],
+    energy: Annotated[str, typer.Option(metavar="1kWh", help='How much electricity: "1 kWh", "50 kJ".')] = "1 kWh",
+    as_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """The same energy under every published factor of a zone: how much the choice of a factor changes."""
+    from .factors import compare
+    from .texts import Words, language_of
+
+    text, records = compare(zone, energy, Words(language_of(lang)))
+    print(json.dumps(records, ensure_ascii=False, indent=2) if as_json else text)
+
+
 @app.command()
 def version() -> None:
     """The version of frugal-meter, Python and the system."""

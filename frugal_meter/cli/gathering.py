@@ -12,8 +12,8 @@ import msgspec
 
 from .. import setup
 from ..budgets.budget import Budget
-from ..carbon import grid, operational
-from ..errors import ConfigurationError, SourceError
+from ..carbon import Factor, grid, operational
+from ..errors import ConfigurationError, SourceError, UnknownZoneError
 from ..figures import TIER_SHARE
 from ..records import TIERS, Interval, Tier
 from ..sources import Source, model_findings
@@ -47,7 +47,10 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
     """
     found, missing = _discovery(choice, settings, roots)
     zone, pue = settings.get("zone"), setup.site_pue(settings.get("pue"))
-    factor = None if zone is None else grid.factor(zone)
+    factor = None
+    if zone is not None:
+        factor, steps = setup.emission_factor(zone, settings.get("factor"), settings.get("factor_pack"))
+        setup.live_grid(settings.get("grid"), factor, steps)  # asked nothing here, but refused as a meter would refuse it
     stale = None if factor is None else factor.is_stale(datetime.now(UTC).year)
     host_cpu = HostCpu(roots.proc, roots.sys)
     now = probe(found.sources, host_cpu)
@@ -75,13 +78,22 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
         zone=None if factor is None else factor.zone,
         factor=factor,
         factor_stale=stale,
-        alternatives=[] if factor is None else list(grid.alternatives(factor.zone)),
+        alternatives=[] if factor is None else _alternatives(factor),
         pue=pue,
         embodied=setup.hardware_embodied(settings.get("embodied", "default"), found, synthetic=False),
         carbon_now_g_per_h=None if factor is None or total is None else operational(total.times(3600), pue, factor),
         budgets=budget_states(budgets, found.sources),
         findings=[*disabled, *found.findings, *advise(found, now, idle, factor=factor, stale=stale, pue=pue)],
     )
+
+
+def _alternatives(factor: Factor) -> list[Factor]:
+    """Other published figures of the zone; none for a zone that only the operator's own pack knows."""
+    try:
+        known = [grid.factor(factor.zone), *grid.alternatives(factor.zone)]
+    except UnknownZoneError:
+        return []
+    return [other for other in known if other.id != factor.id]
 
 
 def _discovery(choice: str, settings: Mapping[str, Any], roots: Roots) -> tuple[Discovery, str | None]:

@@ -117,7 +117,7 @@ class Report:
         return self._two_lines(source.now_w)
 
     def _two_lines(self, watts: Interval) -> str:
-        return f"{self._words.figure(watts.mid, 'W')}\n{self._words.bounds(watts, 'W')}"
+        return f"{self._words.figure(watts.mid, 'W', watts)}\n{self._words.bounds(watts, 'W')}"
 
     def _energy(self) -> Iterable[tuple[str, str]]:
         words, d = self._words, self._d

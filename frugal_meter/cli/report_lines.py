@@ -27,7 +27,7 @@ def carbon_lines(d: Diagnosis, words: Words) -> Pairs:
     yield words("embodied"), words("embodied_none") if d.embodied is None else _embodied(d.embodied, words)
     grams = d.carbon_now_g_per_h
     if grams is not None:
-        figure, bounds = words.figure(grams.mid, "gCO2e"), words.bounds(grams, "gCO2e")
+        figure, bounds = words.figure(grams.mid, "gCO2e", grams), words.bounds(grams, "gCO2e")
         yield words("carbon_now"), words("per_hour", figure=figure, bounds=bounds, tier=words.tier(d.tier))
 
 

@@ -131,6 +131,30 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "mix_production": ("mix de production", "production mix"),
     "mix_consumption": ("mix de consommation", "consumption mix"),
     "licence": ("licence {name}", "licence {name}"),
+    "basis_location": ("fondé sur le lieu", "location-based"),
+    "basis_market": ("fondé sur le contrat", "market-based"),
+    # factors
+    "factor_zone": ("Zone", "Zone"),
+    "factor_when": ("Décrit", "Describes"),
+    "factor_year": ("année", "year"),
+    "factor_nature": ("Nature", "Nature"),
+    "factor_dataset": ("Jeu de données", "Dataset"),
+    "factor_licence": ("Licence", "Licence"),
+    "factor_flags": ("À savoir", "Flags"),
+    "stale_short": ("PÉRIMÉ", "STALE"),
+    "factors_more": ("… et {n} autres : --all, ou --zone", "… and {n} more: --all, or --zone"),
+    "compare_head": (
+        "{energy} sous chaque facteur publié de {zone} (énergie seule, sans PUE ni fabrication) :",
+        "{energy} under each published factor of {zone} (energy alone, without PUE or embodied):",
+    ),
+    "compare_ratio": (
+        "{n} facteurs publiés, du plus bas au plus haut × {ratio}",
+        "{n} published factors, lowest to highest × {ratio}",
+    ),
+    "imported": (
+        '{path} : {yearly} facteurs annuels, {hourly} horaires, zones {zones} ; à donner au compteur : factor_pack = "{path}"',
+        '{path}: {yearly} yearly factors, {hourly} of an hour, zones {zones}; give it to the meter: factor_pack = "{path}"',
+    ),
     # doctor: budgets
     "budgets": ("Budgets", "Budgets"),
     "budgets_none": ("Aucun dans la configuration.", "None in the configuration."),
@@ -230,9 +254,9 @@ class Words:
         french, english = _WORDS[key]
         return (french if self.lang == "fr" else english).format(**values)
 
-    def figure(self, value: float | None, unit: str) -> str:
-        """``figure(0.0042, "J")``: "4.2 mJ", in French "4,2 mJ"; None is "unknown"."""
-        return _plain(page_figures.figure(value, unit, self.lang))
+    def figure(self, value: float | None, unit: str, within: Interval | None = None) -> str:
+        """``figure(0.0042, "J")``: "4.2 mJ", in French "4,2 mJ"; None is "unknown"; ``within`` its bounds, one digit may do."""
+        return _plain(page_figures.figure(value, unit, self.lang, within))
 
     def bounds(self, interval: Interval, unit: str) -> str:
         """``"2.1 to 8.0 mJ"``, rounded outward; "exact" for an interval without width."""
@@ -246,7 +270,7 @@ class Words:
         """A figure with its bounds: "4.2 mJ (2.1 to 8.0 mJ)"."""
         if interval is None:
             return self("unknown")
-        return f"{self.figure(interval.mid, unit)} ({self.bounds(interval, unit)})"
+        return f"{self.figure(interval.mid, unit, interval)} ({self.bounds(interval, unit)})"
 
     def number(self, value: float) -> str:
         """A bare number with at most two decimals."""

@@ -80,6 +80,7 @@ class Row:
         "embodied_g",
         "gpu_ns",
         "idle_nj",
+        "operational_g",
         "outcomes",
         "quality_count",
         "quality_sum",
@@ -95,7 +96,7 @@ class Row:
         self.tokens_in: int | None = None  # unknown until one was counted
         self.tokens_out: int | None = None
         self.sources_nj = [0] * sources
-        self.embodied_g = self.quality_sum = 0.0
+        self.operational_g = self.embodied_g = self.quality_sum = 0.0
         self.quality_count = 0
         self.units: dict[str, float] = {}
 
@@ -116,7 +117,6 @@ class Aggregates:
 
     def __init__(self, figures: Figures, sources: int) -> None:
         self._figures, self._sources = figures, sources
-        self._grams_per_nj = figures.factor.grams_per_joule * figures.pue.value / 1e9  # one factor for a meter's life
         self.rows: dict[Labels, Row] = {}
         self.distributions: dict[tuple[str, str], Distribution] = {}
         self.overflow = 0
@@ -170,7 +170,11 @@ class Aggregates:
             row.cpu_ns += account.cpu_ns
             row.gpu_ns += account.gpu_ns
             row.sources_nj = list(map(add, row.sources_nj, account.sources_nj))
-            row.idle_nj += sum(account.idle_nj)
+            idle_nj = sum(account.idle_nj)
+            row.idle_nj += idle_nj
+            # Weighed span by span: the factor may change, and a counter must not change with it.
+            per_nj = self._figures.weight(span).grams_per_joule * self._figures.pue.value / 1e9
+            row.operational_g += (sum(account.sources_nj) + idle_nj) * per_nj
             row.embodied_g += account.embodied_g
         if span.tokens_in is not None:
             row.tokens_in = (row.tokens_in or 0) + span.tokens_in
@@ -270,8 +274,8 @@ class Aggregates:
         return row
 
     def operational_g(self, row: Row) -> float:
-        """gCO2e of a row's dynamic and idle energy, PUE included."""
-        return (sum(row.sources_nj) + row.idle_nj) * self._grams_per_nj
+        """gCO2e of a row's dynamic and idle energy, each span at the factor of its time, PUE included."""
+        return row.operational_g
 
     def bounds_nj(self) -> tuple[int, int, int]:
         """Low, mid and high of all the sources told since the start; lows add to lows, highs to highs."""

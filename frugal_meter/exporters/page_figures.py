@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decima
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from ..carbon.uncertainty import digits
 from ..records import Interval, Tier
 from .page_markup import Html, el
 from .page_texts import MONTHS, Lang, text, word
@@ -25,24 +26,28 @@ def _plain(number: Decimal, decimals: int, lang: Lang) -> str:
     return grouped.replace(",", NARROW).replace(".", ",") if lang == "fr" else grouped
 
 
-def _split(value: float, unit: str, lang: Lang, rounding: str) -> tuple[str, str]:
+def _split(value: float, unit: str, lang: Lang, rounding: str, kept: int = DIGITS) -> tuple[str, str]:
     """The digits and the prefixed unit of a finite value."""
     shown = word("unit", unit, lang)
     if unit not in _LARGEST:
         return count(value, lang), shown
-    rounded = Context(prec=DIGITS, rounding=rounding).create_decimal(repr(float(value)))
+    rounded = Context(prec=kept, rounding=rounding).create_decimal(repr(float(value)))
     if not rounded:
         return "0", shown
     magnitude = rounded.adjusted()
     prefix, power = next(((p, n) for p, n in _PREFIXES if n <= min(magnitude, _LARGEST[unit])), _PREFIXES[-1])
-    return _plain(rounded.scaleb(-power), DIGITS - 1 - magnitude + power, lang), prefix + shown
+    return _plain(rounded.scaleb(-power), kept - 1 - magnitude + power, lang), prefix + shown
 
 
-def figure(value: float | None, unit: str, lang: Lang) -> str:
-    """``figure(0.0042, "J", "fr") == "4,2 mJ"``; counts keep every digit; None is "inconnu", "unknown"."""
+def figure(value: float | None, unit: str, lang: Lang, within: Interval | None = None) -> str:
+    """``figure(0.0042, "J", "fr") == "4,2 mJ"``; counts keep every digit; None is "inconnu", "unknown".
+
+    A figure so loose ``within`` its bounds that its second digit says nothing keeps one.
+    """
     if value is None or not math.isfinite(value):
         return text("unknown", lang)
-    return NARROW.join(_split(value, unit, lang, ROUND_HALF_EVEN))
+    kept = DIGITS if within is None else digits(within, DIGITS)
+    return NARROW.join(_split(value, unit, lang, ROUND_HALF_EVEN, kept))
 
 
 def bounds(interval: Interval | None, unit: str, lang: Lang) -> str:

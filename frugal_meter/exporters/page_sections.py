@@ -35,22 +35,24 @@ def _watts(state: LiveState, lang: Lang) -> Html:
         return _fact(name, text("unknown", lang))
     window = None if state.window_s is None else text("window", lang, count(state.window_s, lang))
     around, tier = bounds(watts, "W", lang), tier_words(state.watts_tier, lang, long=True)
-    return _fact(name, figure(watts.mid, "W", lang), around, tier, window)
+    return _fact(name, figure(watts.mid, "W", lang, watts), around, tier, window)
 
 
 def _total(state: LiveState, lang: Lang) -> Html:
     name, total = text("energy_since", lang), state.total_j
     if total is None:
         return _fact(name, text("unknown", lang))
-    around = bounds(state.bounds_j.get("total"), "J", lang)
-    return _fact(name, figure(total, "J", lang), around, tier_words(state.account_tier, lang, long=True))
+    known = state.bounds_j.get("total")
+    around = bounds(known, "J", lang)
+    return _fact(name, figure(total, "J", lang, known), around, tier_words(state.account_tier, lang, long=True))
 
 
 def _requests_share(state: LiveState, lang: Lang) -> Html:
     name, total, used = text("requests_share", lang), state.total_j, state.buckets_j.get("requests")
     if not total or used is None:
         return _fact(name, text("unknown", lang))
-    joules = figure(used, "J", lang) + text("colon", lang) + proof(state.bounds_j.get("requests"), "J", state.account_tier, lang)
+    known = state.bounds_j.get("requests")
+    joules = figure(used, "J", lang, known) + text("colon", lang) + proof(known, "J", state.account_tier, lang)
     return _fact(name, percent(used / total, lang), text("requests_share_note", lang), joules)
 
 
@@ -114,7 +116,7 @@ def _account_row(head: str, name: str, joules: float | None, share: float | None
     said = None if joules is None else proof(known, "J", state.account_tier, lang)
     return row(
         row_head(head),
-        cell(text("energy", lang), amount(figure(joules, "J", lang), said)),
+        cell(text("energy", lang), amount(figure(joules, "J", lang, known), said)),
         cell(text("share", lang), amount(percent(share, lang))),
     )
 

@@ -45,9 +45,10 @@ def _energy(r: Reading, lang: Lang) -> Html:
     remote = None if r.energy_remote_j is None else text("remote", lang, figure(r.energy_remote_j, "J", lang))
     dynamic = figure(r.energy_dynamic_j, "J", lang)
     if r.energy_full_j is not None:
-        known = proof(_span(r.energy_low_j, r.energy_full_j, r.energy_high_j), "J", r.tier, lang)
+        span = _span(r.energy_low_j, r.energy_full_j, r.energy_high_j)
+        known = proof(span, "J", r.tier, lang)
         within = None if r.energy_dynamic_j is None else text("dynamic", lang, dynamic)
-        return amount(figure(r.energy_full_j, "J", lang), known, within, remote)
+        return amount(figure(r.energy_full_j, "J", lang, span), known, within, remote)
     if r.energy_dynamic_j is not None:
         return amount(dynamic, proof(None, "J", r.tier, lang), text("dynamic_only", lang), remote)
     return amount(text("unknown", lang), remote)
@@ -56,8 +57,8 @@ def _energy(r: Reading, lang: Lang) -> Html:
 def _carbon(r: Reading, lang: Lang) -> Html:
     if r.carbon_g is None:
         return amount(text("unknown", lang))
-    known = proof(_span(r.carbon_low_g, r.carbon_g, r.carbon_high_g), "gCO2e", r.tier, lang)
-    return amount(figure(r.carbon_g, "gCO2e", lang), known)
+    span = _span(r.carbon_low_g, r.carbon_g, r.carbon_high_g)
+    return amount(figure(r.carbon_g, "gCO2e", lang, span), proof(span, "gCO2e", r.tier, lang))
 
 
 def budgets(state: LiveState, lang: Lang) -> Html:
@@ -135,6 +136,6 @@ def _source_row(s: SourceState, lang: Lang) -> Html:
     around = None if s.watts is None else bounds(s.bounds, "W", lang)
     return row(
         row_head(named(s.name, word("component", s.component, lang), described)),
-        cell(text("power", lang), amount(figure(s.watts, "W", lang), around, tier_words(s.tier, lang, long=True))),
+        cell(text("power", lang), amount(figure(s.watts, "W", lang, s.bounds), around, tier_words(s.tier, lang, long=True))),
         cell(text("state", lang), el("span", text("up" if s.up else "down", lang))),
     )

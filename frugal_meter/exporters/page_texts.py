@@ -238,6 +238,35 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "le facteur d’émission a été déclaré par l’exploitant",
         "the emission factor was declared by the operator",
     ),
+    "flag_factor:pack": (
+        "le facteur d’émission vient du jeu de facteurs de l’exploitant",
+        "the emission factor comes from the operator’s factor pack",
+    ),
+    "flag_factor:stale": (
+        "le facteur d’émission décrit une année passée depuis plus de deux ans",
+        "the emission factor describes a year more than two years back",
+    ),
+    "flag_factor:live": ("le facteur d’émission est celui du réseau en ce moment", "the emission factor is the grid’s of now"),
+    "flag_factor:estimated": (
+        "le facteur d’émission de cette heure est estimé par qui le publie",
+        "the emission factor of this hour is estimated by its publisher",
+    ),
+    "flag_factor:cached": (
+        "le réseau n’a pas répondu : son dernier facteur vaut encore",
+        "the grid did not answer: its last factor still holds",
+    ),
+    "flag_factor:fallback": (
+        "le facteur d’émission est celui de secours : aucun plus récent n’est connu",
+        "the emission factor is the spare one: none newer is known",
+    ),
+    "flag_factor:mean-of-series": (
+        "le facteur d’émission est la moyenne de sa série",
+        "the emission factor is the mean of its series",
+    ),
+    "flag_factor:several": (
+        "le facteur d’émission a changé pendant le traitement : sa moyenne est prise",
+        "the emission factor changed while it ran: its mean is taken",
+    ),
     "flag_factor:combined": ("le facteur d’émission est la moyenne de plusieurs", "the emission factor is the mean of several"),
     "flag_factor:range-expert-assumption": (
         "la plage du facteur d’émission est une hypothèse d’expert",

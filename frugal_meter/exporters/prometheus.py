@@ -231,7 +231,7 @@ def _context(meter: MeterView) -> dict[str, list[Any]]:
             ((factor.zone, factor.dataset, str(factor.year), factor.scope), factor.grams_per_joule)
         ],
         "frugal_pue_ratio": [((pue.source,), pue.value)],
-        "frugal_method_info": [((meter.figures.method_id, factor.id, "+".join(meter.figures.boundary)), 1)],
+        "frugal_method_info": [((meter.figures.method_id, factor.family, "+".join(meter.figures.boundary)), 1)],
         "frugal_build_info": [((_version(), platform.python_version()), 1)],
     }
 
