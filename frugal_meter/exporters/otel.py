@@ -32,6 +32,8 @@ _PATH: Final = "/v1/metrics"
 #: seconds between exports where nobody says: the specification's default (metrics SDK, periodic exporting reader)
 _INTERVAL_S: Final = 60.0
 _LONGEST_S: Final = 3600.0
+#: what the last export may take: a service that stops must not wait for a collector that is gone
+_LAST_TIMEOUT_S: Final = 2.0
 
 
 class OtelExporter:
@@ -73,7 +75,7 @@ class OtelExporter:
         self._lock = threading.Lock()
         self._otlp: OTLPMetricExporter | None = None
         self._resource: Resource | None = None
-        self._due_ns = 0
+        self._due_ns: int | None = None  # an interval after the first pass
         if self._spans is not None:
             self._spans.forget()
 
@@ -90,7 +92,6 @@ class OtelExporter:
             log.warning(
                 "frugal_meter: sums are exported cumulative; let the collector's cumulativetodelta processor convert them"
             )
-        self._due_ns = meter.clock.monotonic_ns() + self._interval_ns
         if self._wants_spans:
             self._spans = self._make_spans(meter, _version(), settled=self._settled, provider=self._tracer_provider)
             self._spans.join()
@@ -108,7 +109,10 @@ class OtelExporter:
         if self._pid != os.getpid():
             self._begin()
         self._tell_settled()
-        if meter.clock.monotonic_ns() >= self._due_ns:
+        now_ns = meter.clock.monotonic_ns()
+        if self._due_ns is None:
+            self._due_ns = now_ns + self._interval_ns
+        elif now_ns >= self._due_ns:
             self.flush()
 
     def _tell_settled(self) -> None:
@@ -120,24 +124,31 @@ class OtelExporter:
         """Send the last sums and close the connection; a meter that starts again opens another."""
         try:
             self._tell_settled()
-            self.flush()
+            self._disconnect()
+            self.flush(_LAST_TIMEOUT_S)
         finally:
-            with self._lock:
-                otlp, self._otlp = self._otlp, None
-            if otlp is not None:
-                otlp.shutdown()
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        with self._lock:
+            otlp, self._otlp = self._otlp, None
+        if otlp is not None:
+            otlp.shutdown()
 
     # -- metrics
 
-    def flush(self) -> None:
-        """Send the sums now. Raises ConnectionError when the receiver did not take them: the next time sends them too."""
+    def flush(self, timeout: float | None = None) -> None:
+        """Send the sums now, on a connection that is open or a new one with ``timeout`` (s; None: the environment's, or 10).
+
+        Raises ConnectionError when the receiver did not take them: the next time sends them too.
+        """
         meter = self._meter
         if meter is None or meter.disabled or _sdk_disabled():
             return
         with self._lock:
             self._due_ns = meter.clock.monotonic_ns() + self._interval_ns
             if self._otlp is None:
-                self._otlp = self._make_otlp(endpoint=self._endpoint)
+                self._otlp = self._make_otlp(endpoint=self._endpoint, timeout=timeout)
             taken = self._send(meter, self._otlp)
         if not taken:
             raise ConnectionError("the OTLP receiver did not take the metrics; the next export carries the same sums")

@@ -146,6 +146,6 @@ def span_attributes(reading: Reading) -> dict[str, AttributeValue]:
     if not reading.settled:
         return out
     out |= {name: value for name, field in _GENERATION.items() if (value := getattr(reading, field)) is not None}
-    if reading.route is not None and reading.kind != "block":
+    if reading.route is not None and reading.route.startswith("/"):
         out["http.route"] = reading.route
     return out

@@ -29,8 +29,8 @@ _MOST_WAITING: Final = 10_000
 class RequestSpans(SpanProcessor):
     """Writes readings on the trace's spans, from either side of the OpenTelemetry middleware.
 
-    Outside of us its server span is current when a request ends. Inside of us it has ended by then, so it is met when it
-    starts, and written when it ends.
+    A server span outside of us may still be current when a request ends: it is written then. Any other is written as it
+    ends, which is in the request.
     """
 
     def __init__(self, meter: MeterView, version: str, *, settled: bool, provider: Any) -> None:
@@ -59,31 +59,43 @@ class RequestSpans(SpanProcessor):
     # -- the request's side
 
     def on_start(self, span: SdkSpan, parent_context: contexts.Context | None = None) -> None:
-        """Meet the first server span that a metered request starts; one under a span of this process is not the request's."""
-        metered = SPAN.get()
-        if metered is None or span.kind is not trace.SpanKind.SERVER or (span.parent is not None and not span.parent.is_remote):
+        """Meet a server span; one under another span of this process is not the request's."""
+        if span.kind is not trace.SpanKind.SERVER or (span.parent is not None and not span.parent.is_remote):
             return
-        while metered.parent is not None:
-            metered = metered.parent
-        if metered.desk is self._desk and metered.key not in self._met:
-            self._met[metered.key] = span.get_span_context()
+        metered = self._request()
+        if metered is None or metered.key not in self._met:
+            if metered is not None:
+                self._met[metered.key] = span.get_span_context()
             self._write_at_end(span, metered)
 
-    def _write_at_end(self, span: SdkSpan, metered: Span) -> None:
+    def _request(self) -> Span | None:
+        """The request of this meter that runs here."""
+        metered = SPAN.get()
+        while metered is not None and metered.parent is not None:
+            metered = metered.parent
+        return metered if metered is not None and metered.desk is self._desk and metered.kind != "block" else None
+
+    def _write_at_end(self, span: SdkSpan, metered: Span | None) -> None:
         # The SDK (1.45) closes a span's attributes before it tells any processor that it is ending, so its own `end` is
-        # taken over for this one span.
+        # taken over for this one span. opentelemetry-instrumentation-asgi ends it with the last chunk, inside the request.
         end = span.end
 
         def write_and_end(end_time: int | None = None) -> None:
             del span.__dict__["end"]  # or the span would hold itself
             try:
-                enter(here().owner)  # charge what this thread has used up to now
-                span.set_attributes(span_attributes(self._meter.figures.whole(metered)))
+                if (owner := metered or self._request()) is not None:
+                    self._write(span, owner)
             except Exception as error:
                 self._meter.fault("otel", error)
             end(end_time)
 
         span.end = write_and_end  # type: ignore[method-assign]
+
+    def _write(self, span: trace.Span, metered: Span) -> None:
+        if not metered.t1_ns:
+            enter(here().owner)  # charge what this thread has used up to now
+            self._met[metered.key] = span.get_span_context()
+        span.set_attributes(span_attributes(self._meter.figures.whole(metered)))
 
     def closing(self, metered: Span) -> None:
         """Write on the span that is current as ``metered`` ends, unless one inside was met; a block's is not its own."""
