@@ -24,9 +24,11 @@ from opentelemetry.semconv._incubating.attributes import gen_ai_attributes, hw_a
 from opentelemetry.semconv._incubating.metrics import hw_metrics
 from opentelemetry.semconv.attributes import http_attributes
 from opentelemetry.semconv.schemas import Schemas
+from otlp_receiver import Receiver, number, receiving, resource_of
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Exemplar
+from support import PATIENCE_S, answer, ask, burn, metered
 
 from frugal_meter import Budget, Meter, MeterMiddleware, config
 from frugal_meter.errors import ConfigurationError
@@ -36,9 +38,6 @@ from frugal_meter.exporters.otel import OtelExporter, with_otel
 from frugal_meter.exporters.otel_metrics import metrics_data
 from frugal_meter.exporters.prometheus import SPEC
 from frugal_meter.testing import FrozenClock, RecordingExporter, SyntheticSource
-
-from otlp_receiver import Receiver, number, receiving, resource_of
-from support import answer, ask, burn, metered
 
 ROOT = Path(__file__).parent.parent
 
@@ -408,17 +407,24 @@ def test_a_service_answers_while_the_receiver_does_not(receiver: Receiver) -> No
     with metered(exporters=[OtelExporter(receiver.url)], clock=clock) as (meter, _):
         asked = MeterMiddleware(app, meter=meter)
         clock.advance(60)
-        assert not meter.settle(timeout=0.2)  # the export is under way, and settlement is told so
-        assert receiver.asked.wait(20)
+        assert meter.sampler.settle(PATIENCE_S)
+        assert receiver.asked.wait(PATIENCE_S)
         for _ in range(20):
             assert asyncio.run(ask(asked))[0]["status"] == 200
-        meter.settle(timeout=0.2)
+        assert meter.sampler.settle(PATIENCE_S)
         assert sum(meter.aggregates.rows["unmatched", "none", "none"].outcomes.values()) == 20  # settled all the same
         assert meter.errors == {}
+        assert not meter.settle(timeout=0.1)  # who waits for what has been exported is told that it has not
         receiver.open.set()
-    assert number(receiver.points()["frugal.requests", frozenset(
-        {("frugal.route", "unmatched"), ("frugal.outcome", "ok"), ("http.response.status_code", 200)}
-    )]) == 20
+    assert (
+        number(
+            receiver.points()[
+                "frugal.requests",
+                frozenset({("frugal.route", "unmatched"), ("frugal.outcome", "ok"), ("http.response.status_code", 200)}),
+            ]
+        )
+        == 20
+    )
 
 
 @pytest.mark.usefixtures("quiet")
@@ -544,7 +550,7 @@ def test_attributes_of_spans_are_told() -> None:
         "frugal.reading_id",
         "http.route",
         *(f"frugal.{field}" for field in otel_names.FIGURES),
-        *otel_names._GENERATION,
+        *otel_names.GENERATION,
     }
 
 
@@ -581,7 +587,7 @@ def test_the_collector_listens_where_the_exporter_sends(monkeypatch: pytest.Monk
 
     address = loaded["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
     assert address.startswith("127.0.0.1:")
-    assert DEFAULT_ENDPOINT == f"http://localhost:{address.partition(':')[2]}/"
+    assert f"http://localhost:{address.partition(':')[2]}/" == DEFAULT_ENDPOINT
 
 
 def test_the_collector_drops_who_asked_from_traces() -> None:
@@ -589,4 +595,3 @@ def test_the_collector_drops_who_asked_from_traces() -> None:
     dropped = {each["key"] for each in loaded["processors"]["attributes/nobody"]["actions"] if each["action"] == "delete"}
     assert dropped >= {"client.address", "user_agent.original", "url.query", "http.target", "net.peer.ip", "http.user_agent"}
     assert "attributes/nobody" in loaded["service"]["pipelines"]["traces"]["processors"]
-

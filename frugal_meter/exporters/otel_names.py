@@ -123,15 +123,15 @@ def _attribute(name: str, key: str, value: str) -> tuple[str, AttributeValue]:
     return told, _HW_TYPES.get(value, value) if key == "component" else value
 
 
-#: fields of a reading that a trace's span carries, as ``frugal.`` and the field's own name with its unit
+#: fields of a reading that a settled span carries, as ``frugal.`` and the field's own name with its unit
 FIGURES: Final = (
     *("settled", "outcome", "decision", "cpu_s", "gpu_s", "unit", "units", "quality"),
     *("energy_dynamic_j", "energy_full_j", "energy_low_j", "energy_high_j", "energy_remote_j"),
     *("carbon_g", "carbon_low_g", "carbon_high_g", "tier", "measured_share"),
     *("tenant", "boundary", "factor_ids", "method_id", "flags"),
 )
-#: what is also said in the words of the conventions, on settled spans alone, so that no token is summed twice
-_GENERATION: Final = {
+#: what is said in the words of the conventions: on settled spans alone, so that no token is summed twice
+GENERATION: Final = {
     "gen_ai.request.model": "model_requested",
     "gen_ai.response.model": "model_served",
     "gen_ai.usage.input_tokens": "tokens_in",
@@ -139,13 +139,20 @@ _GENERATION: Final = {
 }
 
 
-def span_attributes(reading: Reading) -> dict[str, AttributeValue]:
-    """A reading as attributes of a span; unknown figures are left out. ``frugal.reading_id`` finds it again elsewhere."""
+def provisional(
+    reading_id: str, *, cpu_s: float | None, energy_dynamic_j: float | None, tier: str | None, decision: str | None
+) -> dict[str, AttributeValue]:
+    """What a server span carries as it ends: idle, and with it all that rests on full energy, is known after the tick."""
+    out: dict[str, AttributeValue] = {"frugal.reading_id": reading_id, "frugal.settled": False}
+    told = {"cpu_s": cpu_s, "energy_dynamic_j": energy_dynamic_j, "tier": tier, "decision": decision}
+    return out | {f"frugal.{field}": value for field, value in told.items() if value is not None}
+
+
+def settled(reading: Reading) -> dict[str, AttributeValue]:
+    """A settled reading as attributes; unknown figures are left out. ``frugal.reading_id`` finds it again elsewhere."""
     out: dict[str, AttributeValue] = {"frugal.reading_id": reading.id}
     out |= {f"frugal.{field}": value for field in FIGURES if (value := getattr(reading, field)) is not None}
-    if not reading.settled:
-        return out
-    out |= {name: value for name, field in _GENERATION.items() if (value := getattr(reading, field)) is not None}
+    out |= {name: value for name, field in GENERATION.items() if (value := getattr(reading, field)) is not None}
     if reading.route is not None and reading.route.startswith("/"):
         out["http.route"] = reading.route
     return out

@@ -1,12 +1,13 @@
 """A request's figures on the trace that the application's own OpenTelemetry keeps of it.
 
 Two spans carry them. The request's server span ends with the request, before the tick has settled what it cost: it gets
-the provisional figures, with ``frugal.settled`` false. The settled ones follow after the next tick on a child of it,
+provisional ones, with ``frugal.settled`` false. All of them follow, settled, after the next tick on a child of it,
 ``frugal.settled``, which spans the same time. Whoever sums over spans takes the settled ones.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,8 +18,10 @@ from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor
 
 from ..attribution.clocks import enter, here
+from ..attribution.ledger import CHUNK
+from ..attribution.sampler import BREATH_S
 from ..attribution.span import SPAN, Span
-from .otel_names import SCHEMA_URL, span_attributes
+from . import otel_names
 from .view import MeterView
 
 SETTLED: Final = "frugal.settled"
@@ -53,7 +56,7 @@ class RequestSpans(SpanProcessor):
         add: Callable[[SpanProcessor], None] | None = getattr(provider, "add_span_processor", None)
         if add is not None:
             self._provider = provider
-            self._tracer = provider.get_tracer("frugal_meter", self._version, schema_url=SCHEMA_URL)
+            self._tracer = provider.get_tracer("frugal_meter", self._version, schema_url=otel_names.SCHEMA_URL)
             add(self)
 
     # -- the request's side
@@ -95,7 +98,18 @@ class RequestSpans(SpanProcessor):
         if not metered.t1_ns:
             enter(here().owner)  # charge what this thread has used up to now
             self._met[metered.key] = span.get_span_context()
-        span.set_attributes(span_attributes(self._meter.figures.whole(metered)))
+        figures = self._meter.figures
+        # thousandths of what budgets count in: ns of CPU, nJ; with the blocks nested in it
+        cpu_ns, nj = figures.milli(metered, "cpu", "dynamic"), figures.milli(metered, "energy", "dynamic")
+        span.set_attributes(
+            otel_names.provisional(
+                figures.uuid(metered),
+                cpu_s=None if cpu_ns is None else cpu_ns / 1e9,
+                energy_dynamic_j=None if nj is None else nj / 1e9,
+                tier=figures.weakest_tier,
+                decision=metered.decision,
+            )
+        )
 
     def closing(self, metered: Span) -> None:
         """Write on the span that is current as ``metered`` ends, unless one inside was met; a block's is not its own."""
@@ -106,7 +120,7 @@ class RequestSpans(SpanProcessor):
                 return
             context = current.get_span_context()
             if metered.kind != "block":
-                current.set_attributes(span_attributes(self._meter.figures.whole(metered)))
+                self._write(current, metered)
         if not self._settled or not context.trace_flags.sampled:
             return
         if len(self._waiting) >= _MOST_WAITING:
@@ -119,7 +133,9 @@ class RequestSpans(SpanProcessor):
 
     def tell_settled(self) -> None:
         """A span for each request that has been settled since the last call, in its own trace."""
-        for _ in range(len(self._waiting)):
+        for number in range(len(self._waiting)):
+            if number % CHUNK == CHUNK - 1:
+                time.sleep(BREATH_S)  # or requests would wait for the interpreter until all are told
             context, metered = self._waiting.popleft()
             if not metered.settled:
                 self._waiting.append((context, metered))
@@ -131,7 +147,7 @@ class RequestSpans(SpanProcessor):
         span = tracer.start_span(
             SETTLED,
             context=trace.set_span_in_context(trace.NonRecordingSpan(context), contexts.Context()),
-            attributes=span_attributes(figures.whole(metered)),
+            attributes=otel_names.settled(figures.whole(metered)),
             start_time=metered.t0_ns + figures.unix_offset_ns,
         )
         span.end(metered.t1_ns + figures.unix_offset_ns)
