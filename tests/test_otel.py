@@ -341,6 +341,27 @@ def test_no_reading_is_built_for_an_exporter_of_sums(receiver: Receiver) -> None
         assert expected is None or sum(given) == expected
 
 
+_LEFT_RUNNING = """
+import sys
+from frugal_meter import Meter
+from frugal_meter.exporters.otel import OtelExporter
+from frugal_meter.testing import SyntheticSource
+
+meter = Meter("script", zone="FR", sources=SyntheticSource(1, 10), tick=60, exporters=[OtelExporter(sys.argv[1])])
+with meter.measure("index"):
+    sum(range(1000))
+"""
+
+
+def test_a_script_that_ends_with_its_meter_running_has_sent_its_sums(receiver: Receiver) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LEFT_RUNNING, receiver.url], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    key = "frugal.requests", frozenset({("frugal.route", "index"), ("frugal.outcome", "ok")})
+    assert number(receiver.points(0)[key]) == 1
+
+
 _WORKERS = """
 import os, sys
 from frugal_meter import Meter

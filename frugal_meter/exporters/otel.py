@@ -64,6 +64,7 @@ class OtelExporter:
         self._endpoint = _endpoint(endpoint)
         self._interval_ns = round(_interval_s(interval) * 1e9)
         self._make_otlp, self._make_data, self._make_spans = _sdk()
+        self._environment = _environment()
         self._wants_spans, self._settled, self._tracer_provider = spans, settled_spans, tracer_provider
         self._meter: MeterView | None = None
         self._spans: RequestSpans | None = None
@@ -159,7 +160,7 @@ class OtelExporter:
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         if self._resource is None:
-            self._resource = _resource(meter.service)
+            self._resource = _resource(self._environment, meter.service)
         data = self._make_data(
             MeterCollector(meter).collect(),
             self._resource,
@@ -234,11 +235,19 @@ def _sdk_disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-def _resource(service: str) -> Resource:
+def _environment() -> Resource:
+    """What the environment says of this process. Asks threads of its own, which an interpreter that ends no longer starts."""
+    from opentelemetry.sdk.resources import Resource
+
+    return Resource.create()
+
+
+def _resource(environment: Resource, service: str) -> Resource:
     """The service and this process of it. The environment may name the service otherwise, as it does for its traces."""
     from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
 
     # Workers of one service would write one another's sums over if they had one id, whoever gave it to them.
-    found = Resource.create({SERVICE_INSTANCE_ID: str(uuid.uuid4())})
-    named = str(found.attributes.get(SERVICE_NAME, ""))
-    return found.merge(Resource({SERVICE_NAME: service})) if named.startswith("unknown_service") else found
+    own: dict[str, str] = {SERVICE_INSTANCE_ID: str(uuid.uuid4())}
+    if str(environment.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+        own[SERVICE_NAME] = service
+    return environment.merge(Resource(own))
