@@ -45,12 +45,14 @@ BUDGET_KEYS: Final = (
     "basis",
     "timezone",
 )
+OTEL_KEYS: Final = ("endpoint", "interval", "spans", "settled_spans")
 
 
 def load(path: str | Path | None = None) -> dict[str, Any]:
     """Keyword arguments for `Meter` from ``path``, ``$FRUGAL_CONFIG`` or ``frugal.toml``.
 
-    The file has a ``[meter]`` table and any number of ``[[budget]]`` tables. Raises ConfigurationError, in one line with
+    The file has a ``[meter]`` table, any number of ``[[budget]]`` tables and, to export over OTLP, an ``[otel]`` table, which is
+    handed on as it is. Raises ConfigurationError, in one line with
     the file and the key, for a file that cannot be read, a key that does not exist or a value that cannot mean anything.
     """
     file = Path(path or os.environ.get("FRUGAL_CONFIG") or DEFAULT_PATH)
@@ -64,7 +66,7 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
-    _only(file, "the file", tables, ("meter", "budget"))
+    _only(file, "the file", tables, ("meter", "budget", "otel"))
     meter = tables.get("meter", {})
     if not isinstance(meter, dict):
         raise ConfigurationError(f"{file}: [meter] is a table")
@@ -74,7 +76,21 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
     for name in ("calibration", "factor_pack"):
         if isinstance(meter.get(name), str):
             meter[name] = str(file.parent / meter[name])  # beside the file, wherever the service is started
-    return {**meter, "budgets": [_budget(file, table) for table in _tables(file, tables.get("budget", []))]}
+    return {
+        **meter,
+        "budgets": [_budget(file, table) for table in _tables(file, tables.get("budget", []))],
+        **_otel(file, tables),
+    }
+
+
+def _otel(file: Path, tables: Mapping[str, Any]) -> dict[str, Any]:
+    otel = tables.get("otel")
+    if otel is None:
+        return {}
+    if not isinstance(otel, dict):
+        raise ConfigurationError(f"{file}: [otel] is a table")
+    _only(file, "[otel]", otel, OTEL_KEYS)
+    return {"otel": otel}
 
 
 def _tables(file: Path, budgets: Any) -> list[dict[str, Any]]:

@@ -170,6 +170,8 @@ class Meter:
         self._templates = routes.Templates()
         self._path_routes: dict[tuple[str, str], str] = {}
         self.since_ns = self._mono()
+        self._closing = self._dispatch.closing
+        self._dispatch.bind(self)
         _alive.add(self)
 
     # -- life
@@ -178,8 +180,9 @@ class Meter:
     def from_config(cls, path: str | Path | None = None, **more: Any) -> Meter:
         """A meter from ``frugal.toml`` (or ``$FRUGAL_CONFIG``); keyword arguments win over the file."""
         from .config import load
+        from .exporters.otel import with_otel
 
-        return cls(**{**load(path), **more})
+        return cls(**with_otel({**load(path), **more}))
 
     def start(self) -> None:
         """Start ticking; counted, so that two applications can share a meter."""
@@ -296,7 +299,16 @@ class Meter:
                 self.admission.settle(span)
             except Exception as error:
                 self.fault("budget", error)
+        if self._closing:
+            self._tell_closing(span)
         self._finished.append(span)
+
+    def _tell_closing(self, span: Span) -> None:
+        for tell in self._closing:
+            try:
+                tell(span)
+            except Exception as error:
+                self.fault("closing", error)
 
     def open_request(self, kind: Kind, scope: Mapping[str, Any], app: object) -> Span:
         """A span for one HTTP request or websocket, decided over the budgets whose keys are known at the door."""
@@ -409,7 +421,7 @@ class Meter:
         self.aggregates.add_all(spans, self.fault)
         if self.admission.budgets:
             self.admission.correct(spans)
-        if self._dispatch.exporters:
+        if self._dispatch.needs_readings:
             self._readings += [self.figures.reading(span) for span in spans]
 
     @staticmethod

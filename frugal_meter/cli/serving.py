@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError, MissingExtraError
 from ..exporters.dispatch import OPS_THREAD
+from ..exporters.otel import with_otel
 from ..meter import Meter
 from ..middleware import MeterMiddleware
 from .account import Tally, account
@@ -52,7 +53,7 @@ def serve(app: Any, settings: Mapping[str, Any], *, host: str, port: int, ops: s
     except ImportError:
         raise MissingExtraError("cli", "frugal-meter run") from None
     tally = Tally()
-    meter = Meter(**settings, exporters=[tally])
+    meter = Meter(**with_otel({**settings, "exporters": [tally]}))
     began = time.monotonic()
     logging.getLogger("uvicorn.error").addFilter(_not_of_the_pages)
     with listening(host, port, "--port") as door, _ops_pages(meter, ops) as pages:

@@ -7,8 +7,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from ..attribution.span import Span
 from ..records import Exporter, Reading, Tick
+
+if TYPE_CHECKING:
+    from .view import MeterView
 
 #: set by the ops pages in the scope of a request for them
 OPS_MARK = "frugal_meter.ops"
@@ -63,7 +68,14 @@ class _Lane:
         while (batch := self._queue.get()) is not None:
             self._export(batch)
             self._queue.task_done()
+        self._finish()
         self._queue.task_done()
+
+    def _finish(self) -> None:
+        try:
+            getattr(self.exporter, "stop", lambda: None)()
+        except Exception as error:
+            self._fault("export", error)
 
     def _export(self, batch: Batch) -> None:
         try:
@@ -78,6 +90,16 @@ class Dispatch:
     def __init__(self, exporters: Sequence[Exporter], fault: Callable[[str, BaseException], None]) -> None:
         self.exporters, self._fault = list(exporters), fault
         self._lanes = [_Lane(e, fault) for e in self.exporters]
+        #: one that looks at the meter's sums needs none, and building them is the dearest part of a settlement
+        self.needs_readings = any(getattr(e, "needs_readings", True) for e in self.exporters)
+        #: called in the context of each span as it ends
+        self.closing: list[Callable[[Span], None]] = [e.closing for e in self.exporters if hasattr(e, "closing")]
+
+    def bind(self, meter: MeterView) -> None:
+        """Give the meter to those exporters that ask for it."""
+        for exporter in self.exporters:
+            if hasattr(exporter, "bind"):
+                exporter.bind(meter)
 
     @property
     def dropped(self) -> int:

@@ -34,3 +34,6 @@ class MeterView(Protocol):
     @property
     def dropped(self) -> int:
         """Readings that a slow exporter lost."""
+
+    def fault(self, stage: str, error: BaseException) -> None:
+        """Count a fault of the meter's own."""
