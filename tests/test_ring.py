@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from support import PATIENCE_S, burn
 
-from frugal_meter.attribution import election
-from frugal_meter.attribution.election import run_folder
-from frugal_meter.attribution.peers import Peers, started
-from frugal_meter.attribution.ring import CAPACITY, SEATS, Ring
 from frugal_meter.errors import ConfigurationError
+from frugal_meter.ring import election
+from frugal_meter.ring.election import run_folder
+from frugal_meter.ring.peers import Peers, started
+from frugal_meter.ring.records import CAPACITY, COMPANIONS, SEATS, Ring
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,7 @@ def test_a_record_comes_back_as_it_was_written(ring: Ring) -> None:
     state = ring.last()
     assert (state.seq, state.taken) == (0, 0)
     values = [1, *range(1_000, 1_000 + len(state.values()) - 1)]
-    ring.append(type(state)([0, *values[1:]]))
+    ring.append(type(state)([0, *values[1:]], COMPANIONS))
     assert ring.last().values() == values
     assert ring.taken == SEATS
 

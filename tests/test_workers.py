@@ -17,9 +17,9 @@ from support import PATIENCE_S, assert_books_close, burn, metered
 from worker_process import WATTS_PER_CPU
 
 from frugal_meter import Meter
-from frugal_meter.attribution.peers import Peers, started
-from frugal_meter.attribution.ring import SEATS, Ring, State, moved
 from frugal_meter.errors import ConfigurationError
+from frugal_meter.ring.peers import Peers, started
+from frugal_meter.ring.records import SEATS, Ring, State, moved
 from frugal_meter.sources.power_model import CpuModelSource
 from frugal_meter.sources.watts import declared_cpu
 from frugal_meter.testing import FrozenClock, PowercapTree, SyntheticSource
