@@ -98,7 +98,7 @@ def test_a_file_taken_away_by_the_last_worker_is_made_anew(ring: Ring) -> None:
 
 WRITER = """
 import mmap, sys
-from frugal_meter.attribution import ring as module
+from frugal_meter.ring import records as module
 ring = module.Ring(module.Path(sys.argv[1]), 2)
 ring.open()
 state = ring.last()
@@ -113,7 +113,7 @@ class Stops(mmap.mmap):  # the mapping that a reader writes into, killed after s
         sys.stdin.read()
 
 ring._map.close()
-ring._map = Stops(ring.file.fd, 64 + module.CAPACITY * ring._step)
+ring._map = Stops(ring.file.fd, ring._records_at + module.CAPACITY * ring._step)
 state.sources[1].energy_nj = 8
 ring.append(state)
 """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from ..errors import ConfigurationError
 from ..ring.levels import Board, Levels
 from ..ring.records import COMPANIONS, SEATS, Pool, Ring, State, moved, plus
 from ..sources import Sample, Window
@@ -20,14 +21,14 @@ _FORGOTTEN_NS: Final = 150_000_000_000
 class SharedPools:
     """The pools of one worker's meter, as it reads them for all and bills its part."""
 
-    def __init__(self, ledger: Ledger, gpus: Sequence[SourceBooks]) -> None:
+    def __init__(self, ledger: Ledger, gpus: Sequence[SourceBooks], fault: Callable[[str, BaseException], None]) -> None:
         self._ledger = ledger
         self._gpus = {books.source.name: place for place, books in enumerate(gpus)}
         self._names = {books.source.name: books.gpu.names for books in gpus if books.gpu is not None}
         self._booked: dict[str, tuple[int, int]] = {}  # companion → its key, and its total when last read here
         self._places: dict[str, int] = {}
         self._now: list[list[float | None]] = []
-        self.untold: str | None = None  # a companion for which there was no place
+        self._fault, self._complained = fault, False
 
     def place_of(self, books: SourceBooks) -> int | None:
         """The place of a GPU; None for other sources."""
@@ -58,14 +59,14 @@ class SharedPools:
     def read(self, state: State, now_ns: int) -> list[Lent]:
         """What companions used that no worker has booked yet, and who held them meanwhile."""
         companions, lent = self._ledger.companions, []
-        companions.siblings = frozenset(state.outer)
+        companions.leave_out(frozenset(state.outer))
         used = companions.read()
         for name, rule in companions.rules.items():
             key = int.from_bytes(hashlib.sha256(f"{name}\0{rule}".encode()).digest()[:8], "little") or 1
             place = self._find(state, key, now_ns)
             self._ledger.sections.place(name, place)
             if place is None:
-                self.untold = name
+                self._no_place(name)
                 continue
             pool, (known, booked_ns) = state.pools[place], self._booked.get(name, (0, 0))
             # Read here for the first time: what it used before was booked by others, or in nobody's time.
@@ -74,6 +75,12 @@ class SharedPools:
             pool.t_ns = now_ns
             self._booked[name], self._places[name] = (key, plus(pool.used_ns, rest_ns)), place
         return lent
+
+    def _no_place(self, name: str) -> None:
+        if not self._complained:
+            self._complained = True
+            why = f"workers share {COMPANIONS} companions at most: {name!r} is billed to no request; name fewer pools"
+            self._fault("workers", ConfigurationError(why))
 
     def _find(self, state: State, key: int, now_ns: int) -> int | None:
         places = range(len(self._gpus), len(self._gpus) + COMPANIONS)

@@ -65,7 +65,7 @@ class Workers:
         self._shared = shared
         self._others = [books for books in ledger.books if books not in shared]
         self._gpus = [books for books in shared if books.on_gpu]
-        self._pools = SharedPools(ledger, self._gpus)
+        self._pools = SharedPools(ledger, self._gpus, fault)
         names = [f"{books.source.name} {books.source.method}" for books in shared]
         self._path = run_folder() / ring_name(service, names, VERSION)
         self._ring: Ring | None = None

@@ -148,7 +148,7 @@ class Companions:
         mono: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.proc, self._cgroup_root, self._mono = proc, cgroups, mono
-        self.siblings: frozenset[int] = frozenset()  # other workers of this service: metered as themselves
+        self._siblings: frozenset[int] = frozenset()
         self.rules: dict[str, str] = {}  # how each companion was named, to tell it from another of its name
         self._trees: dict[str, _Tree] = {}
         self._groups: dict[str, _Cgroup] = {}
@@ -188,7 +188,7 @@ class Companions:
         processes = {p.pid: p for pid in self._pids() if (p := process(self.proc, pid)) is not None}
         before, self._known = self._known, {(p.pid, p.start) for p in processes.values()}
         born = set() if before is None else {p.pid for p in processes.values() if (p.pid, p.start) not in before}
-        taken = {self.own_pid(), *self.siblings}
+        taken = {self.own_pid(), *self._siblings}
         for tree in self._trees.values():
             tree.find(processes, born, taken)
         self._scan_ns = self._mono() + SCAN_EVERY_NS
@@ -198,6 +198,11 @@ class Companions:
             return [int(name) for name in os.listdir(self.proc) if name.isdecimal()]
         except OSError:
             return []
+
+    def leave_out(self, siblings: frozenset[int]) -> None:
+        """Other workers of this service are metered as themselves, whatever command names them too."""
+        if siblings != self._siblings:
+            self._siblings, self._scan_ns = siblings, 0
 
     def own_pid(self) -> int:
         """This process's number as it is in ``proc``: a host's /proc numbers us in its own way."""
