@@ -25,6 +25,7 @@ METER_KEYS: Final = (
     "calibration",
     "capture_usage",
     "workers",
+    "host_root",
 )
 BUDGET_KEYS: Final = (
     "name",

@@ -60,8 +60,8 @@ class Meter:
     published default with its range, flagged. tenant: a function of the ASGI scope that names an authenticated tenant,
     or None. host_share: this service's part of the host (0…1); None derives it. factor: a `Factor` instead of the
     bundled table's. idle_watts: the host's measured idle power per source name or component.
-    calibration: the file of ``frugal-meter calibrate``. Further settings: see
-    docs/settings.md.
+    calibration: the file of ``frugal-meter calibrate``. host_root: where a container has the host's /proc and /sys.
+    Further settings: see docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
     """
@@ -87,6 +87,7 @@ class Meter:
         capture_usage: bool = True,
         workers: str = "auto",
         clock: Clock | None = None,
+        host_root: str | Path | None = None,
     ) -> None:
         setup: Setup = prepare(
             service=service,
@@ -102,6 +103,7 @@ class Meter:
             idle_watts=idle_watts,
             declared=declared,
             calibration=calibration,
+            host_root=host_root,
         )
         check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
@@ -121,6 +123,7 @@ class Meter:
             setup.embodied_grams,
             self.fault,
             setup.key,
+            setup.roots,
         )
         self.sampler = Sampler(
             self.ledger,

@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,7 +26,8 @@ from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
 from .sources import Source
 from .sources.discovery import DeclaredWatts, Discovery, discover
-from .sources.procfs import HostCpu, cgroup_cpu_quota, memory_bytes
+from .sources.host_root import Roots, host_roots
+from .sources.procfs import HostCpu, memory_bytes
 from .units import Resource
 
 log = logging.getLogger("frugal_meter")
@@ -45,6 +47,7 @@ class Setup(msgspec.Struct, frozen=True):
     flags: tuple[str, ...]
     unavailable: Mapping[Resource, str]
     calibration: Calibration | None = None
+    roots: Roots = Roots()
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -135,6 +138,7 @@ def prepare(
     idle_watts: Mapping[str, float] | None,
     declared: Any,
     calibration: Any = None,
+    host_root: Any = None,
 ) -> Setup:
     """Check and resolve a meter's settings; raises ConfigurationError and its kin."""
     if not isinstance(service, str) or not service.strip():
@@ -145,11 +149,18 @@ def prepare(
     if host_share is not None:
         check_number("host_share", host_share, 0, 1, "this service's part of the host")
     check_budgets(budgets)
-    found = discover(_sources(sources), declared=declared_watts(declared))
+    roots = host_roots(host_root)
+    found = discover(
+        _sources(sources),
+        powercap_root=roots.powercap,
+        proc_root=roots.proc,
+        sys_root=roots.sys,
+        declared=declared_watts(declared),
+    )
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue, used_factor = site_pue(pue), _factor(zone, factor)
-    used_embodied = hardware_embodied(embodied, found, synthetic)
+    used_embodied = hardware_embodied(embodied, found, synthetic, roots.proc)
     calibrated = _calibration(calibration, found)
     return Setup(
         service,
@@ -157,12 +168,13 @@ def prepare(
         used_pue,
         used_embodied,
         found,
-        HostCpu(),
-        cgroup_cpu_quota(),
+        HostCpu(roots.proc, roots.sys),
+        roots.quota_cpus(),
         dict(idle_watts or {}),
         (*_key_flags(calibrated, found), *_flags(found, used_embodied, used_factor)),
         unavailable_on(found.sources),
         calibrated,
+        roots,
     )
 
 
@@ -263,7 +275,7 @@ def site_pue(pue: Any) -> Pue:
     return pue if isinstance(pue, Pue) else Pue.declared(pue, source="declared by the operator")
 
 
-def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embodied | None:
+def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool, proc: Path = Path("/proc")) -> Embodied | None:
     """Embodied carbon as given, or a flagged default for this machine; None for an imagined one."""
     if embodied is None or isinstance(embodied, Embodied):
         return embodied
@@ -274,7 +286,7 @@ def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embod
     gpus = sum(1 for s in found.sources if s.component == "gpu")
     if found.cpu.flags_hypervisor:
         return Embodied.vm(vcpus=found.cpu.threads, gpus=gpus)
-    return Embodied.host(sockets=found.cpu.sockets or 1, memory_gb=(memory_bytes() or 0) / 1e9 or 1.0, gpus=gpus)
+    return Embodied.host(sockets=found.cpu.sockets or 1, memory_gb=(memory_bytes(proc) or 0) / 1e9 or 1.0, gpus=gpus)
 
 
 def _flags(found: Discovery, embodied: Embodied | None, factor: Factor) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from operator import add
 from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
 from ..sources.companions import Companions
+from ..sources.host_root import Roots
 from .clocks import Cell, open_ns
 from .gpu import Gpus, GpuShare, can_be
 from .idle import Baseline, Ends, HostSlice
@@ -213,6 +214,7 @@ class Ledger:
         embodied: EmbodiedGrams,
         fault: Callable[[str, BaseException], None],
         key: tuple[float, float] = (KEY_LOW, KEY_HIGH),
+        roots: Roots = Roots(),  # noqa: B008 - frozen
     ) -> None:
         self._fault, self.key = fault, key
         self.books = [SourceBooks(*each, key) for each in zip(sources, baselines, priors, strict=True)]
@@ -231,7 +233,7 @@ class Ledger:
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
         self._late_new_ns = 0
         self._left: dict[int, list[tuple[Cell, int]]] = {}
-        self.companions = Companions()
+        self.companions = Companions(roots.proc, roots.cgroups)
         self.lent_ns: dict[str, int] = {}  # CPU of companions in this tick, that spans share
         self._mark = sections.native.look()
         self._seen_span = False

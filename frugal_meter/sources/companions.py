@@ -52,6 +52,14 @@ def process(proc: Path, pid: int) -> Process | None:
         return None
 
 
+def own_pid(proc: Path = Path("/proc")) -> int:
+    """This process's number as it is in ``proc``: a host's /proc numbers us in its own way."""
+    try:
+        return int((proc / "self").readlink().name)
+    except (OSError, ValueError):
+        return os.getpid()
+
+
 class _Tree:
     """Processes that one rule names, and all that they start; each is followed until it ends, whoever adopts it."""
 
@@ -205,11 +213,8 @@ class Companions:
             self._siblings, self._scan_ns = siblings, 0
 
     def own_pid(self) -> int:
-        """This process's number as it is in ``proc``: a host's /proc numbers us in its own way."""
-        try:
-            return int((self.proc / "self").readlink().name)
-        except (OSError, ValueError):
-            return os.getpid()
+        """This process's number as it is in ``proc``."""
+        return own_pid(self.proc)
 
     def _is(self, pid: int) -> Callable[[Process], bool]:
         first = process(self.proc, pid)

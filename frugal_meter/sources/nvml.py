@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,7 +31,6 @@ COUNTER_ERROR_PERCENT: Final = 10
 POWER_ERROR_PERCENT: Final = 35
 #: NVML samples utilisation every 1/6 s to 1 s, by board: a shorter look back may find no sample
 _LOOK_BACK_US: Final = 1_000_000
-_family = Family()
 
 
 class NvmlFindings(NamedTuple):
@@ -54,8 +54,17 @@ class NvmlGpu:
     scope: Scope = "host"
 
     def __init__(
-        self, nvml: Any, uuid: str, *, counts: bool, shared: bool = False, tells_busy: bool = False, label: str = "NVIDIA GPU"
+        self,
+        nvml: Any,
+        uuid: str,
+        *,
+        counts: bool,
+        shared: bool = False,
+        tells_busy: bool = False,
+        label: str = "NVIDIA GPU",
+        family: Family | None = None,
     ) -> None:
+        self._family = family or Family()
         self._nvml, self.uuid, self.counts, self.shared, self.tells_busy = nvml, uuid, counts, shared, tells_busy
         self.name = f"nvml:{uuid}"
         self.covers: tuple[str, ...] = (f"gpu:{uuid}",)
@@ -86,7 +95,7 @@ class NvmlGpu:
         if step.gap is not None or window.t1_ns <= window.t0_ns:
             return told
         users = self._users_in(window)
-        own = share_of(_family.at(window.t1_ns), users)
+        own = share_of(self._family.at(window.t1_ns), users)
         return msgspec.structs.replace(told, busy_ns=self._busy_ns(window), own_share=own, users=users)
 
     @property
@@ -207,8 +216,11 @@ class _PowerIntegral:
         return Step(energy_nj, gap)
 
 
-def discover() -> NvmlFindings:
-    """Every GPU that the driver lists, and what stands in the way. Raises nothing."""
+def discover(proc: Path = Path("/proc")) -> NvmlFindings:
+    """Every GPU that the driver lists, and what stands in the way; ``proc`` numbers processes as the driver does.
+
+    Raises nothing.
+    """
     try:
         nvml = _nvml()
     except MissingExtraError:
@@ -218,7 +230,7 @@ def discover() -> NvmlFindings:
     except nvml.NVMLError as error:
         return NvmlFindings([], [findings.nvml_no_driver(error)])
     try:
-        return _listed(nvml)
+        return _listed(nvml, proc)
     finally:
         with suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
@@ -232,7 +244,8 @@ def _nvml() -> Any:
     return pynvml
 
 
-def _listed(nvml: Any) -> NvmlFindings:
+def _listed(nvml: Any, proc: Path) -> NvmlFindings:
+    family = Family(proc)
     sources: list[NvmlGpu] = []
     found: list[Finding] = []
     try:
@@ -247,7 +260,7 @@ def _listed(nvml: Any) -> NvmlFindings:
             counts = _counts(nvml, handle)
             shared = _shared(nvml, handle)
             busy, name = _tells_busy(nvml, handle), nvml.nvmlDeviceGetName(handle)
-            sources.append(NvmlGpu(nvml, where, counts=counts, shared=shared, tells_busy=busy, label=name))
+            sources.append(NvmlGpu(nvml, where, counts=counts, shared=shared, tells_busy=busy, label=name, family=family))
         except nvml.NVMLError as error:
             found.append(findings.nvml_unreadable(where, error))
             continue

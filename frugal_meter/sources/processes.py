@@ -6,7 +6,7 @@ import os
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from .companions import process
+from .companions import own_pid, process
 
 
 class Family:
@@ -21,7 +21,7 @@ class Family:
         """The family at ``now_ns`` (monotonic); this process alone where the kernel does not list children."""
         asked = os.getpid(), now_ns
         if asked != self._asked:
-            self._asked, self._pids = asked, frozenset(self._descend(asked[0]))
+            self._asked, self._pids = asked, frozenset(self._descend(own_pid(self._root)))
         return self._pids
 
     def _descend(self, pid: int) -> Iterator[int]:
