@@ -60,6 +60,51 @@ def own_pid(proc: Path = Path("/proc")) -> int:
         return os.getpid()
 
 
+class _Same:
+    """A process named by its number, and whoever takes its place after it has ended.
+
+    A number says nothing after a restart. What is started again by the same parent, in the same cgroup, with the same
+    command line to the letter is the same companion; where two are, or none, nobody is taken for it: better a companion
+    that is not counted than another program that is.
+    """
+
+    def __init__(self, proc: Path, first: Process) -> None:
+        self._proc, self._now = proc, first
+        self._parent = self._start_of(first.parent)
+        self._told = self._tell(first.pid)
+
+    def __call__(self, p: Process) -> bool:
+        return p.pid == self._now.pid and p.start == self._now.start
+
+    def look(self, processes: Mapping[int, Process]) -> None:
+        """Follow a restart; ``processes`` are all there are now."""
+        was = self._now
+        there = processes.get(was.pid)
+        if there is not None and there.start == was.start:
+            self._told = self._tell(was.pid) or self._told  # it may have become another program (exec)
+            return
+        parent = processes.get(was.parent)
+        if self._told is None or (was.parent and (parent is None or parent.start != self._parent)):
+            return
+        again = [p for p in processes.values() if p.parent == was.parent and p.start >= was.start]
+        again = [p for p in again if self._tell(p.pid) == self._told]
+        if len(again) == 1:
+            self._now = again[0]
+
+    def _start_of(self, pid: int) -> int | None:
+        found = process(self._proc, pid)
+        return None if found is None else found.start
+
+    def _tell(self, pid: int) -> tuple[bytes, bytes] | None:
+        """Command line and cgroup; None where there is no command line."""
+        try:
+            command = (self._proc / str(pid) / "cmdline").read_bytes()
+            cgroup = (self._proc / str(pid) / "cgroup").read_bytes()
+        except OSError:
+            return None
+        return (command, cgroup) if command else None
+
+
 class _Tree:
     """Processes that one rule names, and all that they start; each is followed until it ends, whoever adopts it."""
 
@@ -70,6 +115,8 @@ class _Tree:
 
     def find(self, processes: Mapping[int, Process], born: set[int], taken: set[int]) -> None:
         """Take in new members; those ``born`` since the last look count from their birth. ``taken`` are others'."""
+        if isinstance(self._is_root, _Same):
+            self._is_root.look(processes)
         children: dict[int, list[Process]] = {}
         for each in processes.values():
             children.setdefault(each.parent, []).append(each)
@@ -222,7 +269,7 @@ class Companions:
             raise ConfigurationError(f"pool: there is no process {pid} to be seen here")
         if pid == self.own_pid():
             raise ConfigurationError(f"pool: {pid} is this process; its CPU is counted already")
-        return lambda p: p.pid == pid and p.start == first.start
+        return _Same(self.proc, first)
 
     def _runs(self, pattern: str) -> Callable[[Process], bool]:
         answers: dict[tuple[int, int, str], bool] = {}  # a name changes when a process becomes another program
