@@ -245,7 +245,8 @@ class Meter:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
 
         ``pid`` is one process; ``command`` a pattern of its program or command line ("llama-server*"), ``cgroup`` a path
-        ("/system.slice/llama.service"): these two also find it after a restart. Raises ConfigurationError.
+        ("/system.slice/llama.service"): these two also find it after a restart, a number only where the same parent starts
+        the same command again. Raises ConfigurationError.
         """
         self.ledger.companions.add(name, pid=pid, command=command, cgroup=cgroup)
 
