@@ -72,7 +72,7 @@ def test_workers_pay_for_a_companion_by_what_the_sections_of_all_of_them_held(ho
     records = next(found for pid, found in house.rings().items() if pid in begun)
     assert_every_record_is_booked_once(records)
     lent = [sum(pool.lent_ns) for pool in records[-1].pools]
-    assert sum(lent) / 1e9 == pytest.approx(sum(paid), abs=0.001)
+    assert sum(lent) / 1e9 == pytest.approx(sum(paid), abs=0.03)  # its clock, in steps of 10 ms, runs ahead of the host
     # The books of the host hold it once: own CPU and what was lent are parts of the host's CPU, never more.
     power = records[-1].sources[0]
     assert power.other_nj / J / WATTS_PER_CPU >= 0.2
