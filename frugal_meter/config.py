@@ -27,6 +27,7 @@ METER_KEYS: Final = (
     "calibration",
     "capture_usage",
     "workers",
+    "host_root",
 )
 BUDGET_KEYS: Final = (
     "name",

@@ -64,7 +64,8 @@ class Meter:
     or None. host_share: this service's part of the host (0…1); None derives it. factor: a `Factor` instead of the
     bundled table's; factor_pack: a file of them; grid: a live provider ("rte", "electricity-maps", …).
     idle_watts: the host's measured idle power per source name or component. calibration: the file of
-    ``frugal-meter calibrate``. Further settings: see docs/settings.md.
+    ``frugal-meter calibrate``. host_root: where a container has the host's /proc and /sys.
+    Further settings: see docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
     """
@@ -92,6 +93,7 @@ class Meter:
         capture_usage: bool = True,
         workers: str = "auto",
         clock: Clock | None = None,
+        host_root: str | Path | None = None,
     ) -> None:
         setup: Setup = prepare(
             service=service,
@@ -109,6 +111,7 @@ class Meter:
             idle_watts=idle_watts,
             declared=declared,
             calibration=calibration,
+            host_root=host_root,
         )
         check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
@@ -128,6 +131,7 @@ class Meter:
             setup.embodied_grams,
             self.fault,
             setup.key,
+            setup.roots,
         )
         self.sampler = Sampler(
             self.ledger,
@@ -258,7 +262,8 @@ class Meter:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
 
         ``pid`` is one process; ``command`` a pattern of its program or command line ("llama-server*"), ``cgroup`` a path
-        ("/system.slice/llama.service"): these two also find it after a restart. Raises ConfigurationError.
+        ("/system.slice/llama.service"): these two also find it after a restart, a number only where the same parent starts
+        the same command again. Raises ConfigurationError.
         """
         self.ledger.companions.add(name, pid=pid, command=command, cgroup=cgroup)
 

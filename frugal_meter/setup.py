@@ -28,7 +28,8 @@ from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
 from .sources import Source
 from .sources.discovery import DeclaredWatts, Discovery, discover
-from .sources.procfs import HostCpu, cgroup_cpu_quota, memory_bytes
+from .sources.host_root import Roots, host_roots
+from .sources.procfs import HostCpu, memory_bytes
 from .units import Resource
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Setup(msgspec.Struct, frozen=True):
     flags: tuple[str, ...]
     unavailable: Mapping[Resource, str]
     calibration: Calibration | None = None
+    roots: Roots = Roots()
     #: when another factor takes over from ``factor`` (a series), and who tells of the next one (a live grid)
     steps: tuple[Step, ...] = ()
     grid: Any = None
@@ -146,6 +148,7 @@ def prepare(
     calibration: Any = None,
     factor_pack: Any = None,
     grid: Any = None,
+    host_root: Any = None,
 ) -> Setup:
     """Check and resolve a meter's settings; raises ConfigurationError and its kin."""
     if not isinstance(service, str) or not service.strip():
@@ -156,14 +159,21 @@ def prepare(
     if host_share is not None:
         check_number("host_share", host_share, 0, 1, "this service's part of the host")
     check_budgets(budgets)
-    found = discover(_sources(sources), declared=declared_watts(declared))
+    roots = host_roots(host_root)
+    found = discover(
+        _sources(sources),
+        powercap_root=roots.powercap,
+        proc_root=roots.proc,
+        sys_root=roots.sys,
+        declared=declared_watts(declared),
+    )
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue, (used_factor, steps) = site_pue(pue), emission_factor(zone, factor, factor_pack)
     live = live_grid(grid, used_factor, steps)
     if STALE_FLAG in used_factor.flags:
         log.warning("frugal_meter: factor %s describes %d: a newer one is worth having", used_factor.id, used_factor.year)
-    used_embodied = hardware_embodied(embodied, found, synthetic)
+    used_embodied = hardware_embodied(embodied, found, synthetic, roots.proc)
     calibrated = _calibration(calibration, found)
     return Setup(
         service,
@@ -171,12 +181,13 @@ def prepare(
         used_pue,
         used_embodied,
         found,
-        HostCpu(),
-        cgroup_cpu_quota(),
+        HostCpu(roots.proc, roots.sys),
+        roots.quota_cpus(),
         dict(idle_watts or {}),
         (*_key_flags(calibrated, found), *_flags(found, used_embodied, () if steps or live else used_factor.flags)),
         unavailable_on(found.sources),
         calibrated,
+        roots,
         steps,
         live,
     )
@@ -315,7 +326,7 @@ def site_pue(pue: Any) -> Pue:
     return pue if isinstance(pue, Pue) else Pue.declared(pue, source="declared by the operator")
 
 
-def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embodied | None:
+def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool, proc: Path = Path("/proc")) -> Embodied | None:
     """Embodied carbon as given, or a flagged default for this machine; None for an imagined one."""
     if embodied is None or isinstance(embodied, Embodied):
         return embodied
@@ -326,7 +337,7 @@ def hardware_embodied(embodied: Any, found: Discovery, synthetic: bool) -> Embod
     gpus = sum(1 for s in found.sources if s.component == "gpu")
     if found.cpu.flags_hypervisor:
         return Embodied.vm(vcpus=found.cpu.threads, gpus=gpus)
-    return Embodied.host(sockets=found.cpu.sockets or 1, memory_gb=(memory_bytes() or 0) / 1e9 or 1.0, gpus=gpus)
+    return Embodied.host(sockets=found.cpu.sockets or 1, memory_gb=(memory_bytes(proc) or 0) / 1e9 or 1.0, gpus=gpus)
 
 
 def _flags(found: Discovery, embodied: Embodied | None, of_factor: Sequence[str]) -> tuple[str, ...]:

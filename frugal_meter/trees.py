@@ -198,16 +198,18 @@ class ProcTree:
         command: Sequence[str] = (),
         cpu_seconds: float = 0,
         reaped_seconds: float = 0,
+        cgroup: str = "/",
     ) -> None:
         """Show a process: CPU seconds of its own, and those of children that it has waited for; ``start`` in clock ticks."""
         own, reaped = (round(seconds * os.sysconf("SC_CLK_TCK")) for seconds in (cpu_seconds, reaped_seconds))
         fields = f"S {parent} {pid} {pid} 0 -1 0 0 0 0 0 {own} 0 {reaped} 0 20 0 1 0 {start} 0 0"
         _put(self.proc / str(pid) / "stat", f"{pid} ({name}) {fields}\n")
         _put(self.proc / str(pid) / "cmdline", "".join(f"{word}\0" for word in command))
+        _put(self.proc / str(pid) / "cgroup", f"0::{cgroup}\n")
 
     def end(self, pid: int) -> None:
         """Take a process away."""
-        for name in ("stat", "cmdline"):
+        for name in ("stat", "cmdline", "cgroup"):
             _drop(self.proc / str(pid) / name)
         (self.proc / str(pid)).rmdir()
 

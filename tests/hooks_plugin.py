@@ -1,5 +1,6 @@
 """A pytest plugin that runs somebody else's test suite with our hooks installed and a span active in every test.
 
+    sh scripts/upstream-suites.sh          anyio's and Starlette's, without the hooks and with them, and what differs
     PYTHONPATH=tests python -m pytest -p hooks_plugin …/anyio-x.y/tests …/starlette-x.y/tests
 
 Every loop, asyncio's and uvloop's, gets our task factory when it is made, and the span is set in the context that

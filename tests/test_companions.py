@@ -112,6 +112,80 @@ def test_a_process_id_used_again_is_another_process(machine):
     assert machine.used(scan=True) == 0
 
 
+def served(machine, pid, *, start, parent=7, cgroup="/a.service", command=("server", "-m", "x"), cpu_seconds=0.0):
+    machine.tree.process(pid, parent=parent, start=start, name="server", command=command, cpu_seconds=cpu_seconds, cgroup=cgroup)
+
+
+@pytest.fixture
+def restarted(machine):
+    """A companion that was named by its number, and has ended; its parent lives on."""
+    machine.tree.process(7, start=2, name="systemd")
+    served(machine, 100, start=50, cpu_seconds=3)
+    machine.companions.add("server", pid=100)
+    served(machine, 100, start=50, cpu_seconds=4)
+    assert machine.used() == 1
+    machine.tree.end(100)
+    assert machine.used(scan=True) == 0
+    return machine
+
+
+def test_a_process_named_by_its_number_is_found_again_when_its_parent_restarts_it(restarted):
+    served(restarted, 205, start=90, cpu_seconds=0.5)
+    assert restarted.used(scan=True) == 0.5  # from its birth
+    served(restarted, 205, start=90, cpu_seconds=2.5)
+    assert restarted.used() == 2
+    restarted.tree.end(205)
+    served(restarted, 310, start=99, cpu_seconds=1)
+    assert restarted.used(scan=True) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"command": ("server", "-m", "y")},
+        {"cgroup": "/b.service"},
+        {"parent": 8},
+        {"command": ()},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_another_process_is_not_taken_for_one_that_ended(restarted, other):
+    served(restarted, 205, **{"start": 90, "cpu_seconds": 0.5, **other})
+    assert restarted.used(scan=True) == 0
+
+
+def test_of_two_that_could_be_the_companion_neither_is(restarted):
+    served(restarted, 205, start=90, cpu_seconds=1)
+    served(restarted, 206, start=91, cpu_seconds=1)
+    assert restarted.used(scan=True) == 0
+    restarted.tree.end(206)
+    assert restarted.used(scan=True) == 0  # what went by meanwhile is nobody's
+    served(restarted, 205, start=90, cpu_seconds=1.5)
+    assert restarted.used() == 0.5
+
+
+def test_a_companion_whose_parent_ended_too_is_declared_again_by_hand(restarted):
+    restarted.tree.process(7, start=80, name="systemd")  # the number is another process's now
+    served(restarted, 205, start=90, cpu_seconds=1)
+    assert restarted.used(scan=True) == 0
+
+
+def test_a_real_child_that_is_killed_and_started_again_goes_on_being_metered(child):
+    clock = [0]
+    companions = Companions(mono=lambda: clock[0])
+    first = child(0.1)
+    companions.add("server", pid=first.pid)
+    first.stdout.readline()
+    before = companions.read()["server"]
+    first.kill()
+    first.wait(PATIENCE_S)
+    second = child(0.1)
+    used = float(second.stdout.readline())
+    clock[0] += SCAN_EVERY_NS
+    assert companions.read()["server"] / NS == pytest.approx(used, abs=0.03)
+    assert before / NS <= 0.13
+
+
 def test_a_command_is_found_again_after_a_restart_and_in_several_processes(machine):
     machine.companions.add("server", command="llama-server*")
     assert machine.used() == 0

@@ -36,7 +36,9 @@ def forked(body):
     if not hasattr(os, "fork"):
         pytest.skip("this system cannot fork")
     code = PRELUDE + textwrap.dedent(body)
-    command = [sys.executable, "-X", "faulthandler", "-c", code, str(HERE)]
+    # From 3.12 on Python itself warns of every fork beside a thread, which is what is tried here.
+    quiet = ["-W", "ignore:This process:DeprecationWarning"]
+    command = [sys.executable, "-X", "faulthandler", *quiet, "-c", code, str(HERE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     child, parent = sorted((json.loads(line) for line in done.stdout.splitlines()), key=lambda told: told.pop("who") == "parent")

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "frugal_meter"
 FLOORS: Final = {
     **dict.fromkeys(("errors", "units", "records", "routes", "trees"), 0),
     "sources": 1,
-    "carbon": 2,
+    **dict.fromkeys(("carbon", "ring"), 2),
     "attribution": 3,
     **dict.fromkeys(("budgets", "calibration", "figures", "refusal", "usage"), 4),
     **dict.fromkeys(("exporters", "setup", "config", "measure"), 5),

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from support import PATIENCE_S, burn
 
-from frugal_meter.attribution import election
-from frugal_meter.attribution.election import run_folder
-from frugal_meter.attribution.peers import Peers, started
-from frugal_meter.attribution.ring import CAPACITY, SEATS, Ring
 from frugal_meter.errors import ConfigurationError
+from frugal_meter.ring import election
+from frugal_meter.ring.election import run_folder
+from frugal_meter.ring.peers import Peers, started
+from frugal_meter.ring.records import CAPACITY, COMPANIONS, SEATS, Ring
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,7 @@ def test_a_record_comes_back_as_it_was_written(ring: Ring) -> None:
     state = ring.last()
     assert (state.seq, state.taken) == (0, 0)
     values = [1, *range(1_000, 1_000 + len(state.values()) - 1)]
-    ring.append(type(state)([0, *values[1:]]))
+    ring.append(type(state)([0, *values[1:]], COMPANIONS))
     assert ring.last().values() == values
     assert ring.taken == SEATS
 
@@ -98,7 +98,7 @@ def test_a_file_taken_away_by_the_last_worker_is_made_anew(ring: Ring) -> None:
 
 WRITER = """
 import mmap, sys
-from frugal_meter.attribution import ring as module
+from frugal_meter.ring import records as module
 ring = module.Ring(module.Path(sys.argv[1]), 2)
 ring.open()
 state = ring.last()
@@ -113,7 +113,7 @@ class Stops(mmap.mmap):  # the mapping that a reader writes into, killed after s
         sys.stdin.read()
 
 ring._map.close()
-ring._map = Stops(ring.file.fd, 64 + module.CAPACITY * ring._step)
+ring._map = Stops(ring.file.fd, ring._records_at + module.CAPACITY * ring._step)
 state.sources[1].energy_nj = 8
 ring.append(state)
 """

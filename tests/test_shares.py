@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal_meter.attribution.ring import SEATS, UNSEEN, State, moved, plus
 from frugal_meter.attribution.shares import Part, Step, advance, book, hold, part_of, rest_of, whole_of
+from frugal_meter.ring.records import SEATS, UNSEEN, State, moved, plus
 from frugal_meter.sources import Sample
 
 NS = st.integers(0, 10**12)
 NJ = st.integers(0, 10**15)
-FIELDS = 6 + 6 * SEATS + 10 + 2 * SEATS
+FIELDS = 6 + 7 * SEATS + 10 + 2 * SEATS
 
 
 def state_of(*cpus_ns: int, total: int = 0) -> State:

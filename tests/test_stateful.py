@@ -12,7 +12,7 @@ from collections import Counter
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support import answer, assert_books_close, burn, metered, scope
+from support import LOOPS, answer, assert_books_close, burn, metered, scope
 
 from frugal_meter import MeterMiddleware
 from frugal_meter.attribution import hooks
@@ -68,10 +68,12 @@ class Request:
 class Lives(RuleBasedStateMachine):
     """Requests on one loop, their blocks, children and threads; ``truth`` is what each span was seen to burn."""
 
+    loop = "asyncio"
+
     def __init__(self):
         super().__init__()
         self.stack = contextlib.ExitStack()
-        runner = self.stack.enter_context(asyncio.Runner())
+        runner = self.stack.enter_context(asyncio.Runner(loop_factory=LOOPS[self.loop]))
         self.meter, self.out = self.stack.enter_context(metered())
         self.begun_ns = time.process_time_ns()
         self.run = runner.run
@@ -231,5 +233,12 @@ class Lives(RuleBasedStateMachine):
         assert not booked
 
 
+class LivesOnUvloop(Lives):
+    """The same on the other kind of loop, which wakes tasks by a queue of its own."""
+
+    loop = "uvloop"
+
+
 Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestLives = Lives.TestCase
+LivesOnUvloop.TestCase.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+TestLives, TestLivesOnUvloop = Lives.TestCase, LivesOnUvloop.TestCase

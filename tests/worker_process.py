@@ -14,7 +14,7 @@ from support import burn
 
 from frugal_meter import Meter
 from frugal_meter.records import Interval
-from frugal_meter.sources import Sample, Window
+from frugal_meter.sources import Sample, Window, nvml
 from frugal_meter.sources.rapl import discover
 from frugal_meter.testing import RecordingExporter
 
@@ -60,11 +60,12 @@ def main(service: str, folder: str) -> None:
     print(json.dumps({"pid": os.getpid()}), flush=True)
     out = RecordingExporter()
     rapl = discover(Path(folder) / "powercap").sources
-    names = {source.name: 0.0 for source in rapl}  # a counter of work alone: its truth hangs on no moment of reading
-    sources: Any = [HostPower(), *rapl]
+    gpus = nvml.discover().sources if "FAKE_NVML" in os.environ else []
+    names = {source.name: 0.0 for source in (*rapl, *gpus)}  # a counter of work alone: its truth hangs on no moment of reading
+    sources: Any = [HostPower(), *rapl, *gpus]
     meter = Meter(service, zone="FR", sources=sources, tick=60, exporters=[out], workers="shared", idle_watts=names)
     meter.sampler.probe = Host(Path(folder) / "host_ns")
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as sections:
         for line in sys.stdin:
             word, *rest = line.split()
             told: dict[str, Any] = {}
@@ -76,9 +77,17 @@ def main(service: str, folder: str) -> None:
                     burn(float(rest[0]))
             elif word == "hold":
                 held.enter_context(meter.measure("held"))
+            elif word == "pool":
+                meter.pool(rest[0], command=rest[1])
+            elif word == "section":  # stays open until "release"
+                span = sections.enter_context(meter.measure(rest[0]))
+                sections.enter_context(span.section(rest[0], weight=float(rest[1])))
+            elif word == "release":
+                sections.close()
             elif word == "tick":
                 assert meter.settle()
                 told = {"cpu_ns": time.process_time_ns(), "errors": meter.errors, "books": books(out)}
+                told["readings"] = [[r.route, r.cpu_s, r.gpu_s, list(r.flags)] for r in out.readings]
             elif word == "stop":
                 held.close()
                 meter.stop()

@@ -62,12 +62,14 @@ def park_at_first_await(span: Span, task: asyncio.Task[Any], before: Owner | Non
     """For a plain ``with``, which cannot wait for a first wake-up: stop paying as soon as the task lets go,
     and let whoever paid ``before`` pay again.
 
-    Exact where the loop's queue can be seen. On uvloop it cannot: others may have run by then, so the block's first stretch
-    is given back to nobody, and the span says so.
+    Exact where the loop's queue can be seen. On uvloop it cannot, and an eager task (3.12) first lets go to the code that
+    made it and not to the loop: others may have run by then, so the block's first stretch is given back to nobody, and the
+    span says so.
     """
     loop = task.get_loop()
     ready = getattr(loop, "_ready", None)
-    handle = loop.call_soon(_park, here(), task, before, isinstance(ready, deque), context=Context())
+    exact = isinstance(ready, deque) and task not in getattr(asyncio.tasks, "_eager_tasks", ())
+    handle = loop.call_soon(_park, here(), task, before, exact, context=Context())
     if isinstance(ready, deque) and ready and ready[-1] is handle:
         ready.rotate(1)
 

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from ..errors import ConfigurationError
 from ..sources import Sample, Source
 from .pools import GPU, UNWEIGHTED
+from .shares import Part
 from .span import Span
 from .split import Divider, split
 
@@ -136,6 +137,13 @@ class GpuShare:
         own = 1.0 if own is None else own
         self.own_nj = min(dynamic_nj, round(dynamic_nj * own))
         self.busy = Divider(round((sample.busy_ns or 0) * own), self.held.total)
+        return self.held.total
+
+    def open_part(self, part: Part) -> int:
+        """The same where the records of all workers say what is this process's; returns Σ weights."""
+        self.note = SHARED_UNKNOWN if part.untold else 0
+        self.own_nj = part.mine_nj
+        self.busy = Divider(part.busy_ns, self.held.total)
         return self.held.total
 
     def take(self, spans: Sequence[Span]) -> list[int]:

@@ -13,6 +13,7 @@ from operator import add
 from ..records import Shares, Tick
 from ..sources import Sample, Source, Window
 from ..sources.companions import Companions
+from ..sources.host_root import Roots
 from .clocks import Cell, open_ns
 from .gpu import Gpus, GpuShare, can_be
 from .idle import Baseline, Ends, HostSlice
@@ -131,10 +132,11 @@ class SourceBooks:
     def _open_part(self, part: Part, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> None:
         """The same from records that were divided over the workers already: what is ours is divided over our CPU."""
         self.gap_nj, self.idle_nj, self.idle_origin = part.gap_nj, part.idle_nj, part.origin
-        self.dynamic_nj, self.whole_ns = part.mine_nj, process_ns
+        self.dynamic_nj = part.mine_nj
+        self.whole_ns = process_ns if self.gpu is None else self.gpu.open_part(part)
         dynamic_nj = part.energy_nj - part.gap_nj - part.idle_nj
         self.others_nj = dynamic_nj - part.mine_nj
-        self.dividers = Divider(part.mine_nj, process_ns)
+        self.dividers = Divider(part.mine_nj, self.whole_ns)
         self.idle_divider = Divider(int(part.held_nj * in_flight) if overlap_ns else 0, overlap_ns)
         self.idle_share = self.idle_divider.total / part.idle_nj if part.idle_nj else 0.0
         self.lists, self.idle_lists = [], []
@@ -149,7 +151,7 @@ class SourceBooks:
     @property
     def own_only(self) -> bool:
         """Whether its energy is divided over this process's CPU alone, so that companions have no part in it."""
-        return self.source.scope == "process" or self.part is not None
+        return self.source.scope == "process"
 
     def _whole(self, window: Window, process_ns: int) -> int:
         if self.source.scope == "process" or window.host_busy_ns is None:
@@ -164,7 +166,7 @@ class SourceBooks:
             return None
         divider = self.dividers
         if self.on_gpu:
-            late, other = 0, self.dynamic_nj - divider.total
+            late, other = 0, self.dynamic_nj - divider.total + self.others_nj
             overhead = divider.rest()
             parts = {"gpu_no_section": overhead} if overhead else {}
         else:
@@ -214,6 +216,7 @@ class Ledger:
         embodied: EmbodiedGrams,
         fault: Callable[[str, BaseException], None],
         key: tuple[float, float] = (KEY_LOW, KEY_HIGH),
+        roots: Roots = Roots(),  # noqa: B008 - frozen
     ) -> None:
         self._fault, self.key = fault, key
         self.books = [SourceBooks(*each, key) for each in zip(sources, baselines, priors, strict=True)]
@@ -232,8 +235,8 @@ class Ledger:
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
         self._late_new_ns = 0
         self._left: dict[int, list[tuple[Cell, int]]] = {}
-        self.companions = Companions()
-        self._companions_ns: dict[str, int] = {}
+        self.companions = Companions(roots.proc, roots.cgroups)
+        self.lent_ns: dict[str, int] = {}  # CPU of companions in this tick, that spans share
         self._mark = sections.native.look()
         self._seen_span = False
         self.lam: float | None = None
@@ -247,7 +250,7 @@ class Ledger:
 
     def read(self, window: Window) -> None:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
-        self._companions_ns = self.companions.read()
+        self.lent_ns = self.companions.read()
         for books in self.books:
             self.read_one(books, window)
 
@@ -324,7 +327,7 @@ class Ledger:
         if self.sections.native.held:
             self.sections.native.let_go({span.key for span in finished}, {span.key for span in live})
         add_native(owed, max(0, process_ns - sum(weights) - late_ns), spans, weights)
-        lent = lend(self._companions_ns, use, spans)
+        lent = lend(self.lent_ns, use, spans)
         burned = sum(weights) + late_ns
         self.coverage = min(1.0, burned / process_ns) if process_ns else None
         process_ns = max(process_ns, burned)

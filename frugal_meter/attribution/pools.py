@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ..errors import ConfigurationError
+from ..ring.levels import Board
 from .fluid import NativePool
 
 NATIVE = "native"
@@ -30,36 +31,37 @@ class Section:
     ``weight`` may change while the section is open (tokens arrive): what was held so far keeps its old weight.
     """
 
-    __slots__ = ("_held", "_micro", "_sections", "_since_ns", "billed", "book", "listed", "pool", "span_key")
+    __slots__ = ("_held", "_sections", "_since_ns", "billed", "book", "listed", "micro", "pool", "shown", "span_key")
 
     def __init__(self, sections: Sections, pool: str, span_key: int, weight: float) -> None:
         self.pool, self.span_key = pool, span_key
         self._sections = sections
         self._since_ns = 0
         self._held = 0
-        self._micro = _micro(weight)
+        self.micro = _micro(weight)
         self.book = self._book()
         self.billed = 0
         self.listed = False
+        self.shown = 0  # millionths of weight that other workers see
 
     @property
     def weight(self) -> float:
         """The weight now in force; setting it leaves the past as it was."""
-        return self._micro / _WEIGHT_UNIT
+        return self.micro / _WEIGHT_UNIT
 
     @weight.setter
     def weight(self, weight: float) -> None:
         micro = _micro(weight)
         if self._since_ns:
             now = self._sections.mono()
-            self._held += self._micro * (now - self._since_ns)
+            self._held += self.micro * (now - self._since_ns)
             self._since_ns = now
             self._sections.changed(self, micro)
-        self._micro = micro
+        self.micro = micro
         self.book = self._book()
 
     def _book(self) -> str:
-        weighed = self._micro != _WEIGHT_UNIT or self.pool.partition(":")[0] != GPU
+        weighed = self.micro != _WEIGHT_UNIT or self.pool.partition(":")[0] != GPU
         return self.pool if weighed else self.pool + UNWEIGHTED
 
     @property
@@ -70,18 +72,18 @@ class Section:
     def held(self, now_ns: int) -> int:
         """Weight × nanoseconds held up to ``now_ns``."""
         since = self._since_ns
-        return self._held + (self._micro * max(0, now_ns - since) if since else 0)
+        return self._held + (self.micro * max(0, now_ns - since) if since else 0)
 
     def __enter__(self) -> Section:
         self._since_ns = self._sections.mono()
         self._sections.take_in(self)
-        self._sections.changed(self, self._micro)
+        self._sections.changed(self, self.micro)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         since, self._since_ns = self._since_ns, 0
         if since:
-            self._held += self._micro * (self._sections.mono() - since)
+            self._held += self.micro * (self._sections.mono() - since)
             self._sections.changed(self, 0)
 
 
@@ -94,6 +96,7 @@ class Sections:
         self.native = NativePool()
         self._lock = threading.Lock()
         self._listed: list[Section] = []
+        self._board: Board | None = None
 
     def take_in(self, section: Section) -> None:
         """Take ``section`` into the next bill; called when it opens."""
@@ -106,8 +109,37 @@ class Sections:
 
     def changed(self, section: Section, micro: int) -> None:
         """The weight of ``section`` is ``micro`` from now on; 0 when it closes."""
-        if section.pool == NATIVE and self._ticks:
+        if not self._ticks:
+            return
+        if section.pool == NATIVE:
             self.native.note(section, section.span_key, micro)
+        elif self._board is not None:
+            with self._lock:
+                self._show(section, micro)
+
+    def share(self, board: Board | None) -> None:
+        """Show other workers what is held, now and from now on; None: no longer."""
+        with self._lock:
+            self._board = board
+            self._show_anew(self._listed)
+
+    def place(self, pool: str, place: int | None) -> None:
+        """Where other workers look for ``pool``; None: nowhere."""
+        with self._lock:
+            if self._board is not None and self._board.places.get(pool, ()) != (() if place is None else (place,)):
+                self._board.give(pool, place)
+                self._show_anew([section for section in self._listed if section.pool == pool])
+
+    def _show_anew(self, sections: list[Section]) -> None:
+        for section in sections:
+            section.shown = 0
+            if section.open:
+                self._show(section, section.micro)
+
+    def _show(self, section: Section, micro: int) -> None:
+        if self._board is not None and micro != section.shown:
+            self._board.note(section.pool, micro - section.shown)
+            section.shown = micro
 
     def use(self, now_ns: int) -> dict[str, dict[int, int]]:
         """Weight × time held since the last call: book → span key → integer. Closed sections are then forgotten."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from ..ring.records import SEATS, UNSEEN, Pool, State, moved, plus
 from ..sources import Sample
 from ..sources.procfs import NS_PER_S
-from .ring import SEATS, UNSEEN, State, moved, plus
 from .split import Divider, idle_and_dynamic
 
 #: one count of /proc/stat per CPU, twice: how far its counter may lag behind the clocks of processes
@@ -18,7 +18,10 @@ ORIGINS: Final = ("none", "configured", "observed", "modelled")
 
 
 class Step(NamedTuple):
-    """From the last record to now: CPU by seat, of the host (None: unseen), and what energy is divided by, ns."""
+    """From the last record to now: CPU by seat, of the host (None: unseen), and what energy is divided by, ns.
+
+    A seat's CPU is its process's and what it held of companions.
+    """
 
     cpu_ns: list[int]
     host_ns: int | None
@@ -43,7 +46,24 @@ def whole_of(host_ns: int | None, workers_ns: int, owed_ns: int, cpus: int) -> t
     return whole, min(owed_ns + whole - host_ns, _LAG_NS * cpus)
 
 
-def advance(state: State, *, t_ns: int, boot_ns: int, host_ns: int | None, cpus: int, raw_ns: Sequence[int | None]) -> Step:
+class Lent(NamedTuple):
+    """What a companion used since it was last divided, ns, and what each seat held of it meanwhile, as weights."""
+
+    pool: Pool
+    used_ns: int
+    held: Sequence[int]
+
+
+def advance(
+    state: State,
+    *,
+    t_ns: int,
+    boot_ns: int,
+    host_ns: int | None,
+    cpus: int,
+    raw_ns: Sequence[int | None],
+    companions: Sequence[Lent] = (),
+) -> Step:
     """Move ``state`` to now; ``raw_ns`` are the CPU clocks by seat, None for a process that has ended.
 
     A seat whose process has ended is free again. What it used since the last record nobody can bill: it stays in the
@@ -54,11 +74,13 @@ def advance(state: State, *, t_ns: int, boot_ns: int, host_ns: int | None, cpus:
         if not state.pids[i]:
             continue
         if raw is None:
-            state.pids[i] = state.starts[i] = state.active[i] = 0
+            state.free(i)
         elif state.active[i] and raw > state.raw_ns[i]:
             used[i] = raw - state.raw_ns[i]
             state.raw_ns[i] = raw
             state.cpu_ns[i] = plus(state.cpu_ns[i], used[i])
+    for each in companions:
+        used = [ns + more for ns, more in zip(used, divide(state, each.pool, each.used_ns, each.held), strict=True)]
     host = None
     if host_ns is None:
         state.host_ns = UNSEEN
@@ -75,17 +97,66 @@ def advance(state: State, *, t_ns: int, boot_ns: int, host_ns: int | None, cpus:
     return Step(used, host, whole)
 
 
+def held_since(pool: Pool, levels: Sequence[float | None]) -> list[int]:
+    """What each seat held of ``pool`` since it was last divided, as weights, by its ``levels`` now; None holds nothing."""
+    weights = []
+    for i, level in enumerate(levels):
+        weights.append(0 if level is None else max(0, int(level - pool.level[i])))
+        pool.level[i] = pool.level[i] if level is None else level
+    return weights
+
+
+def divide(state: State, pool: Pool, used_ns: int, weights: Sequence[int], whole: int | None = None) -> list[int]:
+    """Add ``used_ns`` of ``pool`` to the seats by ``weights``, of ``whole`` (None: their sum); returns what each got.
+
+    The share of a seat that does not bill, or that has died, is nobody else's.
+    """
+    pool.used_ns = plus(pool.used_ns, used_ns)
+    given = Divider(used_ns, sum(weights) if whole is None else whole).take(weights)
+    given = [ns if active else 0 for ns, active in zip(given, state.active, strict=True)]
+    pool.lent_ns = [plus(total, ns) for total, ns in zip(pool.lent_ns, given, strict=True)]
+    return given
+
+
+class Use(NamedTuple):
+    """Who used a GPU since the last record: weights by seat, of ``whole``; ``told`` by the driver, or by what sections held."""
+
+    weights: list[int]
+    whole: int
+    told: bool
+
+
+def use_of(state: State, by_process: Mapping[int, int] | None, seats: Mapping[int, int], held: Sequence[int]) -> Use:
+    """The use of a GPU by seat. ``by_process`` is the driver's utilisation by process, ``seats`` the seat of each of these
+    that is a worker's or descends from one. Where it tells of none of them all was the service's, by what sections held,
+    evenly where nobody held any.
+    """
+    total = sum(by_process.values()) if by_process else 0
+    if by_process and total and not seats.keys().isdisjoint(by_process):
+        weights = [0] * SEATS
+        for pid, used in by_process.items():
+            if pid in seats:
+                weights[seats[pid]] += used
+    else:
+        weights = list(held) if any(held) else state.active
+        total = 0
+    active = [weight if at else 0 for weight, at in zip(weights, state.active, strict=True)]
+    return Use(active, total or sum(weights), bool(total))
+
+
 def hold(state: State, step: Step, slice_ns: int) -> None:
     """Divide the service's part of the host over the seats, as share × ns."""
     for i, ns in enumerate(Divider(slice_ns, sum(weights := _weights(state, step))).take(weights)):
         state.held_ns[i] = plus(state.held_ns[i], ns)
 
 
-def book(state: State, step: Step, source: int, sample: Sample, idle_nj: int | None, origin: str, slice_: float) -> None:
+def book(
+    state: State, step: Step, source: int, sample: Sample, idle_nj: int | None, origin: str, slice_: float, use: Use | None = None
+) -> None:
     """Add the energy of one source since the last record: gap, idle, each seat's dynamic part, and other.
 
-    ``slice_`` is the service's part of the host (0…1); its part of idle is divided over the seats by CPU, evenly when
-    none ran, so that workers never hold more than the service does.
+    Dynamic energy follows CPU; that of a GPU, its ``use``. ``slice_`` is the service's part of the host (0…1); its part
+    of idle is divided over the seats by CPU, evenly when none ran, so that workers never hold more than the service does.
     """
     totals, energy = state.sources[source], sample.energy_nj
     totals.energy_nj = plus(totals.energy_nj, energy)
@@ -97,10 +168,10 @@ def book(state: State, step: Step, source: int, sample: Sample, idle_nj: int | N
         return
     totals.origin = ORIGINS.index(origin)
     idle, dynamic = idle_and_dynamic(energy, idle_nj)
-    if not step.whole_ns:  # nobody ran: whatever the baseline missed is idle too
+    if not step.whole_ns and use is None:  # nobody ran: whatever the baseline missed is idle too
         idle, dynamic = energy, 0
-    divider = Divider(dynamic, step.whole_ns)
-    for i, nj in enumerate(divider.take(step.cpu_ns)):
+    divider = Divider(dynamic, step.whole_ns if use is None else use.whole)
+    for i, nj in enumerate(divider.take(step.cpu_ns if use is None else use.weights)):
         totals.mine[i] = plus(totals.mine[i], nj)
     totals.idle_nj = plus(totals.idle_nj, idle)
     totals.other_nj = plus(totals.other_nj, divider.rest())
@@ -125,7 +196,10 @@ def _weights(state: State, step: Step) -> list[int]:
 
 
 class Part(NamedTuple):
-    """What one seat bills of one source: the totals between two of its ticks, nJ."""
+    """What one seat bills of one source: the totals between two of its ticks, nJ.
+
+    Of a GPU also its busy time, and whether some of it was divided without the driver telling who used it.
+    """
 
     energy_nj: int
     low_nj: int
@@ -136,11 +210,15 @@ class Part(NamedTuple):
     held_nj: int
     gap: str | None
     origin: str
+    busy_ns: int = 0
+    untold: bool = False
 
 
-def part_of(now: State, before: State, source: int, seat: int) -> Part:
-    """What ``seat`` bills of ``source`` from ``before`` to ``now``."""
+def part_of(now: State, before: State, source: int, seat: int, place: int | None = None) -> Part:
+    """What ``seat`` bills of ``source`` from ``before`` to ``now``; ``place`` is that of a GPU among the pools."""
     one, other = now.sources[source], before.sources[source]
+    busy_ns = 0 if place is None else lent_of(now, before, place, seat)
+    untold = place is not None and now.pools[place].untold != before.pools[place].untold
     return Part(
         moved(one.energy_nj, other.energy_nj),
         moved(one.low_nj, other.low_nj),
@@ -151,4 +229,12 @@ def part_of(now: State, before: State, source: int, seat: int) -> Part:
         moved(one.held[seat], other.held[seat]),
         REASONS[one.reason] if one.gaps != other.gaps else None,
         ORIGINS[one.origin],
+        busy_ns,
+        untold,
     )
+
+
+def lent_of(now: State, before: State, place: int, seat: int) -> int:
+    """What ``seat`` held of a pool's use from ``before`` to ``now``, ns; 0 when another pool has come to its place."""
+    one, other = now.pools[place], before.pools[place]
+    return moved(one.lent_ns[seat], other.lent_ns[seat]) if one.key == other.key else 0

@@ -1,8 +1,8 @@
 """Several workers of one service on one host, billed from the same records.
 
-A worker that ticks takes the turn, reads every source, the host and all workers in one pass, appends a record and bills
-its own part of what the totals moved since its last tick. Every worker is thus the reader when it needs one: a record
-always ends where its spans' clocks were read, and there is no reader whose death would have to be noticed.
+A worker that ticks takes the turn, reads every source, the host, the companions and all workers in one pass, appends a
+record and bills its own part of what the totals moved since its last tick. Every worker is thus the reader when it needs
+one: a record always ends where its spans' clocks were read, and there is no reader whose death would have to be noticed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 from ..errors import ConfigurationError
+from ..ring.election import ring_name, run_folder
+from ..ring.peers import Peers, started
+from ..ring.records import SEATS, UNSEEN, VERSION, Ring, State, moved
 from ..sources import Sample, Window
 from ..sources.procfs import boot_offset_ns, slept_ns
-from .election import ring_name, run_folder
 from .ledger import Ledger, SourceBooks
-from .peers import Peers, started
-from .ring import SEATS, UNSEEN, VERSION, Ring, State, moved
+from .shared_pools import SharedPools
 from .shares import Step, advance, book, hold, part_of, rest_of
 
 Mode = Literal["auto", "shared", "single"]
@@ -32,12 +33,12 @@ def workers_of(mode: str, service: str, ledger: Ledger, *, own_clock: bool, faul
     """How a meter shares with other workers of its service; None when it does not.
 
     "shared": always through the ring. "auto": as soon as a second worker of the service is there. Energy of this
-    process alone, and that of GPUs, is never shared; nor is anything by a clock of the meter's own (``own_clock``).
+    process alone is never shared; nor is anything by a clock of the meter's own (``own_clock``).
     Raises ConfigurationError for another mode, and for "shared" where there is nothing to share or nowhere to meet.
     """
     if mode not in MODES:
         raise ConfigurationError(f'workers={mode!r} cannot be: it is "auto", "shared" or "single"')
-    shared = [books for books in ledger.books if books.source.scope != "process" and not books.on_gpu]
+    shared = [books for books in ledger.books if books.source.scope != "process"]
     if mode == "single" or own_clock or not shared:
         if mode == "shared":
             raise ConfigurationError('workers="shared" needs a source that counts the host, and the machine\'s own clock')
@@ -63,6 +64,8 @@ class Workers:
         self._mode, self._ledger, self._fault = mode, ledger, fault
         self._shared = shared
         self._others = [books for books in ledger.books if books not in shared]
+        self._gpus = [books for books in shared if books.on_gpu]
+        self._pools = SharedPools(ledger, self._gpus, fault)
         names = [f"{books.source.name} {books.source.method}" for books in shared]
         self._path = run_folder() / ring_name(service, names, VERSION)
         self._ring: Ring | None = None
@@ -84,7 +87,7 @@ class Workers:
         """
         if self._ring is not None:
             return
-        ring = Ring(self._path, len(self._shared))
+        ring = Ring(self._path, len(self._shared), len(self._gpus))
         start = started()
         try:
             ring.open(_JOIN_PATIENCE_S)
@@ -103,7 +106,7 @@ class Workers:
         state = ring.last()
         for i, raw in enumerate(self._raw_ns(state)):
             if raw is None:
-                state.pids[i] = state.starts[i] = state.active[i] = 0
+                state.free(i)
         if state.seat_of(os.getpid(), start) is not None:
             return False  # another meter of this very process: it bills the same CPU
         if state.taken == SEATS:
@@ -111,6 +114,7 @@ class Workers:
             return False
         seat = state.pids.index(0)
         state.pids[seat], state.starts[seat], state.active[seat] = os.getpid(), start, 0
+        state.outer[seat] = self._ledger.companions.own_pid()
         self._seat = seat
         ring.append(state)
         return True
@@ -128,10 +132,11 @@ class Workers:
                 if totals.mark and getattr(books.source, "mark", None) is not None:
                     books.source.resume(totals.mark - 1, state.t_ns)  # type: ignore[attr-defined]
         state.active[seat], state.raw_ns[seat] = 1, time.process_time_ns()
+        self._pools.open(ring, state, seat, time.monotonic_ns())
         ring.append(state)
         self._before = state
         self._read_at = [totals.energy_nj for totals in state.sources]
-        self._ledger.unaligned = bool(self._others and any(books.on_gpu for books in self._others))
+        self._ledger.unaligned = False
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -166,7 +171,10 @@ class Workers:
         slept = slept_ns(state.boot_ns, boot := max(0, boot_offset_ns()))
         t0_ns = state.t_ns
         cpus = window.host_cpus
-        step = advance(state, t_ns=window.t1_ns, boot_ns=boot, host_ns=host_ns, cpus=cpus, raw_ns=self._raw_ns(state))
+        self._pools.look(state, window.t1_ns)
+        lent = self._pools.read(state, window.t1_ns)
+        raw_ns = self._raw_ns(state)
+        step = advance(state, t_ns=window.t1_ns, boot_ns=boot, host_ns=host_ns, cpus=cpus, raw_ns=raw_ns, companions=lent)
         record = Window(t0_ns, window.t1_ns, step.host_ns, cpus, step.workers_ns, slept, window.host_cpu_scope)
         share = ledger.slice.of(record, step.workers_ns, step.whole_ns)
         hold(state, step, int(share * (record.t1_ns - record.t0_ns)))
@@ -183,32 +191,39 @@ class Workers:
     def _book(self, state: State, step: Step, i: int, books: SourceBooks, window: Window, record: Window, share: float) -> None:
         """Read one source and book what nobody has booked yet.
 
-        A model answers for the record alone. A counter tells what it moved since *this* worker read it, of which other
-        readers have booked a part: the rest is the record's. So no joule is lost with a reader that dies.
+        A model answers for the record alone, and so does power that is integrated from one reading to the next. A
+        counter tells what it moved since *this* worker read it, of which other readers have booked a part: the rest is
+        the record's. So no joule is lost with a reader that dies.
         """
+        totals, place = state.sources[i], self._pools.place_of(books)
         model = books.source.sensor in ("model", "synthetic")
-        self._ledger.read_one(books, record if model else window)
-        sample, totals = books.sample, state.sources[i]
+        if getattr(books.source, "integrates", False):
+            model = True
+            if totals.mark:
+                books.source.resume(totals.mark - 1, record.t0_ns)  # type: ignore[attr-defined]
+        told_over = record if model else window
+        self._ledger.read_one(books, told_over)
+        sample = books.sample
         if sample is None:
             return
+        books.baseline.observe(told_over, sample, on_gpu=books.on_gpu, name=books.source.name)
+        use = None if place is None else self._pools.use(state, place, sample, record, told_over)
         if not model:
-            books.baseline.observe(window, sample)
             gap = None if sample.gap == "suspend" and not record.suspended_ns else sample.gap  # else booked by who woke first
             sample = rest_of(sample, moved(totals.energy_nj, self._read_at[i]), sample.idle_nj, gap)
-        else:
-            books.baseline.observe(record, sample)
         idle_nj, origin = books.baseline.idle_nj(record, sample)
-        book(state, step, i, sample, idle_nj, origin, share)
+        book(state, step, i, sample, idle_nj, origin, share, use)
         self._read_at[i] = totals.energy_nj
         totals.mark = _mark_of(books)
 
     def _bill(self, state: State, before: State) -> int:
         seat = self._seat
         for i, books in enumerate(self._shared):
-            part = part_of(state, before, i, seat)
+            part = part_of(state, before, i, seat, self._pools.place_of(books))
             if part.energy_nj or books.sample is not None:
                 books.part = part
                 books.sample = Sample(part.energy_nj, part.low_nj, part.high_nj, part.idle_nj, part.gap)
+        self._ledger.lent_ns = self._pools.lent(state, before, seat)
         elapsed = state.t_ns - before.t_ns
         self._ledger.held_share = moved(state.held_ns[seat], before.held_ns[seat]) / elapsed if elapsed > 0 else 0.0
         self._before = state
@@ -219,10 +234,11 @@ class Workers:
         ring, self._ring, self._before, self._ledger.held_share = self._ring, None, None, None
         if ring is None:
             return
+        self._pools.close()
         with contextlib.suppress(OSError):  # a seat that is not given up is taken back by whoever comes next
             ring.file.lock()
             state = ring.last()
-            state.pids[self._seat] = state.starts[self._seat] = state.active[self._seat] = 0
+            state.free(self._seat)
             ring.append(state)
             if not state.taken:
                 ring.file.remove()
@@ -234,6 +250,7 @@ class Workers:
         ring, self._ring, self._before, self._locked = self._ring, None, None, False
         self._ledger.held_share, self._ledger.unaligned = None, False
         if ring is not None:
+            self._pools.close()  # its cells are the parent's too
             ring.close()
         self._peers.close()
         self._peers = Peers()

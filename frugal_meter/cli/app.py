@@ -16,6 +16,7 @@ import typer
 
 from ..config import DEFAULT_PATH, load
 from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError, SourceError
+from ..sources.host_root import Roots, host_roots
 
 P = ParamSpec("P")
 #: exit code of a setting that cannot mean anything, the same as a command line that cannot (click, argparse)
@@ -89,15 +90,14 @@ def doctor(
     Exit code: 0 measured, 1 modelled only, 2 not usable (unknown CPU without declared watts, a required source missing,
     or a setting that cannot be).
     """
-    from .diagnosis import Roots
     from .diagnosis import as_json as document
     from .gathering import diagnose
     from .texts import Words, language_of
 
     words = Words(language_of(lang))
     settings = settings_of(config, zone=zone, sources=sources)
-    own = Roots()
-    roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap)
+    own = host_roots(settings.get("host_root"))
+    roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap, own.mounted)
     diagnosis = diagnose(settings.get("sources", "auto"), settings, roots)
     if as_json:
         print(document(diagnosis))
@@ -156,10 +156,9 @@ def calibrate(
     Exit code: 0 written to stdout, 1 nothing can be calibrated here (no sensor, or one that tells nothing), 2 bad input.
     """
     from .calibrating import calibrate as measured
-    from .diagnosis import Roots
     from .texts import Words, language_of
 
-    words, own = Words(language_of(lang)), Roots()
+    words, own = Words(language_of(lang)), host_roots()
     roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap)
     try:
         found = measured(roots, seconds, begin=lambda: _say(words("calibrating", seconds=words.number(seconds))))

@@ -17,8 +17,8 @@ from ..errors import SourceError
 from ..setup import calibration_cpu
 from ..sources import Source, Window
 from ..sources.discovery import discover
+from ..sources.host_root import Roots
 from ..sources.procfs import HostCpu
-from .diagnosis import Roots
 
 ROUNDS: Final = 3
 #: RAPL moves every millisecond and /proc/stat every ten: a stretch shorter than this says little

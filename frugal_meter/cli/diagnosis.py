@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from ..carbon import Embodied, Factor, Pue
 from ..records import Interval, Tier
 from ..sources.findings import Finding
+from ..sources.host_root import Roots as Roots  # where the machine is read
 from .budget_states import BudgetState
 
 SCHEMA: Final = "frugal-meter/doctor/1"
@@ -18,14 +18,6 @@ MODELLED_ONLY: Final = 1
 NOT_USABLE: Final = 2
 IdleOrigin = Literal["configured", "modelled", "observed-later"]
 SliceOrigin = Literal["declared", "quota", "use"]
-
-
-class Roots(msgspec.Struct, frozen=True):
-    """Where the machine is read: its own folders, or trees on disk that stand in for it."""
-
-    proc: Path = Path("/proc")
-    sys: Path = Path("/sys")
-    powercap: Path = Path("/sys/class/powercap")
 
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):

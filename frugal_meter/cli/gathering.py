@@ -19,7 +19,8 @@ from ..records import TIERS, Interval, Tier
 from ..sources import Source, model_findings
 from ..sources.cpu_table import CpuMatch
 from ..sources.discovery import Discovery, describe, discover
-from ..sources.procfs import CpuModel, HostCpu, cgroup_cpu_quota
+from ..sources.host_root import Roots
+from ..sources.procfs import CpuModel, HostCpu
 from .advice import advise, switched_off
 from .budget_states import budget_states
 from .diagnosis import (
@@ -32,7 +33,6 @@ from .diagnosis import (
     Host,
     Idle,
     IdleOrigin,
-    Roots,
     SliceOrigin,
     SourceLine,
 )
@@ -178,7 +178,7 @@ def _cpu(cpu: CpuModel | None, match: CpuMatch, known: bool, threads: int) -> Cp
 
 
 def _host(host: HostCpu, share: float | None, roots: Roots) -> Host:
-    quota, threads = cgroup_cpu_quota(roots.sys / "fs/cgroup", roots.proc), host.cpus()
+    quota, threads = roots.quota_cpus(), host.cpus()
     if share is not None:
         setup.check_number("host_share", share, 0, 1, "this service's part of the host")
         return Host(cpu_scope=host.scope(), threads=threads, quota_cpus=quota, slice=share, slice_origin="declared")

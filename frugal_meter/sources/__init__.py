@@ -8,6 +8,7 @@ overlap are never summed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -50,8 +51,8 @@ class Sample(msgspec.Struct, frozen=True):
     does not). ``low_nj … high_nj`` bound ``energy_nj``. With ``gap`` set, the energy cannot be attributed
     (suspend, a sensor back after an absence) and is booked as gap; after a reset the energy is 0: never a guess.
 
-    A GPU may also tell how long it was busy, and which part of that was this process's work (0…1); None where the
-    driver does not say.
+    A GPU may also tell how long it was busy, which part of that was this process's work (0…1), and how much each
+    process used it (``users``, by process id, relative to each other); None where the driver does not say.
     """
 
     energy_nj: int
@@ -61,6 +62,7 @@ class Sample(msgspec.Struct, frozen=True):
     gap: str | None = None
     busy_ns: int | None = None
     own_share: float | None = None
+    users: Mapping[int, int] | None = None
 
 
 class Source(Protocol):

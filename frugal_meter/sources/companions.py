@@ -52,6 +52,59 @@ def process(proc: Path, pid: int) -> Process | None:
         return None
 
 
+def own_pid(proc: Path = Path("/proc")) -> int:
+    """This process's number as it is in ``proc``: a host's /proc numbers us in its own way."""
+    try:
+        return int((proc / "self").readlink().name)
+    except (OSError, ValueError):
+        return os.getpid()
+
+
+class _Same:
+    """A process named by its number, and whoever takes its place after it has ended.
+
+    A number says nothing after a restart. What is started again by the same parent, in the same cgroup, with the same
+    command line to the letter is the same companion; where two are, or none, nobody is taken for it: better a companion
+    that is not counted than another program that is.
+    """
+
+    def __init__(self, proc: Path, first: Process) -> None:
+        self._proc, self._now = proc, first
+        self._parent = self._start_of(first.parent)
+        self._told = self._tell(first.pid)
+
+    def __call__(self, p: Process) -> bool:
+        return p.pid == self._now.pid and p.start == self._now.start
+
+    def look(self, processes: Mapping[int, Process]) -> None:
+        """Follow a restart; ``processes`` are all there are now."""
+        was = self._now
+        there = processes.get(was.pid)
+        if there is not None and there.start == was.start:
+            self._told = self._tell(was.pid) or self._told  # it may have become another program (exec)
+            return
+        parent = processes.get(was.parent)
+        if self._told is None or (was.parent and (parent is None or parent.start != self._parent)):
+            return
+        again = [p for p in processes.values() if p.parent == was.parent and p.start >= was.start]
+        again = [p for p in again if self._tell(p.pid) == self._told]
+        if len(again) == 1:
+            self._now = again[0]
+
+    def _start_of(self, pid: int) -> int | None:
+        found = process(self._proc, pid)
+        return None if found is None else found.start
+
+    def _tell(self, pid: int) -> tuple[bytes, bytes] | None:
+        """Command line and cgroup; None where there is no command line."""
+        try:
+            command = (self._proc / str(pid) / "cmdline").read_bytes()
+            cgroup = (self._proc / str(pid) / "cgroup").read_bytes()
+        except OSError:
+            return None
+        return (command, cgroup) if command else None
+
+
 class _Tree:
     """Processes that one rule names, and all that they start; each is followed until it ends, whoever adopts it."""
 
@@ -62,9 +115,13 @@ class _Tree:
 
     def find(self, processes: Mapping[int, Process], born: set[int], taken: set[int]) -> None:
         """Take in new members; those ``born`` since the last look count from their birth. ``taken`` are others'."""
+        if isinstance(self._is_root, _Same):
+            self._is_root.look(processes)
         children: dict[int, list[Process]] = {}
         for each in processes.values():
             children.setdefault(each.parent, []).append(each)
+        for pid in taken & self._members.keys():  # a worker that came to be known after it was found here
+            del self._members[pid]
         waiting = [p for p in processes.values() if p.pid in self._members or self._is_root(p)]
         seen: set[int] = set()
         while waiting:
@@ -145,7 +202,9 @@ class Companions:
         cgroups: Path = Path("/sys/fs/cgroup"),
         mono: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._proc, self._cgroup_root, self._mono = proc, cgroups, mono
+        self.proc, self._cgroup_root, self._mono = proc, cgroups, mono
+        self._siblings: frozenset[int] = frozenset()
+        self.rules: dict[str, str] = {}  # how each companion was named, to tell it from another of its name
         self._trees: dict[str, _Tree] = {}
         self._groups: dict[str, _Cgroup] = {}
         self._known: set[tuple[int, int]] | None = None  # every process of the last look
@@ -158,11 +217,13 @@ class Companions:
         with self._lock:
             self._trees.pop(name, None)
             self._groups.pop(name, None)
+            self.rules.pop(name, None)
             if cgroup is not None:
                 self._groups[name] = self._group(cgroup)
             else:
                 self._trees[name] = _Tree(self._is(pid) if pid is not None else self._runs(command or ""))
                 self._scan()
+            self.rules[name] = f"pid={pid} command={command} cgroup={cgroup}"
 
     def read(self) -> dict[str, int]:
         """CPU of each companion since the last call, ns."""
@@ -171,7 +232,7 @@ class Companions:
         with self._lock:
             if self._trees and self._mono() >= self._scan_ns:
                 self._scan()
-            used = {name: tree.used_ns(self._proc) for name, tree in self._trees.items()}
+            used = {name: tree.used_ns(self.proc) for name, tree in self._trees.items()}
             return used | {name: group.used_ns() for name, group in self._groups.items()}
 
     def after_fork_in_child(self) -> None:
@@ -179,33 +240,36 @@ class Companions:
         self._lock = threading.Lock()
 
     def _scan(self) -> None:
-        processes = {p.pid: p for pid in self._pids() if (p := process(self._proc, pid)) is not None}
+        processes = {p.pid: p for pid in self._pids() if (p := process(self.proc, pid)) is not None}
         before, self._known = self._known, {(p.pid, p.start) for p in processes.values()}
         born = set() if before is None else {p.pid for p in processes.values() if (p.pid, p.start) not in before}
-        taken = {self._own_pid()}
+        taken = {self.own_pid(), *self._siblings}
         for tree in self._trees.values():
             tree.find(processes, born, taken)
         self._scan_ns = self._mono() + SCAN_EVERY_NS
 
     def _pids(self) -> Iterable[int]:
         try:
-            return [int(name) for name in os.listdir(self._proc) if name.isdecimal()]
+            return [int(name) for name in os.listdir(self.proc) if name.isdecimal()]
         except OSError:
             return []
 
-    def _own_pid(self) -> int:
-        try:
-            return int((self._proc / "self").readlink().name)  # a host's /proc numbers us in its own way
-        except (OSError, ValueError):
-            return os.getpid()
+    def leave_out(self, siblings: frozenset[int]) -> None:
+        """Other workers of this service are metered as themselves, whatever command names them too."""
+        if siblings != self._siblings:
+            self._siblings, self._scan_ns = siblings, 0
+
+    def own_pid(self) -> int:
+        """This process's number as it is in ``proc``."""
+        return own_pid(self.proc)
 
     def _is(self, pid: int) -> Callable[[Process], bool]:
-        first = process(self._proc, pid)
+        first = process(self.proc, pid)
         if first is None:
             raise ConfigurationError(f"pool: there is no process {pid} to be seen here")
-        if pid == self._own_pid():
+        if pid == self.own_pid():
             raise ConfigurationError(f"pool: {pid} is this process; its CPU is counted already")
-        return lambda p: p.pid == pid and p.start == first.start
+        return _Same(self.proc, first)
 
     def _runs(self, pattern: str) -> Callable[[Process], bool]:
         answers: dict[tuple[int, int, str], bool] = {}  # a name changes when a process becomes another program
@@ -222,14 +286,14 @@ class Companions:
 
     def _matches(self, pid: int, pattern: str) -> bool:
         try:
-            words = (self._proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
+            words = (self.proc / str(pid) / "cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0").split("\0")
         except OSError:
             return False
         return any(fnmatch.fnmatchcase(text, pattern) for text in (words[0].rpartition("/")[2], " ".join(words)) if text)
 
     def _group(self, path: str) -> _Cgroup:
         try:
-            own = [line.split(":", 2)[2].strip("/") for line in (self._proc / "self/cgroup").read_text().splitlines()]
+            own = [line.split(":", 2)[2].strip("/") for line in (self.proc / "self/cgroup").read_text().splitlines()]
         except (OSError, IndexError):
             own = []
         asked = path.strip("/")

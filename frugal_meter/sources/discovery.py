@@ -110,7 +110,7 @@ def discover(
 
 def _sensors(powercap: Path, host: HostCpu, scope: Scope, cpu: CpuModel | None) -> tuple[list[Source], list[Finding]]:
     """What can be measured; a host's RAPL beside a container's CPU time is refused."""
-    found, gpus = rapl.discover(powercap, scope=scope, cpu=cpu), nvml.discover()
+    found, gpus = rapl.discover(powercap, scope=scope, cpu=cpu), nvml.discover(host.proc)
     findings = [*found.findings, *gpus.findings]
     sensors: list[Source] = [*found.sources]
     if sensors and scope == "host" and host.scope() == "container":

@@ -7,8 +7,9 @@ of their own. Names are those of the NVML API Reference Guide (NVIDIA, vR570, 20
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -30,7 +31,6 @@ COUNTER_ERROR_PERCENT: Final = 10
 POWER_ERROR_PERCENT: Final = 35
 #: NVML samples utilisation every 1/6 s to 1 s, by board: a shorter look back may find no sample
 _LOOK_BACK_US: Final = 1_000_000
-_family = Family()
 
 
 class NvmlFindings(NamedTuple):
@@ -54,8 +54,17 @@ class NvmlGpu:
     scope: Scope = "host"
 
     def __init__(
-        self, nvml: Any, uuid: str, *, counts: bool, shared: bool = False, tells_busy: bool = False, label: str = "NVIDIA GPU"
+        self,
+        nvml: Any,
+        uuid: str,
+        *,
+        counts: bool,
+        shared: bool = False,
+        tells_busy: bool = False,
+        label: str = "NVIDIA GPU",
+        family: Family | None = None,
     ) -> None:
+        self._family = family or Family()
         self._nvml, self.uuid, self.counts, self.shared, self.tells_busy = nvml, uuid, counts, shared, tells_busy
         self.name = f"nvml:{uuid}"
         self.covers: tuple[str, ...] = (f"gpu:{uuid}",)
@@ -85,7 +94,26 @@ class NvmlGpu:
         told = sample(step, self.error_percent, self.resolution_nj or 0)
         if step.gap is not None or window.t1_ns <= window.t0_ns:
             return told
-        return msgspec.structs.replace(told, busy_ns=self._busy_ns(window), own_share=self._own_share(window))
+        users = self._users_in(window)
+        own = share_of(self._family.at(window.t1_ns), users)
+        return msgspec.structs.replace(told, busy_ns=self._busy_ns(window), own_share=own, users=users)
+
+    @property
+    def integrates(self) -> bool:
+        """Whether a sample is drawn between two readings of power, and so is not what another reader's would be."""
+        return not self.counts
+
+    @property
+    def mark(self) -> int | None:
+        """The reading that the last sample ended with, for another process to `resume` from."""
+        return (self._counter.raw if self._counter else None) if self.counts else self._power.last_mw
+
+    def resume(self, mark: int, at_ns: int) -> None:
+        """The next sample begins at ``mark``, another process's at ``at_ns`` (monotonic)."""
+        if not self.counts:
+            self._power.resume(mark, at_ns)
+        elif self._counter is not None:
+            self._counter.resume(mark, at_ns)
 
     def _busy_ns(self, window: Window) -> int | None:
         """Time with a kernel at work: the utilisation that NVML tells at the end of ``window``, over its length."""
@@ -97,12 +125,11 @@ class NvmlGpu:
             return None
         return (window.t1_ns - window.t0_ns) * min(100, percent) // 100
 
-    def _own_share(self, window: Window) -> float | None:
-        """The part of the GPU's work that this process and its descendants did."""
+    def _users_in(self, window: Window) -> dict[int, int] | None:
+        """Utilisation by process; None where NVML tells none."""
         if self.shared:  # NVML knows no process utilisation under MIG; an answer would be another instance's
             return None
-        since_us = time.time_ns() // 1000 - max(_LOOK_BACK_US, (window.t1_ns - window.t0_ns) // 1000)
-        return self.utilization_of(_family.at(window.t1_ns), since_us)
+        return self._users(time.time_ns() // 1000 - max(_LOOK_BACK_US, (window.t1_ns - window.t0_ns) // 1000))
 
     def _ask(self) -> int | None:
         """Energy in mJ, or power in mW; None when the driver or the GPU does not answer."""
@@ -132,13 +159,14 @@ class NvmlGpu:
         Out of the latest sample of each process. None when NVML gives none (MIG, an idle GPU, older boards) or names
         none of ``pids``: inside a container NVML shows the host's process ids, so absence is not zero.
         """
+        return share_of(pids, self._users(since))
+
+    def _users(self, since: int) -> dict[int, int] | None:
         try:
             samples = self._nvml.nvmlDeviceGetProcessUtilization(self._handle, since)
         except (self._nvml.NVMLError, TypeError):
             return None
-        latest = {each.pid: each.smUtil for each in sorted(samples, key=lambda each: int(each.timeStamp))}
-        total = sum(latest.values())
-        return sum(latest[pid] for pid in pids if pid in latest) / total if total and not latest.keys().isdisjoint(pids) else None
+        return {int(each.pid): int(each.smUtil) for each in sorted(samples, key=lambda each: int(each.timeStamp))}
 
     def close(self) -> None:
         """Let NVML go; ``read`` opens it again. Safe to call twice."""
@@ -150,12 +178,27 @@ class NvmlGpu:
                 self._nvml.nvmlShutdown()
 
 
+def share_of(pids: Collection[int], users: Mapping[int, int] | None) -> float | None:
+    """The part (0…1) of what ``users`` used that ``pids`` did; None where nobody tells, or of none of them."""
+    total = sum(users.values()) if users else 0
+    if not users or not total or users.keys().isdisjoint(pids):
+        return None
+    return sum(users[pid] for pid in pids if pid in users) / total
+
+
 class _PowerIntegral:
     """Power at two tick edges, as the energy of the trapezoid between them."""
 
     def __init__(self) -> None:
         self._last: tuple[int, int] | None = None
         self._away = self._slept = False
+
+    @property
+    def last_mw(self) -> int | None:
+        return None if self._last is None else self._last[0]
+
+    def resume(self, last_mw: int, at_ns: int) -> None:
+        self._last = last_mw, at_ns
 
     def advance(self, power_mw: int | None, window: Window) -> Step | None:
         self._slept |= window.suspended_ns > 0
@@ -173,8 +216,11 @@ class _PowerIntegral:
         return Step(energy_nj, gap)
 
 
-def discover() -> NvmlFindings:
-    """Every GPU that the driver lists, and what stands in the way. Raises nothing."""
+def discover(proc: Path = Path("/proc")) -> NvmlFindings:
+    """Every GPU that the driver lists, and what stands in the way; ``proc`` numbers processes as the driver does.
+
+    Raises nothing.
+    """
     try:
         nvml = _nvml()
     except MissingExtraError:
@@ -184,7 +230,7 @@ def discover() -> NvmlFindings:
     except nvml.NVMLError as error:
         return NvmlFindings([], [findings.nvml_no_driver(error)])
     try:
-        return _listed(nvml)
+        return _listed(nvml, proc)
     finally:
         with suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
@@ -198,7 +244,8 @@ def _nvml() -> Any:
     return pynvml
 
 
-def _listed(nvml: Any) -> NvmlFindings:
+def _listed(nvml: Any, proc: Path) -> NvmlFindings:
+    family = Family(proc)
     sources: list[NvmlGpu] = []
     found: list[Finding] = []
     try:
@@ -213,7 +260,7 @@ def _listed(nvml: Any) -> NvmlFindings:
             counts = _counts(nvml, handle)
             shared = _shared(nvml, handle)
             busy, name = _tells_busy(nvml, handle), nvml.nvmlDeviceGetName(handle)
-            sources.append(NvmlGpu(nvml, where, counts=counts, shared=shared, tells_busy=busy, label=name))
+            sources.append(NvmlGpu(nvml, where, counts=counts, shared=shared, tells_busy=busy, label=name, family=family))
         except nvml.NVMLError as error:
             found.append(findings.nvml_unreadable(where, error))
             continue

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+
+from .companions import own_pid, process
 
 
 class Family:
@@ -19,7 +21,7 @@ class Family:
         """The family at ``now_ns`` (monotonic); this process alone where the kernel does not list children."""
         asked = os.getpid(), now_ns
         if asked != self._asked:
-            self._asked, self._pids = asked, frozenset(self._descend(asked[0]))
+            self._asked, self._pids = asked, frozenset(self._descend(own_pid(self._root)))
         return self._pids
 
     def _descend(self, pid: int) -> Iterator[int]:
@@ -39,3 +41,15 @@ class Family:
                 yield from map(int, listed.read_text().split())
             except (OSError, ValueError):  # a thread that has ended meanwhile
                 continue
+
+
+def forebear(pid: int, among: Container[int], proc: Path = Path("/proc")) -> int | None:
+    """The process of ``among`` that ``pid`` is or descends from, the nearest; None when none is in view."""
+    seen: set[int] = set()
+    while pid and pid not in seen:
+        if pid in among:
+            return pid
+        seen.add(pid)
+        found = process(proc, pid)
+        pid = 0 if found is None else found.parent
+    return None

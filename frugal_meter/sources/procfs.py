@@ -68,6 +68,7 @@ class HostCpu:
     """CPU time that the host's hardware threads spent working, from ``/proc/stat``."""
 
     def __init__(self, root: Path = Path("/proc"), sys_root: Path = Path("/sys")) -> None:
+        self.proc = root
         # the aggregate is the first line: 512 bytes hold it even after decades of uptime
         self._stat = KeptFile(root / "stat")
         self._stat_path = root / "stat"
