@@ -43,7 +43,7 @@ def address_of(
         raise ConfigurationError(f"store={_shown(store)} cannot be: it is {_KNOWN}")
     if not budgets:
         return "memory"
-    local = not store.startswith(("redis://", "rediss://"))
+    local = not store.startswith(("redis://", "rediss://", "unix://"))
     if local and not alone and environ.get("KUBERNETES_SERVICE_HOST"):
         for budget in budgets:
             if budget.scope != "instance":
@@ -98,11 +98,11 @@ def _is_address(store: str) -> bool:
     parts = urlsplit(store)
     if parts.scheme == "sqlite":
         return not parts.netloc and parts.path not in ("", "/") and not parts.path.endswith("/")
-    return parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+    return (parts.scheme in ("redis", "rediss") and bool(parts.hostname)) or (parts.scheme == "unix" and bool(parts.path))
 
 
 def _shown(store: object) -> str:
     """As it was given, without a password."""
     if isinstance(store, str) and "@" in store:
-        return repr(store.partition("://")[0] + "://…@" + store.rpartition("@")[2])
+        return repr("…@" + store.rpartition("@")[2])
     return repr(store)
