@@ -25,6 +25,7 @@ METER_KEYS: Final = (
     "calibration",
     "capture_usage",
     "workers",
+    "refusals",
 )
 BUDGET_KEYS: Final = (
     "name",
@@ -42,6 +43,8 @@ BUDGET_KEYS: Final = (
     "require_tier",
     "basis",
     "timezone",
+    "min_quality",
+    "fallback_url",
 )
 
 

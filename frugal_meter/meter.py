@@ -37,7 +37,7 @@ from .exporters.page_state import MOST_REQUESTS
 from .figures import Figures
 from .measure import Measure
 from .records import Exporter, Reading, Tick, label
-from .refusal import refused
+from .refusal import Refusals, refused
 from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
 
@@ -86,6 +86,7 @@ class Meter:
         calibration: str | Path | None = None,
         capture_usage: bool = True,
         workers: str = "auto",
+        refusals: Refusals | Mapping[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
         setup: Setup = prepare(
@@ -105,6 +106,7 @@ class Meter:
         )
         check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
+        self.refusals = Refusals.of(refusals)
         self.clock: Clock = clock or SystemClock()
         self.disabled = switched_off()
         self.capture_usage = capture_usage
@@ -312,6 +314,8 @@ class Meter:
                 span.route = self._route_at_door(scope, app)
             if not admission.admit_plainly(span, self._unix_ns()):
                 span.refusal = admission.admit(span, self._unix_ns())
+                if span.refusal is not None and span.route is None:
+                    span.route = self._route_at_door(scope, app)  # no router will be asked for it any more
                 if span.refusal is not None and routes.leads_to(scope.get("app") or app, scope, self._ops_apps):
                     span.refusal = span.decision = None  # a spent budget must not hide the page that tells so
 

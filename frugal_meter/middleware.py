@@ -14,10 +14,9 @@ from .attribution.span import SPAN, Span
 from .errors import BudgetRefused
 from .measure import outcome_of
 from .meter import Meter
-from .refusal import problem
+from .refusing import refuse
 from .usage import MAX_BYTES, note_body
 
-_MAX_REASON = 123  # bytes, RFC 6455 §5.5
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -176,19 +175,10 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
             span.outcome = "error"
 
     async def refuse(self) -> None:
-        """Answer 429, or close the websocket with a policy code."""
+        """Answer for the budget that refused."""
         span = self.span
         span.outcome = "refused"
         if span.refusal is None:
             return
         self.complete = True
-        if span.kind == "websocket":
-            if span.status is None:
-                span.status = 403
-            reason = f"frugality budget exceeded: {span.refusal['budget']}".encode()[:_MAX_REASON].decode("utf-8", "ignore")
-            await self._send({"type": "websocket.close", "code": 1008, "reason": reason})
-            return
-        span.status = 429
-        headers, body = problem(span.refusal)
-        await self._send({"type": "http.response.start", "status": 429, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        await refuse(span, self._send)

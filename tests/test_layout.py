@@ -18,15 +18,16 @@ PACKAGE = ROOT / "frugal_meter"
 
 #: each room and the floor it is on; imports run down. A room is a folder of the package, or a module beside the folders
 FLOORS: Final = {
-    **dict.fromkeys(("errors", "units", "records", "routes", "trees"), 0),
+    **dict.fromkeys(("errors", "links", "records", "routes", "trees", "units"), 0),
     "sources": 1,
     "carbon": 2,
     "attribution": 3,
     **dict.fromkeys(("budgets", "calibration", "figures", "refusal", "usage"), 4),
     **dict.fromkeys(("exporters", "setup", "config", "measure"), 5),
-    "meter": 6,
-    **dict.fromkeys(("middleware", "testing"), 7),
-    **dict.fromkeys(("cli", "__init__"), 8),
+    **dict.fromkeys(("degrading", "meter", "rate_limit", "refusal_page"), 6),
+    **dict.fromkeys(("refusing", "rewriting", "streams"), 7),
+    **dict.fromkeys(("middleware", "testing"), 8),
+    **dict.fromkeys(("cli", "__init__"), 9),
 }
 BIGGEST_ROOM = 0.25
 MODULE_LINES, FUNCTION_LINES = 420, 60

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 from ..errors import ConfigurationError, UnitError, UnknownBudgetKeyError
+from ..links import checked_url
 from ..records import TIERS, Tier
 from ..units import Quantity, Resource, parse_quantity
 from .windows import PERIODS, Per, zone
@@ -31,6 +32,8 @@ class Budget:
     warn_at, degrade_at: shares of the limit, settled and reserved together, at which the ladder steps up.
     max_in_flight: at most so many at once, a second guard.
     enforce: False only watches (shadow mode). require_tier: weaker joules warn and degrade, never refuse.
+    min_quality: no model whose declared quality is lower, or unknown, may answer when this budget degrades.
+    fallback_url: where a refused person is served all the same, a human counter.
     basis: "dynamic" debits what the request used, "full" also its part of the idle machine.
     throttle_at and hard (queueing, cutting streams) are not part of this version and are refused when given.
 
@@ -55,6 +58,8 @@ class Budget:
         require_tier: Tier | None = None,
         basis: Literal["dynamic", "full"] = "dynamic",
         timezone: str = "Europe/Paris",
+        min_quality: float | None = None,
+        fallback_url: str | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a budget needs a name, not {name!r}")
@@ -86,6 +91,8 @@ class Budget:
         self.require_tier = None if require_tier is None else _one_of(name, "require_tier", require_tier, TIERS)
         self.basis = _one_of(name, "basis", basis, ("dynamic", "full"))
         self.timezone = timezone
+        self.min_quality = None if min_quality is None else _share(name, "min_quality", min_quality)
+        self.fallback_url = checked_url(f"budget {name!r}: fallback_url", fallback_url)
         self.zone = zone(timezone)
 
     @property
