@@ -26,6 +26,9 @@ METER_KEYS: Final = (
     "capture_usage",
     "workers",
     "refusals",
+    "rewrite",
+    "rewrite_limit",
+    "qualities",
 )
 BUDGET_KEYS: Final = (
     "name",

@@ -14,7 +14,7 @@ from .attribution.bare import bare_task, follow, park_at_first_await, unfollow
 from .attribution.clocks import Owner, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Kind, Span
-from .errors import BudgetRefused
+from .errors import BudgetRefused, ConfigurationError
 from .records import label
 from .refusal import refused
 from .usage import note_usage
@@ -38,6 +38,9 @@ class Opener(Protocol):
     def place(self, span: Span) -> None:
         """Read a request's route."""
 
+    def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
+        """Whether ``model`` is good enough to stand in."""
+
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own."""
 
@@ -54,8 +57,11 @@ class Measure:
         fallback: Callable[..., Any] | None = None,
         unit: str | None = None,
         tenant: str | None = None,
+        min_quality: float | None = None,
     ) -> None:
-        self._meter, self._fallback = meter, fallback
+        if min_quality is not None and (isinstance(min_quality, bool) or not 0 <= min_quality <= 1):
+            raise ConfigurationError(f"measure: min_quality is a score between 0 and 1, not {min_quality!r}")
+        self._meter, self._fallback, self._min_quality = meter, fallback, min_quality
         self._name, self._model, self._unit, self._tenant = label(name), label(model), label(unit), label(tenant)
         self._open: dict[int, _Block] = {}
 
@@ -126,7 +132,7 @@ class Measure:
         block = _Block(
             self._meter, self._name or label(getattr(fn, "__qualname__", "function")), self._model, self._unit, self._tenant
         )
-        block.begin(self._fallback)
+        block.begin(self._fallback, self._min_quality)
         return block
 
     def _function(self, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -234,7 +240,7 @@ class _Block:
         self._owner: Owner | None = None
         self._token: Token[Span | None] | None = None
 
-    def begin(self, fallback: Callable[..., Any] | None = None) -> None:
+    def begin(self, fallback: Callable[..., Any] | None = None, min_quality: float | None = None) -> None:
         """Open the span and ask the budgets that its keys concern; raises BudgetRefused."""
         meter, parent = self._meter, SPAN.get()
         if parent is not None and id(parent.desk) != id(meter):
@@ -261,9 +267,13 @@ class _Block:
             raise refused(span.refusal)
         asked = span.decision == "degrade" or (parent is not None and parent.decision == "degrade")
         if fallback is not None and asked:
+            small = str(getattr(fallback, "__frugal_model__", None) or getattr(fallback, "__name__", "fallback"))
+            if not meter.may_serve(span, small, min_quality):
+                span.decision = "warn"  # the ladder goes on without this rung
+                return
             self._fallback = fallback
             span.decision = "degrade"
-            span.model_served = getattr(fallback, "__frugal_model__", None) or getattr(fallback, "__name__", "fallback")
+            span.model_served = small
 
     def _inherit(self, span: Span, parent: Span) -> None:
         if parent.scope is not None:

@@ -31,6 +31,7 @@ from .budgets.ladder import strongest
 from .budgets.stores.memory import MemoryStore
 from .carbon.factors import Factor
 from .carbon.pue import Pue
+from .degrading import MAX_BODY_BYTES, Degrading, stand_in
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
@@ -87,6 +88,9 @@ class Meter:
         capture_usage: bool = True,
         workers: str = "auto",
         refusals: Refusals | Mapping[str, Any] | None = None,
+        rewrite: Mapping[str, str] | None = None,
+        rewrite_limit: int = MAX_BODY_BYTES,
+        qualities: Mapping[str, float] | None = None,
         clock: Clock | None = None,
     ) -> None:
         setup: Setup = prepare(
@@ -107,6 +111,7 @@ class Meter:
         check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
         self.refusals = Refusals.of(refusals)
+        self.degrading = Degrading(rewrite, rewrite_limit, qualities)
         self.clock: Clock = clock or SystemClock()
         self.disabled = switched_off()
         self.capture_usage = capture_usage
@@ -149,6 +154,8 @@ class Meter:
         self.aggregates = Aggregates(self.figures, len(setup.sources))
         self._tenant = tenant
         self.admission = self._admission(list(budgets))
+        #: whether requests pass through more than the watching of their exchange: the middleware asks at each
+        self.shapes = bool(self.degrading.rewrite) or self.refusals.rate_limit or any(b.hard for b in self.admission.budgets)
         self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
         self._blocks_only = True
         self._ops_apps: list[object] = []
@@ -231,14 +238,16 @@ class Meter:
         fallback: Callable[..., Any] | None = None,
         unit: str | None = None,
         tenant: str | None = None,
+        min_quality: float | None = None,
     ) -> Measure:
         """Meter a function (sync, async, generator, async generator) or a ``with`` / ``async with`` block.
 
         ``fallback`` answers instead when a budget degrades; ``unit`` names what one successful call delivers.
+        ``min_quality``: a fallback whose declared quality is lower, or unknown, does not answer.
         """
         if callable(name):  # @meter.measure without parentheses
             return Measure(self)(name)  # type: ignore[return-value]
-        return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant)
+        return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, min_quality=min_quality)
 
     def pool(self, name: str, *, pid: int | None = None, command: str | None = None, cgroup: str | None = None) -> None:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
@@ -257,6 +266,12 @@ class Meter:
         other, and where that comes from. It weighs sections of a GPU that have no weight of their own. Unstated: 1 : 10, flagged.
         """
         self.ledger.gpus.weights[label(model) or ""] = declared_weights(a, b, source)
+
+    def quality_of(self, model: str, score: float, *, metric: str | None = None) -> None:
+        """State how good the answers of ``model`` are, 0…1, and by which metric that was found: what a budget's
+        ``min_quality`` and ``measure(min_quality=)`` compare with before it stands in for a larger one.
+        """
+        self.degrading.declare(model, score, metric)
 
     def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
         """A running span, charged from the caller's next switch on; `close_span` ends it."""
@@ -371,6 +386,17 @@ class Meter:
         self.decide(span)
         if span.refusal is not None:
             raise refused(span.refusal)
+
+    def degrade(self, span: Span, model: str) -> str | None:
+        """The model to serve instead of ``model``, which ``span`` asks for; raises BudgetRefused."""
+        return stand_in(self.degrading, self.admission, span, model, self._unix_ns())
+
+    def top_up(self, span: Span) -> None:
+        """INTERIM."""
+
+    def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
+        """Whether ``model`` is good enough to stand in for ``span``."""
+        return self.degrading.allows(span, model, min_quality)
 
     def late(self, span: Span) -> Late:
         """Where work that outlives ``span`` is booked."""

@@ -11,10 +11,14 @@ import msgspec
 from .attribution.clocks import step
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
+from .degrading import degraded
 from .errors import BudgetRefused
 from .measure import outcome_of
 from .meter import Meter
+from .rate_limit import Pacing
 from .refusing import refuse
+from .rewriting import Rewriting
+from .streams import Cutting
 from .usage import MAX_BYTES, note_body
 
 Scope = MutableMapping[str, Any]
@@ -33,6 +37,7 @@ class MeterMiddleware:
 
     def __init__(self, app: App, meter: Meter) -> None:
         self.app, self.meter = app, meter
+        self._shaped: App = Rewriting(Cutting(Pacing(app, meter), meter), meter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -58,7 +63,8 @@ class MeterMiddleware:
                 await step(answer.refuse(), span)  # saying no costs CPU too, and it is this request's
             else:
                 respond = answer.send if kind == "http" else answer.send_websocket
-                await step(self.app(scope, answer.receive, respond), span)  # type: ignore[arg-type]
+                app = self._shaped if meter.shapes else self.app
+                await step(app(scope, answer.receive, respond), span)  # type: ignore[arg-type]
                 if answer.replaced:
                     await answer.refuse()
         except BaseException as error:
@@ -133,6 +139,8 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
                 return
             self.started = True
             self.span.status = status
+            if self.span.decision == "degrade":
+                message = degraded(message, self.span)
         else:  # pathsend, trailers, early hints: only the first ends the answer
             self.complete = self.complete or message["type"] == "http.response.pathsend"
         try:

@@ -7,14 +7,19 @@ units holds no joule, gram nor second yet: ``qu`` then carries a name that is no
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from .attribution.span import SPAN
 from .budgets.budget import Budget
 from .budgets.leases import Book
 from .budgets.windows import window_at
 from .units import BOOKED_IN, Resource
 
+if TYPE_CHECKING:
+    from .meter import Meter
+
+Message = MutableMapping[str, Any]
 #: names of the units in which each resource is booked, and of those a thousand times larger, up to the one people use
 _UNITS: Final[dict[Resource, tuple[str, ...]]] = {
     "energy": ("microjoules", "millijoules", "joules"),
@@ -89,3 +94,26 @@ def _string(name: str) -> str:
     ascii_ = "".join(c for c in plain if not unicodedata.combining(c)).encode("ascii", "replace").decode()
     printable = "".join(c if c.isprintable() else "?" for c in ascii_)
     return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class Pacing:
+    """An ASGI application around another: its admitted answers tell what is left of the budgets, before they are settled."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], meter: Meter) -> None:
+        self.app, self.meter = app, meter
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
+        """Serve one request."""
+        span = SPAN.get()
+        if span is None or scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                books = [lease.book for lease in span.leases or ()]
+                more = fields(quotas(books, self.meter.clock.time_ns()))
+                message = {**message, "headers": [*message.get("headers", ()), *more]}
+            await send(message)
+
+        await self.app(scope, receive, telling)

@@ -67,6 +67,10 @@ class Refusals(msgspec.Struct, frozen=True):
         return given
 
 
+#: how a service says no that has settled nothing
+PLAIN: Final = Refusals()
+
+
 def sentences(refusal: Mapping[str, Any]) -> tuple[str, str]:
     """One sentence each in English and in French."""
     wait = refusal["retry_after_s"]
@@ -130,7 +134,7 @@ def spread(refusal: Mapping[str, Any], request_id: str | None) -> dict[str, Any]
     return {**refusal, "retry_after_s": wait + zlib.crc32((request_id or "").encode()) % (most + 1)}
 
 
-def document(refusal: Mapping[str, Any], settings: Refusals = Refusals(), request_id: str | None = None) -> dict[str, Any]:
+def document(refusal: Mapping[str, Any], settings: Refusals = PLAIN, request_id: str | None = None) -> dict[str, Any]:
     """The members of the problem document: the refusing budget's figures, never those of another tenant's budget."""
     english, french = sentences(refusal)
     store = refusal["reason"] == "store"
@@ -165,7 +169,7 @@ def waiting(refusal: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
 
 
 def problem(
-    refusal: Mapping[str, Any], settings: Refusals = Refusals(), request_id: str | None = None
+    refusal: Mapping[str, Any], settings: Refusals = PLAIN, request_id: str | None = None
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Headers and body of a refusal as ``application/problem+json``."""
     body = msgspec.json.encode(document(refusal, settings, request_id))

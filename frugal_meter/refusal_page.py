@@ -59,7 +59,10 @@ _NAMES: Final = {"fr": "Français", "en": "English"}
 _WORDS: Final[dict[str, tuple[str, str]]] = {
     "title": ("Votre demande n’a pas été traitée", "Your request was not processed"),
     "title_cut": ("Votre demande n’a pas pu être achevée", "Your request could not be completed"),
-    "limit": ("{who} une limite {what} à ne pas dépasser, et elle est atteinte {when}.", "{who} {what}, and it is reached {when}."),
+    "limit": (
+        "{who} une limite {what} à ne pas dépasser, et elle est atteinte {when}.",
+        "{who} {what}, and it is reached {when}.",
+    ),
     "in_flight": (
         "Ce service ne traite que quelques demandes à la fois, et il en traite déjà autant qu’il le peut.",
         "This service processes only a few requests at a time, and is processing as many as it can.",
@@ -113,9 +116,7 @@ def refusal_page(
 ) -> str:
     """The page, whole in ``lang`` and whole again in the other language. ``now_s`` is Unix time."""
     other: Lang = next(each for each in LANGUAGES if each != lang)
-    parts = {
-        each: _body(refusal, settings, each, now_s, request_id, heading=1 if each == lang else 2) for each in (lang, other)
-    }
+    parts = {each: _body(refusal, settings, each, now_s, request_id, heading=1 if each == lang else 2) for each in (lang, other)}
     return _PAGE.substitute(
         lang=lang,
         title=join(_title(refusal, lang)),

@@ -23,11 +23,12 @@ FLOORS: Final = {
     "carbon": 2,
     "attribution": 3,
     **dict.fromkeys(("budgets", "calibration", "figures", "refusal", "usage"), 4),
-    **dict.fromkeys(("exporters", "setup", "config", "measure"), 5),
-    **dict.fromkeys(("degrading", "meter", "rate_limit", "refusal_page"), 6),
-    **dict.fromkeys(("refusing", "rewriting", "streams"), 7),
-    **dict.fromkeys(("middleware", "testing"), 8),
-    **dict.fromkeys(("cli", "__init__"), 9),
+    **dict.fromkeys(("config", "degrading", "dialects", "exporters", "measure", "setup"), 5),
+    **dict.fromkeys(("meter", "rate_limit", "refusal_page"), 6),
+    **dict.fromkeys(("refusing", "rewriting"), 7),
+    "streams": 8,
+    **dict.fromkeys(("middleware", "testing"), 9),
+    **dict.fromkeys(("cli", "__init__"), 10),
 }
 BIGGEST_ROOM = 0.25
 MODULE_LINES, FUNCTION_LINES = 420, 60

@@ -146,6 +146,7 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     decision: Decision | None = None
     leases: Any = None
     refusal: Mapping[str, Any] | None = None
+    cut: Mapping[str, Any] | None = None  # why a hard budget stops it
     first_byte_ns: int = 0
     account: Account | None = None
     bare_task: Any = None  # the task of a block that nobody steps

@@ -87,6 +87,7 @@ class Budget:
         if max_in_flight is not None and (type(max_in_flight) is not int or max_in_flight < 1):
             raise ConfigurationError(f"budget {name!r}: max_in_flight is a whole number of at least 1, not {max_in_flight!r}")
         self.max_in_flight = max_in_flight
+        self.hard = False
         self.enforce = _one_of(name, "enforce", enforce, (True, False))
         self.require_tier = None if require_tier is None else _one_of(name, "require_tier", require_tier, TIERS)
         self.basis = _one_of(name, "basis", basis, ("dynamic", "full"))
@@ -104,6 +105,11 @@ class Budget:
     def needs(self) -> frozenset[str]:
         """The keys that must be known before it can be decided."""
         return frozenset(self.key) | frozenset(self.match)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it is decided only where the model is known."""
+        return "model" in self.needs
 
     def concerns(self, known: Mapping[str, str | None]) -> bool:
         """Whether a request with these keys counts against it."""
