@@ -59,7 +59,7 @@ class Measure:
         tenant: str | None = None,
         min_quality: float | None = None,
     ) -> None:
-        if min_quality is not None and (isinstance(min_quality, bool) or not 0 <= min_quality <= 1):
+        if min_quality is not None and not (type(min_quality) in (int, float) and 0 <= min_quality <= 1):
             raise ConfigurationError(f"measure: min_quality is a score between 0 and 1, not {min_quality!r}")
         self._meter, self._fallback, self._min_quality = meter, fallback, min_quality
         self._name, self._model, self._unit, self._tenant = label(name), label(model), label(unit), label(tenant)
