@@ -393,6 +393,17 @@ class Meter:
 
     def top_up(self, span: Span) -> None:
         """INTERIM."""
+        for lease in span.leases or ():
+            book, budget = lease.book, lease.book.budget
+            used = (self.admission._used[budget](span) or 0) // 1000
+            if used > lease.estimate:
+                if book.committed - lease.estimate + used > budget.limit.amount and budget.hard:
+                    from .budgets.leases import Verdict
+                    span.cut = self.admission._refusal(Verdict("refuse", [], [], book), used, self._unix_ns())
+                    span.decision = "cut"
+                else:
+                    book.reserved += used - lease.estimate
+                    lease.estimate = used
 
     def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
         """Whether ``model`` is good enough to stand in for ``span``."""
