@@ -156,6 +156,7 @@ class Meter:
         self.admission = self._admission(list(budgets))
         #: whether requests pass through more than the watching of their exchange: the middleware asks at each
         self.shapes = bool(self.degrading.rewrite) or self.refusals.rate_limit or any(b.hard for b in self.admission.budgets)
+        self.cut_nj = 0  # dynamic energy of requests that a hard budget cut: drawn, and nobody was served whole
         self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
         self._blocks_only = True
         self._ops_apps: list[object] = []
@@ -399,6 +400,7 @@ class Meter:
             if used > lease.estimate:
                 if book.committed - lease.estimate + used > budget.limit.amount and budget.hard:
                     from .budgets.leases import Verdict
+
                     span.cut = self.admission._refusal(Verdict("refuse", [], [], book), used, self._unix_ns())
                     span.decision = "cut"
                 else:
@@ -438,6 +440,8 @@ class Meter:
                 parent.model, parent.model_served = span.model, span.model_served
         elif not span.ops:
             self._remember(span)
+            if span.decision == "cut":
+                self.cut_nj += span.dynamic_nj
         self.aggregates.add(span)
 
     def _remember(self, span: Span) -> None:

@@ -73,7 +73,9 @@ def compact(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-@pytest.mark.parametrize("broken", [b'data: {"object": "chat.completion.chunk"\n\n', b"data: " + b"[" * 30_000 + b'chat_completion"\n\n'])
+@pytest.mark.parametrize(
+    "broken", [b'data: {"object": "chat.completion.chunk"\n\n', b"data: " + b"[" * 30_000 + b'chat_completion"\n\n']
+)
 def test_a_chunk_that_is_no_json_is_no_sample(broken: bytes) -> None:
     assert end_of(ServerSentEvents(), broken).startswith(b"event: error")
 

@@ -72,7 +72,11 @@ def fetch(app: Any, path: str = "/chat") -> httpx.Response:
     """One request over a real socket; what came of a response that was not finished is its text."""
 
     async def over_a_socket() -> httpx.Response:
-        async with served(app) as port, httpx.AsyncClient() as http, http.stream("GET", f"http://127.0.0.1:{port}{path}") as reply:
+        async with (
+            served(app) as port,
+            httpx.AsyncClient() as http,
+            http.stream("GET", f"http://127.0.0.1:{port}{path}") as reply,
+        ):
             parts = []
             try:
                 async for part in reply.aiter_raw():
