@@ -138,7 +138,7 @@ def test_rate_limit_quantities_are_whole_numbers_of_a_named_unit(limit: str, pol
     ],
 )  # fmt: skip
 def test_settings_of_refusals_that_mean_nothing_are_refused_in_one_line(settings: Any) -> None:
-    with pytest.raises(ConfigurationError, match="^refusals") as refusal:
+    with pytest.raises(ConfigurationError, match=r"^refusals") as refusal:
         Meter("guichet", zone="FR", refusals=settings)
     assert "\n" not in str(refusal.value)
 

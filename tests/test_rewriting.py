@@ -303,7 +303,8 @@ def test_the_floor_is_said_once_in_the_log_and_not_at_every_request(caplog: pyte
     [
         {"rewrite": ["large"]}, {"rewrite": {"large": ""}}, {"rewrite": {"large": "large"}}, {"rewrite": {1: "small"}},
         {"rewrite_limit": -1}, {"rewrite_limit": 1.5}, {"rewrite_limit": True}, {"qualities": ["small"]},
-        {"qualities": {"small": 2}}, {"qualities": {"small": float("nan")}}, {"qualities": {"": 0.5}}, {"qualities": {"small": True}},
+        {"qualities": {"small": 2}}, {"qualities": {"small": float("nan")}}, {"qualities": {"": 0.5}},
+        {"qualities": {"small": True}},
     ],
 )  # fmt: skip
 def test_settings_of_degrading_that_mean_nothing_are_refused_in_one_line(settings: Any) -> None:

@@ -77,13 +77,13 @@ def fetch(app: Any, path: str = "/chat") -> httpx.Response:
             httpx.AsyncClient() as http,
             http.stream("GET", f"http://127.0.0.1:{port}{path}") as reply,
         ):
-            parts = []
+            body = b""
             try:
                 async for part in reply.aiter_raw():
-                    parts.append(part)
+                    body += part
             except httpx.RemoteProtocolError:
-                parts.append(b" <unfinished>")
-            return httpx.Response(reply.status_code, headers=reply.headers, content=b"".join(parts))
+                body += b" <unfinished>"
+            return httpx.Response(reply.status_code, headers=reply.headers, content=body)
 
     return asyncio.run(asyncio.wait_for(over_a_socket(), PATIENCE_S))
 
