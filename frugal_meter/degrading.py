@@ -7,17 +7,12 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple
 
 from .attribution.span import Span
-from .budgets.admission import Admission
 from .errors import ConfigurationError
 from .records import label
 
 log = logging.getLogger("frugal_meter")
 #: bytes of a request's body that are read to find its ``model``; a longer one passes untouched
 MAX_BODY_BYTES: Final = 1 << 20
-
-
-#: decisions at which a smaller model answers, if there is one
-ASKS_SMALLER: Final = ("degrade", "throttle")
 
 
 class Score(NamedTuple):
@@ -53,19 +48,21 @@ class Degrading:
     def allows(self, span: Span, model: str, floor: float | None) -> bool:
         """Whether ``model`` may stand in for ``span``: good enough for the caller's ``floor`` and for that of its budgets.
 
-        Without any floor every model may. Under one, a model whose quality nobody declared may not: said once in the log.
+        Without any floor every model may.
         """
         floors = [lease.book.budget.min_quality for each in _upwards(span) for lease in each.leases or ()]
         highest = max((each for each in (floor, *floors) if each is not None), default=None)
-        if highest is None:
-            return True
+        return highest is None or self.reaches(model, highest)
+
+    def reaches(self, model: str, floor: float) -> bool:
+        """Whether ``model`` is said to be as good as ``floor``. One whose quality nobody declared is not; a no is logged once."""
         score = self.scores.get(model)
-        if score is not None and score.value >= highest:
+        if score is not None and score.value >= floor:
             return True
-        if (model, highest) not in self._told and len(self._told) < 100:
-            self._told.add((model, highest))
+        if (model, floor) not in self._told and len(self._told) < 100:
+            self._told.add((model, floor))
             known = "is not declared (meter.quality_of)" if score is None else f"is {score.value:g}"
-            log.warning("frugal_meter: %r does not stand in: its quality %s, the floor is %g", model, known, highest)
+            log.warning("frugal_meter: %r does not stand in: its quality %s, the floor is %g", model, known, floor)
         return False
 
 
@@ -84,30 +81,6 @@ def _upwards(span: Span | None) -> Iterator[Span]:
     while span is not None:
         yield span
         span = span.parent
-
-
-def stand_in(settings: Degrading, admission: Admission, span: Span, model: str, now_ns: int) -> str | None:
-    """Decide over the budgets on ``model``, which ``span`` asks for; the smaller one that is to serve it, or None.
-
-    What the smaller one needs is reserved before the reservation for ``model`` is let go, so that nothing is ever promised
-    twice. Raises BudgetRefused.
-    """
-    span.identify(model=model)
-    small = settings.rewrite.get(model)
-    if small is None or span.decision not in ASKS_SMALLER:
-        return None
-    if not settings.allows(span, small, None):
-        span.decision = "warn"  # the ladder goes on without this rung
-        return None
-    given = [lease for lease in span.leases or () if lease.book.budget.needs_model]
-    span.leases = [lease for lease in span.leases or () if not lease.book.budget.needs_model]
-    try:
-        span.identify(model=small)
-    finally:
-        span.model = model
-        admission.store.settle(given, [0] * len(given))
-    span.model_served = small
-    return small
 
 
 def served(span: Span) -> tuple[str | None, str] | None:

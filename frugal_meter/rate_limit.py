@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .attribution.span import SPAN
 from .budgets.budget import Budget
 from .budgets.leases import Book
-from .budgets.windows import window_at
 from .units import BOOKED_IN, Resource
 
 if TYPE_CHECKING:
@@ -37,18 +36,19 @@ class Quota(NamedTuple):
     budget: Budget
     left: int
     window_s: int
-    reset_s: int
+    reset_s: int | None
 
 
 def quotas(books: Iterable[Book], now_ns: int) -> list[Quota]:
     """What is left in each of ``books`` at ``now_ns`` (Unix time); one per budget, the one with the least left."""
     found: dict[str, Quota] = {}
     for book in books:
-        left = max(0, book.budget.limit.amount - book.settled - book.reserved)
+        left = max(0, book.budget.limit.amount - book.committed_by_all)
         known = found.get(book.budget.name)
         if known is None or left < known.left:
-            window_s = (book.end_ns - book.start_ns) // 10**9
-            reset_s = max(0, -(-(book.end_ns - now_ns) // 10**9))
+            window_s = _length(book.budget, (book.start_ns // 10**9, book.end_ns // 10**9, book.until_ns // 10**9))
+            # A sliding window never turns as a whole: no moment to tell.
+            reset_s = None if book.budget.sliding else max(0, -(-(book.end_ns - now_ns) // 10**9))
             found[book.budget.name] = Quota(book.budget, left, window_s, reset_s)
     return list(found.values())
 
@@ -60,8 +60,13 @@ def refusing(refusal: Mapping[str, Any], budgets: Iterable[Budget], now_ns: int)
         return []
     scale = BOOKED_IN[budget.resource][1]
     left = max(0, budget.limit.amount - round((refusal["settled"] + refusal["reserved"]) * scale))
-    start_s, end_s = window_at(budget.per, budget.zone, now_ns / 1e9)
-    return [Quota(budget, left, end_s - start_s, refusal["retry_after_s"])]
+    return [Quota(budget, left, _length(budget, budget.window(now_ns / 1e9)), refusal["retry_after_s"])]
+
+
+def _length(budget: Budget, window: tuple[int, int, int]) -> int:
+    """Seconds over which the limit holds: of a sliding window, whose parts count for that long after they end, as well."""
+    start_s, end_s, until_s = window
+    return until_s - end_s if budget.sliding else end_s - start_s
 
 
 def fields(of: Iterable[Quota]) -> list[tuple[bytes, bytes]]:
@@ -72,7 +77,7 @@ def fields(of: Iterable[Quota]) -> list[tuple[bytes, bytes]]:
         name = _string(budget.name)
         named = "" if unit == "requests" else f';qu="{unit}"'  # "requests" is what the draft takes it for
         policies.append(f"{name};q={budget.limit.amount // scale}{named};w={window_s}")
-        states.append(f"{name};r={left // scale};t={reset_s}")
+        states.append(f"{name};r={left // scale}" + ("" if reset_s is None else f";t={reset_s}"))
     if not policies:
         return []
     return [(b"ratelimit-policy", ", ".join(policies).encode()), (b"ratelimit", ", ".join(states).encode())]

@@ -90,6 +90,13 @@ def sentences(refusal: Mapping[str, Any]) -> tuple[str, str]:
             f"Le budget de frugalité « {name} » admet {most} demandes à la fois, et autant sont en cours. "
             f"Réessayez dans {wait} s.",
         )
+    if refusal["reason"] == "throttled":
+        return (
+            f"Requests under the frugality budget {refusal['budget']!r} wait for their turn, and it did not come in time. "
+            f"Try again in {spoken(wait)}.",
+            f"Les demandes soumises au budget de frugalité « {refusal['budget']} » attendent leur tour, et celui-ci n'est pas "
+            f"venu à temps. Réessayez dans {spoken(wait)}.",
+        )
     tier = refusal["tier"] or "counted"
     dynamic = refusal.get("basis") == "dynamic" and unit == "J"
     of, de = (
@@ -145,7 +152,7 @@ def document(refusal: Mapping[str, Any], settings: Refusals = PLAIN, request_id:
         "detail": english,
         "detail_fr": french,
         **({} if store else {"violated-policies": [refusal["budget"]]}),
-        **{name: refusal[name] for name in ("reason", "scope", *_FIGURES) if name in refusal},
+        **{name: refusal[name] for name in ("reason", "scope", *(() if store else _FIGURES))},
         "retry_after_s": refusal["retry_after_s"],
         "fallback_url": refusal.get("fallback_url") or settings.fallback_url,
         "contact": settings.contact,

@@ -67,6 +67,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "Ce service ne traite que quelques demandes à la fois, et il en traite déjà autant qu’il le peut.",
         "This service processes only a few requests at a time, and is processing as many as it can.",
     ),
+    "throttled": (
+        "Beaucoup de demandes attendent leur tour, et celui de la vôtre n’est pas venu à temps.",
+        "Many requests wait for their turn, and yours did not come in time.",
+    ),
     "store": (
         "Ce service ne répond pas sans consulter ses limites de consommation, et elles sont hors d’atteinte pour l’instant.",
         "This service does not answer without asking its limits of consumption, and they are out of reach at the moment.",
@@ -180,7 +184,7 @@ def _title(refusal: Mapping[str, Any], lang: Lang) -> str:
 
 
 def _why(refusal: Mapping[str, Any], lang: Lang) -> str:
-    if refusal["reason"] in ("in_flight", "store"):
+    if refusal["reason"] in ("in_flight", "store", "throttled"):
         return _say(refusal["reason"], lang)
     who = "who_tenant" if "tenant" in refusal.get("scope", ()) else "who_service"
     words = {"who": who, "what": f"what_{refusal['resource']}", "when": f"when_{refusal['window']}"}
@@ -190,7 +194,7 @@ def _why(refusal: Mapping[str, Any], lang: Lang) -> str:
 def _body(
     refusal: Mapping[str, Any], settings: Refusals, lang: Lang, now_s: float, request_id: str | None, *, heading: int
 ) -> Html:
-    has_figures = refusal["reason"] not in ("store", "in_flight")
+    has_figures = refusal["reason"] not in ("in_flight", "store", "throttled")
     return join(
         el(f"h{heading}", _title(refusal, lang)),
         el("p", _why(refusal, lang), class_="lead"),

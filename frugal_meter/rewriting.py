@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from .attribution.span import SPAN, Span
+from .measure import ASKS_SMALLER
 from .records import label
+from .refusal import refused
 
 if TYPE_CHECKING:
     from .meter import Meter
@@ -38,12 +40,12 @@ class Rewriting:
         if span is not None and self._concerns(span, scope):
             body = _Body(receive, self.meter.degrading.limit_bytes)
             await body.read()
-            self._rewrite(span, scope, body)
+            await self._rewrite(span, scope, body)
             receive = body.receive
         await self.app(scope, receive, send)
 
     def _concerns(self, span: Span, scope: Mapping[str, Any]) -> bool:
-        if scope["type"] != "http" or not (span.decision in ("degrade", "throttle") or self.meter.admission.needs_model):
+        if scope["type"] != "http" or not (span.decision in ASKS_SMALLER or self.meter.admission.needs_model):
             return False
         headers = dict(reversed(scope["headers"]))
         if (
@@ -54,18 +56,47 @@ class Rewriting:
         length = headers.get(b"content-length", b"0")
         return length.isdigit() and int(length) <= self.meter.degrading.limit_bytes
 
-    def _rewrite(self, span: Span, scope: Any, body: _Body) -> None:
+    async def _rewrite(self, span: Span, scope: Any, body: _Body) -> None:
         members = body.members()
         model = _model(members)
         if members is None or model is None:
             return
-        small = self.meter.degrade(span, model)
+        small = await self._stand_in(span, model)
         if small is not None:
             # Every other member stays as it was written: numbers beyond a double, escapes, order.
             body.replace(msgspec.json.encode({**members, "model": msgspec.Raw(msgspec.json.encode(small))}))
             # In place, since other middleware reads from this very scope what the router will write into it.
             length = str(len(body.whole or b"")).encode()
             scope["headers"] = [(name, length if name == b"content-length" else value) for name, value in scope["headers"]]
+
+    async def _stand_in(self, span: Span, model: str) -> str | None:
+        """Decide over the budgets on ``model``; the smaller one that is to serve it, or None. Raises BudgetRefused."""
+        meter = self.meter
+        small = span.smaller = meter.degrading.rewrite.get(model)
+        await self._identify(span, model)
+        if small is None or span.decision not in ASKS_SMALLER:
+            return None
+        if not meter.may_serve(span, small, None):
+            span.decision = "warn"  # the ladder goes on without this rung
+            return None
+        # What the smaller one needs is reserved before the reservation for the larger is let go: nothing is promised twice.
+        given = [lease for lease in span.leases or () if lease.book.budget.needs_model]
+        span.leases = [lease for lease in span.leases or () if not lease.book.budget.needs_model]
+        try:
+            await self._identify(span, small)
+        finally:
+            span.model = model
+            meter.admission.store.settle(given, [0] * len(given))
+        span.model_served = small
+        return small
+
+    async def _identify(self, span: Span, model: str) -> None:
+        span.model = model
+        self.meter.decide(span, later=True)
+        if span.waiting is not None:
+            await self.meter.decided(span)
+        if span.refusal is not None:
+            raise refused(span.refusal)
 
 
 def _model(members: Mapping[str, msgspec.Raw] | None) -> str | None:

@@ -22,7 +22,7 @@ FLOORS: Final = {
     "sources": 1,
     "carbon": 2,
     "attribution": 3,
-    **dict.fromkeys(("budgets", "calibration", "figures", "refusal", "usage"), 4),
+    **dict.fromkeys(("budgets", "calibration", "figures", "queueing", "refusal", "usage"), 4),
     **dict.fromkeys(("config", "degrading", "dialects", "exporters", "measure", "setup"), 5),
     **dict.fromkeys(("meter", "rate_limit", "refusal_page"), 6),
     **dict.fromkeys(("refusing", "rewriting"), 7),

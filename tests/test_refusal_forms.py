@@ -149,11 +149,12 @@ def test_a_budgets_counter_must_be_an_address() -> None:
 
 
 def test_a_store_that_cannot_be_asked_is_nobodys_spent_budget() -> None:
-    refusal = {"reason": "store", "retry_after_s": 5}
+    refusal = a_refusal(reason="store", retry_after_s=5)
     headers, body = problem(refusal, Refusals(status=402))
     assert b'"status":503' in body
     assert b"#temporary-reduced-capacity" in body
     assert b"violated-policies" not in body
+    assert b"settled" not in body, "what this worker knows alone is no figure"
     assert dict(headers)[b"retry-after"] == b"5"
     assert "cannot be asked" in sentences(refusal)[0]
     page = text_of(refusal_page(refusal, Refusals(), lang="en", service="guichet", now_s=0.0))

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
-from exchange import a_meter, account, an_app
+from exchange import a_meter, account, an_app, later
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 from sse_starlette import EventSourceResponse
@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket
 from support import PATIENCE_S, burn, metered, scope, served
 
 from frugal_meter import Budget, Meter, MeterMiddleware
+from frugal_meter.budgets.upkeep import LOOK_NS
 
 #: one chunk is 10 tokens: the fifth does not fit
 HARD = Budget("hard", "45 tokens", per="day", estimate="10 tokens", hard=True, degrade_at=None)
@@ -44,6 +45,7 @@ class Work:
         span = self.meter.current()
         assert span is not None
         span.add_tokens(output=10)
+        later(self.meter, LOOK_NS / 1e9)  # a chunk looks at its leases no more often than this
         self.made += 1
         return self.chunk(self.made)
 
@@ -214,6 +216,7 @@ def test_an_application_that_is_silent_is_cut_where_it_waits() -> None:
                 yield "data: 1\n\n"
                 try:
                     meter.current().add_tokens(output=100)  # type: ignore[union-attr]
+                    later(meter, LOOK_NS / 1e9)
                     await asyncio.Event().wait()  # a model elsewhere that goes on and on
                 finally:
                     stopped.set()
@@ -275,6 +278,7 @@ def test_an_application_that_goes_on_in_spite_of_its_cut_is_cancelled() -> None:
             try:
                 while True:
                     meter.current().add_tokens(output=10)  # type: ignore[union-attr]
+                    later(meter, LOOK_NS / 1e9)
                     try:
                         await send({"type": "http.response.body", "body": b"data: x\n\n", "more_body": True})
                     except OSError:
@@ -320,6 +324,7 @@ def test_a_cut_websocket_is_closed_against_the_policy() -> None:
             try:
                 while True:
                     meter.current().add_tokens(output=10)  # type: ignore[union-attr]
+                    later(meter, LOOK_NS / 1e9)
                     await socket.send_text("mot")
             finally:
                 ended.set()
