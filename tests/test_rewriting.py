@@ -17,7 +17,7 @@ from starlette.routing import Route
 from support import answer, scope, served
 
 from frugal_meter import Budget, Meter, MeterMiddleware
-from frugal_meter.errors import ConfigurationError
+from frugal_meter.errors import BudgetRefused, ConfigurationError
 
 #: degrades from the first request on
 TIGHT = Budget("all", "100 requests", per="day", warn_at=0.01, degrade_at=0.01)
@@ -287,6 +287,33 @@ def test_a_measures_own_floor_keeps_its_fallback_from_answering(floor: float, sa
             return "long"
 
         assert [large(), large()][-1] == said
+
+
+@pytest.mark.parametrize(("score", "said", "decision"), [(0.7, "short", "degrade"), (0.5, "long", "warn")])
+def test_the_floor_of_a_models_own_budget_takes_the_rung_out_of_its_ladder(score: float, said: str, decision: str) -> None:
+    budget = Budget("large", "100 requests", per="day", match={"model": "large"}, warn_at=0.01, degrade_at=0.01, min_quality=0.6)
+    with a_meter(budgets=[budget], qualities={"small": score}) as meter:
+        large = meter.measure("chat", model="large", fallback=meter.measure(model="small")(lambda: "short"))(lambda: "long")
+        assert [large(), large()][-1] == said
+        assert last_reading(meter).decision == decision
+        assert meter.admission.decisions["large", decision] == 1  # type: ignore[index]
+
+
+def test_what_does_not_fit_is_served_by_a_smaller_model_only_if_it_is_good_enough() -> None:
+    budget = Budget("tokens", "100 tokens", per="day", match={"model": "large"}, estimate="60 tokens", min_quality=0.6)
+    for score, served in ((0.7, "short"), (0.5, None)):
+        with a_meter(budgets=[budget], qualities={"small": score}) as meter:
+            meter.admission.estimator["tokens"].recall(("chat", "small"), 10)
+            large = meter.measure("chat", model="large", fallback=meter.measure(model="small")(lambda: "short"))(lambda: "long")
+            other = meter.open_span("block")
+            other.route, other.model = "chat", "large"
+            meter.decide(other)  # holds 60 of 100
+            if served is None:
+                with pytest.raises(BudgetRefused):
+                    large()
+            else:
+                assert large() == served
+            meter.close_span(other)
 
 
 def test_the_floor_is_said_once_in_the_log_and_not_at_every_request(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import websockets
-from exchange import a_meter, account, an_app, later
+from exchange import a_meter, account, an_app, later, samples
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 from sse_starlette import EventSourceResponse
@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
-from support import PATIENCE_S, burn, metered, scope, served
+from support import PATIENCE_S, ask, burn, metered, scope, served
 
 from frugal_meter import Budget, Meter, MeterMiddleware
 from frugal_meter.budgets.upkeep import LOOK_NS
@@ -144,6 +144,44 @@ def test_a_cut_stream_of_events_ends_with_an_error_event_and_its_generator_is_st
     assert "ne permet pas d'achever cette demande" in said["detail_fr"]
 
 
+def test_under_a_server_that_raises_when_a_client_has_gone_it_is_the_same() -> None:
+    with hard_meter() as meter:
+        work = Work(meter)
+
+        async def chat(request: Request) -> Response:
+            return StreamingResponse(work.pieces(), media_type=SSE)
+
+        app = MeterMiddleware(Starlette(routes=[Route("/chat", chat)]), meter=meter)
+        sent = asyncio.run(ask(app, "/chat", spec="2.4"))
+        assert_cut(meter, work)
+    assert sent[-1]["body"].startswith(b"event: error")
+    assert not sent[-1].get("more_body")
+
+
+def test_the_joules_of_a_cut_request_are_counted_as_drawn_for_no_whole_answer() -> None:
+    budget = Budget("hard", "100 mJ", per="day", estimate="10 mJ", hard=True, degrade_at=None)
+    with metered(budgets=[budget]) as (meter, out):
+
+        async def chat(request: Request) -> StreamingResponse:
+            async def pieces() -> AsyncIterator[str]:
+                while True:
+                    burn(0.002)
+                    meter.settle()  # 10 W: 20 mJ a piece, and the meter knows it
+                    yield "data: x\n\n"
+                    await asyncio.sleep(LOOK_NS / 1e9)
+
+            return StreamingResponse(pieces(), media_type=SSE)
+
+        reply = fetch(an_app(meter, Route("/chat", chat)))
+        meter.settle()
+        ((_, counted),) = samples(meter, "frugal_cut_energy_joules_total").items()
+        settled, reserved = account(meter, "hard")
+    assert "event: error" in reply.text
+    assert counted == pytest.approx(out.readings[-1].energy_dynamic_j)
+    assert (settled, reserved) == (pytest.approx(counted, abs=2e-6), 0)
+    assert counted >= 0.1
+
+
 def test_openais_own_client_reads_a_cut_stream_as_one_that_ran_out_of_length() -> None:
     with hard_meter() as meter:
         base = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "large"}
@@ -157,14 +195,14 @@ def test_openais_own_client_reads_a_cut_stream_as_one_that_ran_out_of_length() -
         async def chat(request: Request) -> StreamingResponse:
             return StreamingResponse(work.pieces(), media_type=SSE)
 
-        async def ask() -> list[Any]:
+        async def complete() -> list[Any]:
             async with served(an_app(meter, Route("/v1/chat/completions", chat, methods=["POST"]))) as port:
                 client = AsyncOpenAI(api_key="none", base_url=f"http://127.0.0.1:{port}/v1", max_retries=0)
                 async with client:
                     stream = await client.chat.completions.create(model="large", messages=[], stream=True)
                     return [piece async for piece in stream]
 
-        *pieces, last = asyncio.run(asyncio.wait_for(ask(), PATIENCE_S))
+        *pieces, last = asyncio.run(asyncio.wait_for(complete(), PATIENCE_S))
         assert_cut(meter, work)
     assert "".join(piece.choices[0].delta.content for piece in pieces) == "1 2 3 4 5 "
     assert last.choices[0].finish_reason == "length"

@@ -252,7 +252,7 @@ def _budgets(meter: MeterView) -> dict[str, list[Any]]:
         ],
         "frugal_budget_limit": limits,
         "frugal_budget_enforced": enforced,
-        "frugal_cut_energy_joules": [((), meter.cut_nj / 1e9)] if meter.ledger.books else [],
+        "frugal_cut_energy_joules": [((), meter.cut_nj / 1e9)] if meter.ledger.books and not meter.disabled else [],
         "frugal_budget_decisions": [
             ((name, resources[name], action), n) for (name, action), n in list(admission.decisions.items())
         ],
