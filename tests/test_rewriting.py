@@ -301,18 +301,18 @@ def test_the_floor_of_a_models_own_budget_takes_the_rung_out_of_its_ladder(score
 
 def test_what_does_not_fit_is_served_by_a_smaller_model_only_if_it_is_good_enough() -> None:
     budget = Budget("tokens", "100 tokens", per="day", match={"model": "large"}, estimate="60 tokens", min_quality=0.6)
-    for score, served in ((0.7, "short"), (0.5, None)):
+    for score, said in ((0.7, "short"), (0.5, None)):
         with a_meter(budgets=[budget], qualities={"small": score}) as meter:
             meter.admission.estimator["tokens"].recall(("chat", "small"), 10)
             large = meter.measure("chat", model="large", fallback=meter.measure(model="small")(lambda: "short"))(lambda: "long")
             other = meter.open_span("block")
             other.route, other.model = "chat", "large"
             meter.decide(other)  # holds 60 of 100
-            if served is None:
+            if said is None:
                 with pytest.raises(BudgetRefused):
                     large()
             else:
-                assert large() == served
+                assert large() == said
             meter.close_span(other)
 
 
