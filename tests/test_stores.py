@@ -296,7 +296,7 @@ def test_a_file_on_a_network_file_system_is_refused_with_what_to_do(tmp_path: Pa
         f"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n22 21 0:40 / {tmp_path}/share rw shared:1 - nfs4 filer:/x rw\n"
         f"23 22 8:2 / {tmp_path}/share/local\\040disk rw - xfs /dev/sdb rw\n"
     )
-    with pytest.raises(ConfigurationError, match="is on nfs4, a file system of another machine.*redis://"):
+    with pytest.raises(ConfigurationError, match=r"is on nfs4, a file system of another machine.*redis://"):
         SqliteStore(tmp_path / "share" / "deep" / "b.sqlite", mountinfo=mounts)
     assert file_system(tmp_path / "share" / "local disk", mounts) == "xfs"
     assert file_system(tmp_path, mounts) == "ext4"
