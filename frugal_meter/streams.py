@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from .attribution.span import SPAN, Span
@@ -40,7 +40,7 @@ class Cutting:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve one request or websocket. Raises BudgetRefused where it is cut before it has begun to answer."""
         span = SPAN.get()
-        if span is None or not span.leases:
+        if span is None or not any(budget.hard for budget in self.meter.admission.budgets):
             await self.app(scope, receive, send)
             return
         await _Exchange(self.meter, span, receive, send).run(self.app, scope)
@@ -122,7 +122,8 @@ class _Exchange:
 
     def _is_cut(self) -> bool:
         """Ask for more where the live meter says that the lease is outgrown; whether that was refused."""
-        self._meter.top_up(self._span)
+        for each in _family(self._span):
+            self._meter.top_up(each)
         return _cut_of(self._span) is not None
 
     def _look(self) -> None:
@@ -164,10 +165,13 @@ class _Exchange:
         # Else the response is left unfinished: a reader that knows no last words must not take what it has for all of it.
 
 
+def _family(span: Span) -> Iterator[Span]:
+    """The span and the blocks that run inside it."""
+    yield span
+    for child in list((span.nested or {}).values()):
+        yield from _family(child)
+
+
 def _cut_of(span: Span) -> Mapping[str, Any] | None:
     """Why ``span``, or a block inside it, was cut."""
-    if span.cut is not None:
-        return span.cut
-    if span.nested:
-        return next((cut for child in list(span.nested.values()) if (cut := _cut_of(child)) is not None), None)
-    return None
+    return next((each.cut for each in _family(span) if each.cut is not None), None)

@@ -144,6 +144,31 @@ def test_a_cut_stream_of_events_ends_with_an_error_event_and_its_generator_is_st
     assert "ne permet pas d'achever cette demande" in said["detail_fr"]
 
 
+def test_a_measured_generation_is_cut_by_the_budget_of_its_model() -> None:
+    budget = Budget("hard", "45 tokens", per="day", estimate="10 tokens", hard=True, degrade_at=None, match={"model": "large"})
+    with hard_meter(budgets=[budget]) as meter:
+        work = Work(meter)
+        generate = meter.measure(model="large")(work.pieces)
+
+        async def chat(request: Request) -> Response:
+            return StreamingResponse(generate(), media_type=SSE)
+
+        reply = fetch(an_app(meter, Route("/chat", chat)))
+        assert_cut(meter, work)
+    assert reply.text.count("data: ") == 6
+
+
+def test_a_hard_budget_that_only_watches_cuts_nothing() -> None:
+    budget = Budget("hard", "45 tokens", per="day", estimate="10 tokens", hard=True, enforce=False)
+    with hard_meter(budgets=[budget]) as meter:
+        work = Work(meter, most=10)
+
+        async def chat(request: Request) -> Response:
+            return StreamingResponse(work.pieces(), media_type=SSE)
+
+        assert fetch(an_app(meter, Route("/chat", chat))).text.count("data: ") == 10
+
+
 def test_under_a_server_that_raises_when_a_client_has_gone_it_is_the_same() -> None:
     with hard_meter() as meter:
         work = Work(meter)
