@@ -13,7 +13,7 @@ from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
 from .degrading import degraded
 from .errors import BudgetRefused
-from .measure import outcome_of
+from .measure import ASKS_SMALLER, outcome_of
 from .meter import Meter
 from .queueing import Arrivals
 from .rate_limit import Pacing
@@ -151,7 +151,7 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
                 return
             self.started = True
             self.span.status = status
-            if self.span.decision == "degrade":
+            if self.span.decision in ASKS_SMALLER:
                 message = degraded(message, self.span)
         else:  # pathsend, trailers, early hints: only the first ends the answer
             self.complete = self.complete or message["type"] == "http.response.pathsend"

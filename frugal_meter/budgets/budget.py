@@ -93,7 +93,6 @@ class Budget:
         if max_in_flight is not None and (type(max_in_flight) is not int or max_in_flight < 1):
             raise ConfigurationError(f"budget {name!r}: max_in_flight is a whole number of at least 1, not {max_in_flight!r}")
         self.max_in_flight = max_in_flight
-        self.hard = hard
         self.enforce = _one_of(name, "enforce", enforce, (True, False))
         self.require_tier = None if require_tier is None else _one_of(name, "require_tier", require_tier, TIERS)
         self.basis = _one_of(name, "basis", basis, ("dynamic", "full"))
