@@ -30,6 +30,10 @@ METER_KEYS: Final = (
     "host_root",
     "store",
     "on_store_error",
+    "refusals",
+    "rewrite",
+    "rewrite_limit",
+    "qualities",
 )
 BUDGET_KEYS: Final = (
     "name",
@@ -51,6 +55,8 @@ BUDGET_KEYS: Final = (
     "timezone",
     "sliding",
     "scope",
+    "min_quality",
+    "fallback_url",
 )
 OTEL_KEYS: Final = ("endpoint", "interval", "spans", "settled_spans")
 

@@ -14,7 +14,7 @@ from .attribution.bare import bare_task, follow, park_at_first_await, unfollow
 from .attribution.clocks import Owner, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Kind, Span
-from .errors import BudgetRefused
+from .errors import BudgetRefused, ConfigurationError
 from .records import label
 from .refusal import refused
 from .units import parse_quantity
@@ -50,6 +50,9 @@ class Opener(Protocol):
     def place(self, span: Span) -> None:
         """Read a request's route."""
 
+    def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
+        """Whether ``model`` is good enough to stand in."""
+
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own."""
 
@@ -67,9 +70,12 @@ class Measure:
         unit: str | None = None,
         tenant: str | None = None,
         estimate: Estimate = None,
+        min_quality: float | None = None,
     ) -> None:
+        if min_quality is not None and not (type(min_quality) in (int, float) and 0 <= min_quality <= 1):
+            raise ConfigurationError(f"measure: min_quality is a score between 0 and 1, not {min_quality!r}")
         self._estimate = estimate if callable(estimate) else _quantities(estimate)
-        self._meter, self._fallback = meter, fallback
+        self._meter, self._fallback, self._min_quality = meter, fallback, min_quality
         self._name, self._model, self._unit, self._tenant = label(name), label(model), label(unit), label(tenant)
         self._open: dict[int, _Block] = {}
 
@@ -158,6 +164,7 @@ class Measure:
         block = _Block(
             self._meter, self._name or label(getattr(fn, "__qualname__", "function")), self._model, self._unit, self._tenant
         )
+        block.floor = self._min_quality
         block.begin(self._fallback, self._needs(args, kwargs), later=later)
         return block
 
@@ -262,11 +269,12 @@ class Measure:
 class _Block:
     """One run of measured work: its span, from admission to settlement. Only a budget's refusal leaves it."""
 
-    __slots__ = ("_fallback", "_meter", "_model", "_name", "_owner", "_tenant", "_token", "_unit", "_wanted", "span")
+    __slots__ = ("_fallback", "_meter", "_model", "_name", "_owner", "_tenant", "_token", "_unit", "_wanted", "floor", "span")
 
     def __init__(self, meter: Opener, name: str | None, model: str | None, unit: str | None, tenant: str | None) -> None:
         self._meter, self._name, self._model, self._unit, self._tenant = meter, name, model, unit, tenant
         self._fallback: Callable[..., Any] | None = None
+        self.floor: float | None = None  # of the quality of what may answer instead
         self._owner: Owner | None = None
         self._token: Token[Span | None] | None = None
 
@@ -287,9 +295,10 @@ class _Block:
         self._wanted = fallback
         try:
             span.estimates = needs
-            span.smaller = None if fallback is None else _model_of(fallback)
             if parent is not None:
                 self._inherit(span, parent)
+            if fallback is not None and meter.may_serve(span, _model_of(fallback), self.floor):
+                span.smaller = _model_of(fallback)
             meter.decide(span, later=later)
         except Exception as error:
             meter.fault("admit", error)
@@ -318,10 +327,15 @@ class _Block:
             span.outcome = "refused"
             self._meter.close_span(span)
             raise refused(span.refusal)
-        if fallback is not None and (span.decision in ASKS_SMALLER or (parent is not None and parent.decision in ASKS_SMALLER)):
+        if fallback is None:
+            return
+        asked = span.decision in ASKS_SMALLER or (parent is not None and parent.decision in ASKS_SMALLER)
+        if span.smaller is not None and asked and self._meter.may_serve(span, span.smaller, self.floor):
             self._fallback = fallback
             span.decision = "degrade"
-            self._meter.serve_smaller(span, _model_of(fallback))
+            self._meter.serve_smaller(span, span.smaller)
+        elif span.decision == "degrade":
+            span.decision = "warn"  # a floor forbids it: the ladder goes on without this rung
 
     def _inherit(self, span: Span, parent: Span) -> None:
         if parent.scope is not None:

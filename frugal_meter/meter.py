@@ -34,6 +34,7 @@ from .carbon.factors import Factor
 from .carbon.in_force import InForce
 from .carbon.pue import Pue
 from .config import WatchedFile
+from .degrading import MAX_BODY_BYTES, Degrading
 from .errors import FrugalMeterError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
@@ -41,7 +42,7 @@ from .exporters.page_state import MOST_REQUESTS
 from .figures import Figures
 from .measure import Estimate, Measure
 from .records import Exporter, Reading, Tick, Tier, label
-from .refusal import refused
+from .refusal import Refusals, refused
 from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
 
@@ -97,6 +98,10 @@ class Meter:
         workers: str = "auto",
         store: str = "auto",
         on_store_error: str = "local",
+        refusals: Refusals | Mapping[str, Any] | None = None,
+        rewrite: Mapping[str, str] | None = None,
+        rewrite_limit: int = MAX_BODY_BYTES,
+        qualities: Mapping[str, float] | None = None,
         clock: Clock | None = None,
         host_root: str | Path | None = None,
     ) -> None:
@@ -120,6 +125,8 @@ class Meter:
         )
         check_callables(tenant, exporters, capture_usage)
         self.service, self.setup = setup.service, setup
+        self.refusals = Refusals.of(refusals)
+        self.degrading = Degrading(rewrite, rewrite_limit, qualities)
         self.clock: Clock = clock or SystemClock()
         self.disabled = switched_off()
         self.capture_usage = capture_usage
@@ -165,6 +172,9 @@ class Meter:
         self._tenant = tenant
         self.admission = self._admission(list(budgets), store, on_store_error, alone=clock is not None)
         self._config: WatchedFile | None = None
+        self.admission.reaches = self.degrading.reaches
+        self.shapes = self._shaping()
+        self.cut_nj = 0  # dynamic energy of requests that a hard budget cut: drawn, and nobody was served whole
         self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
         self._blocks_only = True
         self._ops_apps: list[object] = []
@@ -264,16 +274,20 @@ class Meter:
         unit: str | None = None,
         tenant: str | None = None,
         estimate: Estimate = None,
+        min_quality: float | None = None,
     ) -> Measure:
         """Meter a function (sync, async, generator, async generator) or a ``with`` / ``async with`` block.
 
         ``fallback`` answers instead when a budget degrades; ``unit`` names what one successful call delivers.
         ``estimate`` is what it will need, where the caller knows better than what was seen so far: "3 J", "400 tokens", a list
         of such quantities, or a function of the call's arguments that returns one.
+        ``min_quality``: a fallback whose declared quality is lower, or unknown, does not answer.
         """
         if callable(name):  # @meter.measure without parentheses
             return Measure(self)(name)  # type: ignore[return-value]
-        return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate)
+        return Measure(
+            self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate, min_quality=min_quality
+        )
 
     def pool(self, name: str, *, pid: int | None = None, command: str | None = None, cgroup: str | None = None) -> None:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
@@ -293,6 +307,12 @@ class Meter:
         other, and where that comes from. It weighs sections of a GPU that have no weight of their own. Unstated: 1 : 10, flagged.
         """
         self.ledger.gpus.weights[label(model) or ""] = declared_weights(a, b, source)
+
+    def quality_of(self, model: str, score: float, *, metric: str | None = None) -> None:
+        """State how good the answers of ``model`` are, 0…1, and by which metric that was found: what a budget's
+        ``min_quality`` and ``measure(min_quality=)`` compare with before it stands in for a larger one.
+        """
+        self.degrading.declare(model, score, metric)
 
     def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
         """A running span, charged from the caller's next switch on; `close_span` ends it."""
@@ -368,6 +388,11 @@ class Meter:
             span.refusal = await self.admission.wait(span, self._unix_ns)
         except Exception as error:
             self.fault("admit", error)
+
+    def route_refused(self, span: Span, app: object) -> None:
+        """The route that a refused request asked for: no router will be asked for it any more."""
+        if span.route is None and span.scope is not None:
+            span.route = self._route_at_door(span.scope, app)
 
     def _let_ops_through(self, span: Span, scope: Mapping[str, Any], app: object) -> None:
         """A spent budget must not hide the page that tells so."""
@@ -448,6 +473,10 @@ class Meter:
         if span.refusal is not None:
             raise refused(span.refusal)
 
+    def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
+        """Whether ``model`` is good enough to stand in for ``span``."""
+        return self.degrading.allows(span, model, min_quality)
+
     def serve_smaller(self, span: Span, model: str) -> None:
         """Note that ``model`` answers for ``span``: its need is what stays reserved."""
         span.model_served = model
@@ -492,6 +521,8 @@ class Meter:
                         self._remember(span)
                     else:
                         recent.append(span)
+                    if span.decision == "cut":
+                        self.cut_nj += span.dynamic_nj
             except Exception as error:
                 self.fault("settle", error)
         self.aggregates.add_all(spans, self.fault)
@@ -532,6 +563,10 @@ class Meter:
                 admission.sighted_until_ns = now_ns + max(SIGHT_NS, SIGHT_TICKS * int(self.sampler.period_s * 1e9))
             admission.upkeep.tick(list(self._live), self._unix_ns(), now_ns)
 
+    def _shaping(self) -> bool:
+        """Whether requests pass through more than the watching of their exchange: the middleware asks at each."""
+        return bool(self.degrading.rewrite) or self.refusals.rate_limit or any(b.hard for b in self.admission.budgets)
+
     def _reload(self) -> None:
         """Take up the budgets of a configuration file that has changed; one that cannot be read changes nothing."""
         assert self._config is not None
@@ -541,6 +576,7 @@ class Meter:
         except FrugalMeterError as error:
             log.warning("frugal_meter: the budgets in force stay: %s", error)
             return
+        self.shapes = self._shaping()
         log.info("frugal_meter: budgets taken up anew from %s", self._config.path)
         for line in lines:
             log.warning("frugal_meter: %s", line)

@@ -11,14 +11,17 @@ import msgspec
 from .attribution.clocks import step
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
+from .degrading import degraded
 from .errors import BudgetRefused
-from .measure import outcome_of
+from .measure import ASKS_SMALLER, outcome_of
 from .meter import Meter
 from .queueing import Arrivals
-from .refusal import problem
+from .rate_limit import Pacing
+from .refusing import refuse
+from .rewriting import Rewriting
+from .streams import Cutting
 from .usage import MAX_BYTES, note_body
 
-_MAX_REASON = 123  # bytes, RFC 6455 §5.5
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -35,6 +38,7 @@ class MeterMiddleware:
 
     def __init__(self, app: App, meter: Meter) -> None:
         self.app, self.meter = app, meter
+        self._shaped: App = Rewriting(Cutting(Pacing(app, meter), meter), meter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -59,10 +63,12 @@ class MeterMiddleware:
             if span.waiting is not None and await answer.queue(meter):
                 answer.gone = True  # in the queue: the application never knew of this request
             elif span.refusal is not None:
+                meter.route_refused(span, self.app)
                 await step(answer.refuse(), span)  # saying no costs CPU too, and it is this request's
             else:
                 respond = answer.send if kind == "http" else answer.send_websocket
-                await step(self.app(scope, answer.receive, respond), span)  # type: ignore[arg-type]
+                app = self._shaped if meter.shapes else self.app
+                await step(app(scope, answer.receive, respond), span)  # type: ignore[arg-type]
                 if answer.replaced:
                     await answer.refuse()
         except BaseException as error:
@@ -145,6 +151,8 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
                 return
             self.started = True
             self.span.status = status
+            if self.span.decision in ASKS_SMALLER:
+                message = degraded(message, self.span)
         else:  # pathsend, trailers, early hints: only the first ends the answer
             self.complete = self.complete or message["type"] == "http.response.pathsend"
         try:
@@ -187,19 +195,10 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
             span.outcome = "error"
 
     async def refuse(self) -> None:
-        """Answer 429, or close the websocket with a policy code."""
+        """Answer for the budget that refused."""
         span = self.span
         span.outcome = "refused"
         if span.refusal is None:
             return
         self.complete = True
-        if span.kind == "websocket":
-            if span.status is None:
-                span.status = 403
-            reason = f"frugality budget exceeded: {span.refusal['budget']}".encode()[:_MAX_REASON].decode("utf-8", "ignore")
-            await self._send({"type": "websocket.close", "code": 1008, "reason": reason})
-            return
-        span.status = 429
-        headers, body = problem(span.refusal)
-        await self._send({"type": "http.response.start", "status": 429, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        await refuse(span, self._send)

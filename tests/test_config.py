@@ -144,3 +144,31 @@ def test_what_the_meter_refuses_of_a_file_is_one_line_too(file: Path) -> None:
     file.write_text("[meter]\nservice = 'a'\nzone = 'FRX'\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=r"unknown zone 'FRX'.*Did you mean FR"):
         Meter.from_config(file)
+
+
+def test_refusals_rewriting_and_qualities_are_settings_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "frugal.toml"
+    file.write_text(
+        """
+        [meter]
+        service = "guichet"
+        zone = "FR"
+        refusals = { contact = "accueil@example.org", status = 422 }
+        rewrite = { large = "small" }
+        rewrite_limit = 4096
+        qualities = { small = 0.7 }
+
+        [[budget]]
+        name = "day"
+        limit = "9 requests"
+        per = "day"
+        min_quality = 0.6
+        fallback_url = "/guichet"
+        """,
+        encoding="utf-8",
+    )
+    meter = Meter.from_config(file)
+    assert (meter.refusals.contact, meter.refusals.status) == ("accueil@example.org", 422)
+    assert meter.degrading.rewrite == {"large": "small"}
+    assert meter.degrading.reaches("small", 0.6)
+    assert (meter.admission.budgets[0].min_quality, meter.admission.budgets[0].fallback_url) == (0.6, "/guichet")

@@ -18,15 +18,17 @@ PACKAGE = ROOT / "frugal_meter"
 
 #: each room and the floor it is on; imports run down. A room is a folder of the package, or a module beside the folders
 FLOORS: Final = {
-    **dict.fromkeys(("errors", "units", "records", "routes", "trees"), 0),
+    **dict.fromkeys(("errors", "links", "records", "routes", "trees", "units"), 0),
     "sources": 1,
     **dict.fromkeys(("carbon", "ring"), 2),
     "attribution": 3,
     **dict.fromkeys(("budgets", "calibration", "figures", "queueing", "refusal", "usage"), 4),
-    **dict.fromkeys(("exporters", "setup", "config", "measure"), 5),
-    "meter": 6,
-    **dict.fromkeys(("components", "middleware", "testing"), 7),
-    **dict.fromkeys(("cli", "__init__"), 8),
+    **dict.fromkeys(("config", "degrading", "dialects", "exporters", "measure", "setup"), 5),
+    **dict.fromkeys(("meter", "rate_limit", "refusal_page"), 6),
+    **dict.fromkeys(("components", "refusing", "rewriting"), 7),
+    "streams": 8,
+    **dict.fromkeys(("middleware", "testing"), 9),
+    **dict.fromkeys(("cli", "__init__"), 10),
 }
 BIGGEST_ROOM = 0.25
 MODULE_LINES, FUNCTION_LINES = 420, 60

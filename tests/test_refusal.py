@@ -97,7 +97,8 @@ def test_the_wait_is_never_shorter_than_the_window_and_long_waits_tell_clients_n
         app = an_app(meter)
         later(meter, 29.6)
         short = ask(app, "/hello", "/hello")[1]
-        assert (short.headers["retry-after"], short.headers.get("x-should-retry")) == ("31", None)
+        assert 31 <= int(short.headers["retry-after"]) <= 34, "those refused together do not come back together"
+        assert short.headers.get("x-should-retry") is None
         later(meter, 31)
         long = ask(app, "/hello", "/hello")[1]
         later(meter, 60)

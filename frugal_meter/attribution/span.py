@@ -201,6 +201,12 @@ class Span(msgspec.Struct, eq=False, weakref=True):
             self.nested.pop(child.key, None)
 
     @property
+    def dynamic_nj(self) -> int:
+        """Dynamic energy billed so far, what has been folded into the span included."""
+        own = 0 if self.account is None else sum(self.account.sources_nj)
+        return own + (0 if self.folded is None else self.folded.dynamic_nj)
+
+    @property
     def has_nested_tokens(self) -> bool:
         """Whether a block inside has counted tokens: then the same ``usage`` is not counted again."""
         if self.folded is not None and self.folded.tokens:

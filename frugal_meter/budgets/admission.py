@@ -67,6 +67,8 @@ class Admission:
         self._decided: dict[tuple[str, Action], int] = {}
         self._now_ns = now_ns
         self.line = Line(store, now_ns)
+        #: whether a model is said to be as good as a floor asks
+        self.reaches: Callable[[str, float], bool] = lambda model, floor: False
         self.upkeep = Upkeep(self)
         self.blind = 0  # settlements at the reservation, because the tick had died
         #: until when (monotonic ns) the meter's figures are alive; later settlements charge what was reserved
@@ -268,6 +270,8 @@ class Admission:
             instead = self._permitted(claims, verdict, now_ns) or self._smaller(span, verdict, now_ns)
             if instead is not None:
                 claims, verdict = instead
+        if span.smaller is not None and verdict.decision == "degrade":
+            verdict = self._above_floor(span.smaller, claims, verdict)
         span.decision = strongest(span.decision, verdict.decision)
         with self.store.lock:
             for claim, action in zip(claims, verdict.actions, strict=False):  # a refusal ends the asking
@@ -306,11 +310,23 @@ class Admission:
             return None
         claims = self._claims(span, span.smaller)
         degrades = [claim.budget.degrade_at is not None for claim in claims]
+        if not all(self._suits(claim.budget, span.smaller) for claim in claims):
+            return None
         verdict = self.store.admit(claims, now_ns, asked=True, last=True)
         if verdict.refused is not None or not any(degrades):
             self.store.settle(verdict.leases, [0] * len(verdict.leases))
             return None
         return claims, Verdict(strongest("degrade", verdict.decision) or "degrade", verdict.actions, verdict.leases)
+
+    def _suits(self, budget: Budget, model: str) -> bool:
+        return budget.min_quality is None or self.reaches(model, budget.min_quality)
+
+    def _above_floor(self, model: str, claims: Sequence[Claim], verdict: Verdict) -> Verdict:
+        """The ladder without its rung "degrade" for budgets that ask for better than ``model``."""
+        pairs = zip(claims, verdict.actions, strict=True)
+        actions: list[Action] = ["warn" if a == "degrade" and not self._suits(c.budget, model) else a for c, a in pairs]
+        stays = "degrade" in actions or "would_refuse" in actions or actions == verdict.actions
+        return Verdict("degrade" if stays else "warn", actions, verdict.leases)
 
     # -- while it runs
 
@@ -425,6 +441,9 @@ class Admission:
             "budget": budget.name,
             "reason": verdict.reason,
             "max_in_flight": budget.max_in_flight,
+            "scope": list(budget.key) or ["service"],
+            "fallback_url": budget.fallback_url,
+            "timezone": budget.timezone,
             "resource": budget.resource,
             "unit": SHOWN_IN[budget.resource],
             "limit": budget.limit.amount / scale,

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 from ..errors import ConfigurationError, UnitError, UnknownBudgetKeyError
+from ..links import checked_url
 from ..records import TIERS, Tier
 from ..units import Quantity, Resource, parse_quantity
 from .windows import PERIODS, Per, sliding_at, window_at, zone
@@ -34,6 +35,8 @@ class Budget:
     max_in_flight: at most so many at once, a second guard.
     hard: a stream that outgrows what is left is cut; else what runs may finish, and what it took is recorded.
     enforce: False only watches (shadow mode). require_tier: weaker joules warn and degrade, never refuse.
+    min_quality: no model whose declared quality is lower, or unknown, may answer when this budget degrades.
+    fallback_url: where a refused person is served all the same, a human counter.
     basis: "dynamic" debits what the request used, "full" also its part of the idle machine.
     scope: "cluster" is one budget for all instances, "instance" one for each host or pod.
 
@@ -62,6 +65,8 @@ class Budget:
         timezone: str = "Europe/Paris",
         sliding: bool = False,
         scope: Literal["cluster", "instance"] = "cluster",
+        min_quality: float | None = None,
+        fallback_url: str | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a budget needs a name, not {name!r}")
@@ -92,6 +97,8 @@ class Budget:
         self.require_tier = None if require_tier is None else _one_of(name, "require_tier", require_tier, TIERS)
         self.basis = _one_of(name, "basis", basis, ("dynamic", "full"))
         self.timezone = timezone
+        self.min_quality = None if min_quality is None else _share(name, "min_quality", min_quality)
+        self.fallback_url = checked_url(f"budget {name!r}: fallback_url", fallback_url)
         self.zone = zone(timezone)
         self.sliding = _one_of(name, "sliding", sliding, (True, False))
         self.scope = _one_of(name, "scope", scope, ("cluster", "instance"))
@@ -122,6 +129,11 @@ class Budget:
     def needs(self) -> frozenset[str]:
         """The keys that must be known before it can be decided."""
         return frozenset(self.key) | frozenset(self.match)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it is decided only where the model is known."""
+        return "model" in self.needs
 
     def concerns(self, known: Mapping[str, str | None]) -> bool:
         """Whether a request with these keys counts against it."""

@@ -73,6 +73,7 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
     ),
     "frugal_budget_limit": ("gauge", "Limit per window, in J, g, s, tokens or requests by resource.", ("budget", "resource")),
     "frugal_budget_enforced": ("gauge", "1 if the budget can refuse on this machine.", ("budget", "resource", "tier")),
+    "frugal_cut_energy_joules": ("counter", "Dynamic energy of requests that a hard budget cut: drawn for no whole answer.", ()),
     "frugal_budget_decisions": ("counter", "Admission decisions.", ("budget", "resource", "action")),
     "frugal_method_info": ("gauge", "Method and factor behind the figures; always 1.", ("method", "factor", "boundary")),
     "frugal_build_info": ("gauge", "Version of frugal_meter; always 1.", ("version", "python")),
@@ -251,6 +252,7 @@ def _budgets(meter: MeterView) -> dict[str, list[Any]]:
         ],
         "frugal_budget_limit": limits,
         "frugal_budget_enforced": enforced,
+        "frugal_cut_energy_joules": [((), meter.cut_nj / 1e9)] if meter.ledger.books and not meter.disabled else [],
         "frugal_budget_decisions": [
             ((name, resources[name], action), n) for (name, action), n in list(admission.decisions.items())
         ],

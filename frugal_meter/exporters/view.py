@@ -29,6 +29,7 @@ class MeterView(Protocol):
     last_ticks: Sequence[Tick]
     errors: dict[str, int]
     since_ns: int
+    cut_nj: int
     disabled: bool
 
     @property

@@ -1,0 +1,261 @@
+"""The refusal as a page for people: in their language first, in the other below; no script, nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from .exporters.page_figures import figure, tier_words
+from .exporters.page_markup import Html, el, join
+from .exporters.page_texts import LANGUAGES, MONTHS, Lang
+from .refusal import Refusals, spoken, waiting
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --paper: #fbfaf7; --ink: #1b222c; --soft: #505a67; --rule: #d8d4ca; --link: #144f7d; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14181d; --ink: #e9e7e1; --soft: #aab2bc; --rule: #333a43; --link: #93c4ea; }
+}
+* { box-sizing: border-box; }
+html { font: 106.25%/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; }
+body { margin: 0 auto; max-width: 42rem; padding: 1.5rem clamp(1rem, 5vw, 2.5rem) 3rem;
+  background: var(--paper); color: var(--ink); overflow-wrap: break-word; }
+header { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 2rem; color: var(--soft); }
+header p { margin: 0; }
+h1, h2, h3 { line-height: 1.2; letter-spacing: -.01em; text-wrap: balance; }
+h1 { margin: 2rem 0 0; font-size: clamp(1.7rem, 1.3rem + 2vw, 2.3rem); }
+h2 { margin: 2.2rem 0 0; font-size: 1.25rem; }
+h3 { margin: 1.8rem 0 0; font-size: 1.05rem; }
+.lead { font-size: 1.15rem; }
+a { color: var(--link); text-underline-offset: .15em; }
+.counter { display: inline-block; padding: .7rem 1.2rem; border-radius: .3rem; background: var(--link); color: var(--paper);
+  font-weight: 600; text-decoration: none; }
+.counter:hover { text-decoration: underline; }
+:focus-visible { outline: 3px solid var(--link); outline-offset: 3px; }
+code { white-space: nowrap; font-size: .8rem; }
+ul { padding: 0; list-style: none; }
+li { margin: 1rem 0 0; }
+dl { margin: 1rem 0 0; }
+dl div { display: grid; grid-template-columns: minmax(0, 17rem) minmax(0, 1fr); gap: 0 1.5rem; margin: .4rem 0 0; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+section { margin-top: 3rem; border-top: 1px solid var(--rule); }
+@media (max-width: 30rem) { dl div { grid-template-columns: 1fr; margin-top: .7rem; } }
+"""
+_CSP: Final = (
+    "default-src 'none'; style-src 'sha256-"
+    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    + "'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE: Final = Template((Path(__file__).parent / "refusal_page.html").read_text(encoding="utf-8"))
+_NAMES: Final = {"fr": "Français", "en": "English"}
+#: French and English; the typographer's spaces are written in
+_WORDS: Final[dict[str, tuple[str, str]]] = {
+    "title": ("Votre demande n’a pas été traitée", "Your request was not processed"),
+    "title_cut": ("Votre demande n’a pas pu être achevée", "Your request could not be completed"),
+    "limit": (
+        "{who} une limite {what} à ne pas dépasser, et elle est atteinte {when}.",
+        "{who} {what}, and it is reached {when}.",
+    ),
+    "in_flight": (
+        "Ce service ne traite que quelques demandes à la fois, et il en traite déjà autant qu’il le peut.",
+        "This service processes only a few requests at a time, and is processing as many as it can.",
+    ),
+    "throttled": (
+        "Beaucoup de demandes attendent leur tour, et celui de la vôtre n’est pas venu à temps.",
+        "Many requests wait for their turn, and yours did not come in time.",
+    ),
+    "store": (
+        "Ce service ne répond pas sans consulter ses limites de consommation, et elles sont hors d’atteinte pour l’instant.",
+        "This service does not answer without asking its limits of consumption, and they are out of reach at the moment.",
+    ),
+    "who_service": ("Ce service se donne", "This service keeps a limit"),
+    "who_tenant": ("Votre compte a", "Your account has a limit"),
+    "what_energy": ("d’énergie", "of energy"),
+    "what_carbon": ("d’émissions de carbone", "of carbon emissions"),
+    "what_cpu": ("de calcul", "of computing"),
+    "what_gpu": ("de calcul", "of computing"),
+    "what_tokens": ("de texte généré", "of generated text"),
+    "what_requests": ("de demandes", "of requests"),
+    "when_minute": ("pour cette minute", "for this minute"),
+    "when_hour": ("pour cette heure", "for this hour"),
+    "when_day": ("pour aujourd’hui", "for today"),
+    "when_week": ("pour cette semaine", "for this week"),
+    "when_month": ("pour ce mois", "for this month"),
+    "kept": (
+        "Ce n’est pas une panne\u00a0: cette limite évite une consommation sans fin.",
+        "This is not a breakdown: the limit prevents consumption without end.",
+    ),
+    "todo": ("Que faire\u00a0?", "What you can do"),
+    "counter": ("S’adresser à une personne", "Ask a person"),
+    "again": ("Réessayer dans {}, à partir du ", "Try again in {}, from "),
+    "at": ("à", "at"),
+    "again_soon": ("Réessayer dans {}.", "Try again in {}."),
+    "contact": ("Nous joindre\u00a0: ", "Contact: "),
+    "quote": ("Votre demande porte le numéro ", "The number of your request is "),
+    "figures": ("Les chiffres de cette limite", "The figures of this limit"),
+    "budget": ("Nom", "Name"),
+    "amount": ("Limite", "Limit"),
+    "settled": ("Déjà utilisé", "Used so far"),
+    "reserved": ("Réservé aux demandes en cours", "Held for requests in progress"),
+    "estimate": ("Besoin estimé de votre demande", "Estimated need of your request"),
+    "evidence": ("Nature des chiffres", "Kind of figures"),
+    "counted": ("comptés", "counted"),
+    "per_minute": ("par minute", "per minute"),
+    "per_hour": ("par heure", "per hour"),
+    "per_day": ("par jour", "per day"),
+    "per_week": ("par semaine", "per week"),
+    "per_month": ("par mois", "per month"),
+}
+
+
+def refusal_page(
+    refusal: Mapping[str, Any], settings: Refusals, *, lang: Lang, service: str, now_s: float, request_id: str | None = None
+) -> str:
+    """The page, whole in ``lang`` and whole again in the other language. ``now_s`` is Unix time."""
+    other: Lang = next(each for each in LANGUAGES if each != lang)
+    parts = {each: _body(refusal, settings, each, now_s, request_id, heading=1 if each == lang else 2) for each in (lang, other)}
+    return _PAGE.substitute(
+        lang=lang,
+        title=join(_title(refusal, lang)),
+        service=join(service),
+        style=_STYLE,
+        other_language=el("a", _NAMES[other], href=f"#{other}", lang=other, hreflang=other),
+        first=parts[lang],
+        second=el("section", parts[other], id=other, lang=other),
+    )
+
+
+def page(
+    refusal: Mapping[str, Any], settings: Refusals, *, lang: Lang, service: str, now_s: float, request_id: str | None = None
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of a refusal as ``text/html``."""
+    text = refusal_page(refusal, settings, lang=lang, service=service, now_s=now_s, request_id=request_id)
+    body = text.encode("utf-8", "replace")
+    headers = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"content-language", ", ".join((lang, *(each for each in LANGUAGES if each != lang))).encode()),
+        (b"content-security-policy", _CSP.encode()),
+        (b"referrer-policy", b"no-referrer"),
+        (b"x-content-type-options", b"nosniff"),
+        *waiting(refusal),
+    ]
+    return headers, body
+
+
+def wants_page(accept: str) -> bool:
+    """Whether ``Accept`` (RFC 9110 §12.5.1) asks for HTML by name and not less than for JSON: a person's browser does."""
+    html, json, anything = 0.0, 0.0, 0.0
+    for item in accept[:2000].lower().split(","):
+        kind, *parameters = (part.strip() for part in item.split(";"))
+        quality = _quality(parameters)
+        if kind in ("text/html", "application/xhtml+xml"):
+            html = max(html, quality)
+        elif kind in ("application/json", "application/problem+json", "application/*"):
+            json = max(json, quality)
+        elif kind == "*/*":
+            anything = quality
+    return html > 0 and html > json and html >= anything
+
+
+def _quality(parameters: list[str]) -> float:
+    for each in parameters:
+        if each.startswith("q="):
+            try:
+                return float(each[2:])
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _say(key: str, lang: Lang) -> str:
+    return _WORDS[key][LANGUAGES.index(lang)]
+
+
+def _title(refusal: Mapping[str, Any], lang: Lang) -> str:
+    return _say("title_cut" if refusal["reason"] == "cut" else "title", lang)
+
+
+def _why(refusal: Mapping[str, Any], lang: Lang) -> str:
+    if refusal["reason"] in ("in_flight", "store", "throttled"):
+        return _say(refusal["reason"], lang)
+    who = "who_tenant" if "tenant" in refusal.get("scope", ()) else "who_service"
+    words = {"who": who, "what": f"what_{refusal['resource']}", "when": f"when_{refusal['window']}"}
+    return _say("limit", lang).format(**{name: _say(key, lang) for name, key in words.items()})
+
+
+def _body(
+    refusal: Mapping[str, Any], settings: Refusals, lang: Lang, now_s: float, request_id: str | None, *, heading: int
+) -> Html:
+    has_figures = refusal["reason"] not in ("in_flight", "store", "throttled")
+    return join(
+        el(f"h{heading}", _title(refusal, lang)),
+        el("p", _why(refusal, lang), class_="lead"),
+        el("p", _say("kept", lang)) if has_figures else None,
+        el(f"h{heading + 1}", _say("todo", lang)),
+        el("ul", *_ways(refusal, settings, lang, now_s, request_id)),
+        el(f"h{heading + 1}", _say("figures", lang)) if has_figures else None,
+        _figures(refusal, lang) if has_figures else None,
+    )
+
+
+def _ways(refusal: Mapping[str, Any], settings: Refusals, lang: Lang, now_s: float, request_id: str | None) -> list[Html]:
+    wait = refusal["retry_after_s"]
+    counter = refusal.get("fallback_url") or settings.fallback_url
+    ways = [] if counter is None else [el("li", el("a", _say("counter", lang), href=counter, class_="counter"))]
+    if wait > 120:
+        ways.append(el("li", _say("again", lang).format(spoken(wait)), _moment(now_s + wait, refusal["timezone"], lang), "."))
+    else:
+        ways.append(el("li", _say("again_soon", lang).format(spoken(wait))))
+    if settings.contact is not None:
+        ways.append(el("li", _say("contact", lang), _link(settings.contact), "."))
+    if request_id is not None:
+        ways.append(el("li", _say("quote", lang), el("code", request_id), "."))
+    return ways
+
+
+def _moment(at_s: float, timezone: str, lang: Lang) -> Html:
+    """The minute from which to try again, rounded up, on the clock that the budget's window turns by."""
+    up = math.ceil(at_s / 60) * 60
+    local = datetime.fromtimestamp(up, ZoneInfo(timezone))
+    hour = f"{local.hour} h {local.minute:02d}" if lang == "fr" else f"{local:%H:%M}"
+    shown = f"{local.day} {MONTHS[lang][local.month - 1]} {local.year} {_say('at', lang)} {hour} {local:%Z}"
+    return el("time", shown, datetime=datetime.fromtimestamp(up, UTC).strftime("%Y-%m-%dT%H:%MZ"))
+
+
+def _link(contact: str) -> Html:
+    """The contact as something to follow: an address to write to, a page, a number to call, or the words as they are."""
+    bare = contact.strip()
+    number = bare.replace(" ", "").replace(".", "").replace("\u00a0", "")
+    if bare.startswith(("https://", "http://")):
+        return el("a", bare, href=bare)
+    if "@" in bare and " " not in bare:
+        return el("a", bare, href=f"mailto:{bare}")
+    if number.lstrip("+").isdecimal():
+        return el("a", bare, href=f"tel:{number}")
+    return join(bare)
+
+
+def _figures(refusal: Mapping[str, Any], lang: Lang) -> Html:
+    unit, tier = refusal["unit"], refusal["tier"]
+
+    def shown(name: str) -> str:
+        text = figure(refusal[name], unit, lang)
+        return text.removesuffix("s") if unit in ("requests", "tokens") and refusal[name] < 2 else text
+
+    rows = {
+        "budget": refusal["budget"],
+        "amount": f"{shown('limit')} {_say('per_' + refusal['window'], lang)}",
+        "settled": shown("settled"),
+        "reserved": shown("reserved"),
+        "estimate": shown("estimate"),
+        "evidence": _say("counted", lang) if tier is None else tier_words(tier, lang),
+    }
+    return el("dl", *(el("div", el("dt", _say(key, lang)), el("dd", said)) for key, said in rows.items()))
