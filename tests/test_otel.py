@@ -466,6 +466,8 @@ def test_nobody_listening_is_counted_and_the_meter_stops_all_the_same() -> None:
         ({"endpoint": "collector:4318"}, "base URL"),
         ({"endpoint": "grpc://collector:4317"}, "base URL"),
         ({"endpoint": 4318}, "base URL"),
+        ({"endpoint": "http://[::1"}, "base URL"),
+        ({"endpoint": "user:secret@collector"}, "not one with a password$"),
         ({"interval": 0}, "interval=0"),
         ({"interval": math.nan}, "interval=nan"),
         ({"interval": True}, "interval=True"),

@@ -22,10 +22,11 @@ from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Starle
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
-from support import App, about, ask, burn, metered
+from support import App, about, answer, ask, burn, metered
 
 from frugal_meter import Meter, MeterMiddleware
-from frugal_meter.exporters import otel_spans
+from frugal_meter.attribution.ledger import CHUNK
+from frugal_meter.exporters import otel_names, otel_spans
 from frugal_meter.exporters.otel import OtelExporter
 from frugal_meter.exporters.otel_spans import SETTLED
 from frugal_meter.exporters.trace_context import current_trace_id
@@ -276,6 +277,44 @@ def test_too_many_requests_between_two_ticks_are_counted_and_hurt_nobody(traced:
         meter.settle()
         assert meter.errors == {"closing": 2}
     assert len(traced.named(SETTLED)) == 1
+
+
+def test_a_request_that_waits_for_its_tick_is_told_after_it(traced: Traced) -> None:
+    with meter_on(traced) as meter:
+        asyncio.run(ask(outside(StarletteMiddleware)(Starlette(routes=ROUTES), meter, traced.provider), "/page/1"))
+        (exporter,) = meter._dispatch.exporters
+        exporter.export((), ())
+        assert traced.named(SETTLED) == []
+        meter.settle()
+    assert len(traced.named(SETTLED)) == 1
+
+
+def test_every_request_of_a_busy_tick_is_told(traced: Traced) -> None:
+    async def quick(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send)
+
+    with meter_on(traced) as meter:
+        app = outside(StarletteMiddleware)(quick, meter, traced.provider)
+        for _ in range(2 * CHUNK + 10):
+            asyncio.run(ask(app))
+        meter.settle()
+    ids = [figures(span)["frugal.reading_id"] for span in traced.named(SETTLED)]
+    assert len(set(ids)) == len(ids) == 2 * CHUNK + 10
+
+
+@pytest.mark.parametrize(("side", "stage"), [(outside, "closing"), (inside, "otel")])
+def test_figures_that_cannot_be_written_are_counted_and_the_span_ends_all_the_same(
+    traced: Traced, monkeypatch: pytest.MonkeyPatch, side: Callable[[Any], Wrap], stage: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no such figure")
+
+    with meter_on(traced) as meter:
+        monkeypatch.setattr(otel_names, "provisional", broken)
+        app = side(StarletteMiddleware)(Starlette(routes=ROUTES), meter, traced.provider)
+        assert asyncio.run(ask(app, "/page/1"))[0]["status"] == 200
+        assert [span.name for span in traced.spans] == ["GET /page/{number}"]
+        assert meter.errors == {stage: 1}
 
 
 # -- the current trace

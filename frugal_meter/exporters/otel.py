@@ -8,19 +8,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
-from ..errors import ConfigurationError, MissingExtraError
+from ..errors import ConfigurationError
 from ..records import Reading, Tick
+from . import otel_setup
 from .otel_names import SCHEMA_URL
 from .prometheus import MeterCollector, _version
 
 if TYPE_CHECKING:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-    from opentelemetry.sdk.metrics.export import MetricsData
     from opentelemetry.sdk.resources import Resource
 
     from ..attribution.span import Span
@@ -28,10 +26,6 @@ if TYPE_CHECKING:
     from .view import MeterView
 
 log = logging.getLogger("frugal_meter")
-_PATH: Final = "/v1/metrics"
-#: seconds between exports where nobody says: the specification's default (metrics SDK, periodic exporting reader)
-_INTERVAL_S: Final = 60.0
-_LONGEST_S: Final = 3600.0
 #: what the last export may take: a service that stops must not wait for a collector that is gone
 _LAST_TIMEOUT_S: Final = 2.0
 
@@ -60,11 +54,11 @@ class OtelExporter:
         settled_spans: bool = True,
         tracer_provider: Any = None,
     ) -> None:
-        _check_flags(spans=spans, settled_spans=settled_spans)
-        self._endpoint = _endpoint(endpoint)
-        self._interval_ns = round(_interval_s(interval) * 1e9)
-        self._make_otlp, self._make_data, self._make_spans = _sdk()
-        self._environment = _environment()
+        otel_setup.check_flags(spans=spans, settled_spans=settled_spans)
+        self._endpoint = otel_setup.url_of(endpoint)
+        self._interval_ns = round(otel_setup.interval_s(interval) * 1e9)
+        self._make_otlp, self._make_data, self._make_spans = otel_setup.sdk()
+        self._environment = otel_setup.environment()
         self._wants_spans, self._settled, self._tracer_provider = spans, settled_spans, tracer_provider
         self._meter: MeterView | None = None
         self._spans: RequestSpans | None = None
@@ -87,7 +81,7 @@ class OtelExporter:
         if self._meter is not None:
             raise ConfigurationError("an OtelExporter belongs to one meter: make another one for the second")
         self._meter = meter
-        if meter.disabled or _sdk_disabled():
+        if meter.disabled or otel_setup.sdk_disabled():
             return
         if os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative").lower() != "cumulative":
             log.warning(
@@ -144,7 +138,7 @@ class OtelExporter:
         Raises ConnectionError when the receiver did not take them: the next time sends them too.
         """
         meter = self._meter
-        if meter is None or meter.disabled or _sdk_disabled():
+        if meter is None or meter.disabled or otel_setup.sdk_disabled():
             return
         with self._lock:
             self._due_ns = meter.clock.monotonic_ns() + self._interval_ns
@@ -160,7 +154,7 @@ class OtelExporter:
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         if self._resource is None:
-            self._resource = _resource(self._environment, meter.service)
+            self._resource = otel_setup.resource_of(self._environment, meter.service)
         data = self._make_data(
             MeterCollector(meter).collect(),
             self._resource,
@@ -183,71 +177,3 @@ def with_otel(settings: Mapping[str, Any]) -> dict[str, Any]:
     if table is not None:
         out["exporters"] = [*out.get("exporters", ()), OtelExporter(**table)]
     return out
-
-
-def _sdk() -> tuple[type[OTLPMetricExporter], Callable[..., MetricsData], type[RequestSpans]]:
-    """What needs the SDK, imported; raises MissingExtraError where it is not installed."""
-    try:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-
-        from .otel_metrics import metrics_data
-        from .otel_spans import RequestSpans
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("opentelemetry"):
-            raise
-        raise MissingExtraError("otel", "exporting over OTLP") from None
-    return OTLPMetricExporter, metrics_data, RequestSpans
-
-
-def _check_flags(**flags: object) -> None:
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ConfigurationError(f"otel: {name} is True or False, not {value!r}")
-
-
-def _endpoint(endpoint: object) -> str | None:
-    """The URL that metrics are sent to; None leaves it to the environment."""
-    if endpoint is None:
-        return None
-    parts = urlsplit(endpoint) if isinstance(endpoint, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(
-            f'otel: endpoint is the base URL of an OTLP/HTTP receiver, "http://localhost:4318", not {endpoint!r}'
-        )
-    base = str(endpoint).rstrip("/")
-    return base if base.endswith(_PATH) else base + _PATH
-
-
-def _interval_s(interval: object) -> float:
-    """Seconds between exports: as given, else the environment's, else the default."""
-    name = "interval"
-    if interval is None:
-        name, text = "OTEL_METRIC_EXPORT_INTERVAL", os.environ.get("OTEL_METRIC_EXPORT_INTERVAL")
-        if not text:
-            return _INTERVAL_S
-        interval = float(text) / 1000 if text.isascii() and text.isdigit() else text
-    if isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval <= _LONGEST_S:
-        raise ConfigurationError(f"otel: {name}={interval!r} cannot be: it is seconds between exports, up to {_LONGEST_S:g}")
-    return float(interval)
-
-
-def _sdk_disabled() -> bool:
-    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-
-
-def _environment() -> Resource:
-    """What the environment says of this process. Asks threads of its own, which an interpreter that ends no longer starts."""
-    from opentelemetry.sdk.resources import Resource
-
-    return Resource.create()
-
-
-def _resource(environment: Resource, service: str) -> Resource:
-    """The service and this process of it. The environment may name the service otherwise, as it does for its traces."""
-    from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
-
-    # Workers of one service would write one another's sums over if they had one id, whoever gave it to them.
-    own: dict[str, str] = {SERVICE_INSTANCE_ID: str(uuid.uuid4())}
-    if str(environment.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
-        own[SERVICE_NAME] = service
-    return environment.merge(Resource(own))
