@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from ...attribution.election import run_folder
+from ...ring.election import run_folder
 from ...errors import ConfigurationError
 from ..admission import Admission
 from ..budget import Budget
