@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -225,15 +226,28 @@ def test_a_fallback_inside_the_request_is_told_in_the_reply_as_well() -> None:
     assert second.headers["frugality-degraded"] == 'served=%"petit mod%c3%a8le", requested="large"'
 
 
+def test_a_request_that_had_to_wait_its_turn_is_degraded_too_and_says_so() -> None:
+    steep = Budget("all", "100 requests", per="day", warn_at=0.01, degrade_at=0.01, throttle_at=0.01)
+    with degrading(steep) as meter:
+        asked = Asked()
+        degraded = post(meter, asked)[-1]
+        assert last_reading(meter).decision == "throttle"
+    assert asked.model == "small"
+    assert "frugality-degraded" in degraded.headers
+
+
 # -- budgets per model
 
 
-def test_the_smaller_models_budget_is_asked_and_the_larger_ones_reservation_let_go() -> None:
-    with degrading(Budget("each", "10 requests", per="day", key="model", warn_at=0.1, degrade_at=0.1)) as meter:
+@pytest.mark.parametrize("shared", [False, True], ids=["memory", "sqlite"])
+def test_the_smaller_models_budget_is_asked_and_the_larger_ones_reservation_let_go(tmp_path: Path, shared: bool) -> None:
+    store = {"store": f"sqlite:///{tmp_path}/budgets.sqlite"} if shared else {}
+    with degrading(Budget("each", "10 requests", per="day", key="model", warn_at=0.1, degrade_at=0.1), **store) as meter:
         asked = Asked()
         post(meter, asked, times=3)
         assert account(meter, "each", "large") == (1, 0)
         assert account(meter, "each", "small") == (2, 0)
+        assert meter.errors == {}
         meter.settle()
         assert account(meter, "each", "large").settled == 1
     assert asked.model == "small"
