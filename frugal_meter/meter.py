@@ -34,6 +34,7 @@ from .carbon.pue import Pue
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
+from .exporters.snapshot import Snapshots
 from .figures import Figures
 from .measure import Measure
 from .records import Exporter, Reading, Tick, label
@@ -145,6 +146,7 @@ class Meter:
             unix_offset_ns=offset_ns,
         )
         self.aggregates = Aggregates(self.figures, len(setup.sources))
+        self.declared: set[tuple[str, str]] = set()
         self._tenant = tenant
         self.admission = self._admission(list(budgets))
         self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
@@ -154,6 +156,10 @@ class Meter:
         self._dispatch = Dispatch(list(exporters), self.fault)
         self._readings: list[Reading] = []
         self._keys = itertools.count(1)
+        self.snapshots = Snapshots(self)
+        self._one_of_several = workers != "single" and clock is None
+        self._ends = itertools.count(1)
+        self._ended: Any = [0]  # requests that have ended; among other workers a word of memory that outlives this process
         self._mono, self._unix_ns = self.clock.monotonic_ns, self.clock.time_ns
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self._lifecycle = threading.Lock()
@@ -200,7 +206,11 @@ class Meter:
         warn_of_workers(self.admission.budgets)
         hooks.install()
         self._dispatch.start()
+        if self._one_of_several:
+            self._ended = self.snapshots.join(self._ended[0]) or self._ended
         self.sampler.start()
+        with self.guard("share"):
+            self.snapshots.tell()
         self._running = True
 
     def _start_lazily(self) -> None:
@@ -283,6 +293,8 @@ class Meter:
                 self.admission.settle(span)
             except Exception as error:
                 self.fault("budget", error)
+        if span.parent is None:
+            self._ended[0] = next(self._ends)
         self._finished.append(span)
 
     def open_request(self, kind: Kind, scope: Mapping[str, Any], app: object) -> Span:
@@ -412,6 +424,8 @@ class Meter:
         self.aggregates.add_ticks(ticks)
         readings, self._readings = self._readings, []
         self._dispatch.send(readings, ticks)
+        with self.guard("share"):
+            self.snapshots.tell(window)
 
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own, and log the first of each stage; the application goes on."""
@@ -476,7 +490,9 @@ class Meter:
         self._running = False
         self._starts = 0
         self.sampler.after_fork_in_child()
-        self._readings = []
+        self.snapshots.after_fork_in_child()
+        self.aggregates, self._readings = Aggregates(self.figures, len(self.setup.sources)), []
+        self._ends, self._ended = itertools.count(1), [0]
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
         self.admission.store.after_fork_in_child()

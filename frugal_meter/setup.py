@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from .attribution.election import is_one_of_several
 from .attribution.ledger import KEY_HIGH, KEY_LOW
 from .budgets.budget import Budget
 from .calibration import Calibration
@@ -112,9 +112,8 @@ def switched_off() -> bool:
 
 
 def warn_of_workers(budgets: Sequence[Budget]) -> None:
-    """Log one line where this process looks like one worker of several (uvicorn's and gunicorn's) and has budgets to keep."""
-    under_gunicorn = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
-    if budgets and (multiprocessing.parent_process() is not None or under_gunicorn):
+    """Log one line where this process looks like one worker of several and has budgets to keep."""
+    if budgets and is_one_of_several():
         log.warning(
             "frugal_meter: budgets are kept per worker here: N workers hold N budgets (run one worker, or share the limit)"
         )

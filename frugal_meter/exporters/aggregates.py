@@ -5,10 +5,13 @@ Per span this costs a dictionary look-up and some additions; metric objects woul
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from operator import add
 from typing import Final
+
+import msgspec
 
 from ..attribution.span import Span
 from ..figures import Figures
@@ -42,65 +45,64 @@ ENERGY_BUCKETS_J: Final = (
 CPU_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300)
 #: label sets beyond this are folded into "other" and counted
 MAX_LABEL_SETS: Final = 1000
+OTHER: Final = ("other", "other", "other")
+OTHER_KIND: Final = ("other", "other")
 BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
 #: three histograms each: a scrape is Python at work, and must not hold the interpreter for long
 MAX_DISTRIBUTIONS: Final = 200
 Labels = tuple[str, str, str]
+#: one observation to point at: wall ns, CPU ns, nJ, start (monotonic ns), the span's key, its process's random bits, trace id
+Mark = tuple[int, int, int, int, int, int, str | None]
 
 
-class Histogram:
-    """Counts per bucket (upper bounds inclusive) and their sum."""
+class Histogram(msgspec.Struct, array_like=True, eq=False):
+    """Counts per bucket (upper bounds inclusive), their sum, and the last observation of each bucket."""
 
-    __slots__ = ("bounds", "counts", "total")
+    counts: list[int]
+    total: float
+    marks: list[Mark | None]
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+    @classmethod
+    def of(cls, bounds: Sequence[float]) -> Histogram:
+        """An empty one."""
+        return cls([0] * (len(bounds) + 1), 0.0, [None] * (len(bounds) + 1))
 
-    def observe(self, value: float) -> None:
+    def observe(self, bucket: int, value: float, mark: Mark) -> None:
         """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        self.counts[bucket] += 1
         self.total += value
+        self.marks[bucket] = mark
 
 
-class Row:
-    """Everything summed for one (route, model, tenant)."""
+class Row(msgspec.Struct, array_like=True, eq=False):
+    """Everything summed for one (route, model, tenant), and since when (Unix, ns)."""
 
-    __slots__ = (
-        "cpu_ns",
-        "embodied_g",
-        "gpu_ns",
-        "idle_nj",
-        "outcomes",
-        "quality_count",
-        "quality_sum",
-        "sources_nj",
-        "tokens_in",
-        "tokens_out",
-        "units",
-    )
-
-    def __init__(self, sources: int) -> None:
-        self.outcomes: dict[tuple[str, str], int] = {}
-        self.cpu_ns = self.gpu_ns = self.idle_nj = 0
-        self.tokens_in: int | None = None  # unknown until one was counted
-        self.tokens_out: int | None = None
-        self.sources_nj = [0] * sources
-        self.embodied_g = self.quality_sum = 0.0
-        self.quality_count = 0
-        self.units: dict[str, float] = {}
+    born_ns: int
+    sources_nj: list[int]
+    outcomes: dict[tuple[str, str], int] = {}
+    cpu_ns: int = 0
+    gpu_ns: int = 0
+    idle_nj: int = 0
+    tokens_in: int | None = None  # unknown until one was counted
+    tokens_out: int | None = None
+    embodied_g: float = 0.0
+    quality_sum: float = 0.0
+    quality_count: int = 0
+    units: dict[str, float] = {}
 
 
-class Distribution:
-    """The histograms of one (route, model); no tenant, to keep series few."""
+class Distribution(msgspec.Struct, array_like=True, eq=False):
+    """The histograms of one (route, model), and since when (Unix, ns); no tenant, to keep series few."""
 
-    __slots__ = ("cpu_s", "duration_s", "energy_j")
+    born_ns: int
+    duration_s: Histogram
+    cpu_s: Histogram
+    energy_j: Histogram
 
-    def __init__(self) -> None:
-        self.duration_s = Histogram(DURATION_BUCKETS_S)
-        self.energy_j = Histogram(ENERGY_BUCKETS_J)
-        self.cpu_s = Histogram(CPU_BUCKETS_S)
+    @classmethod
+    def new(cls) -> Distribution:
+        """An empty one, of now."""
+        return cls(time.time_ns(), *map(Histogram.of, (DURATION_BUCKETS_S, CPU_BUCKETS_S, ENERGY_BUCKETS_J)))
 
 
 class Aggregates:
@@ -108,10 +110,9 @@ class Aggregates:
 
     def __init__(self, figures: Figures, sources: int) -> None:
         self._figures, self._sources = figures, sources
-        self._grams_per_nj = figures.factor.grams_per_joule * figures.pue.value / 1e9  # one factor for a meter's life
         self.rows: dict[Labels, Row] = {}
         self.distributions: dict[tuple[str, str], Distribution] = {}
-        self.overflow = 0
+        self.overflow = self.overflow_kinds = 0
         self.low_nj = self.high_nj = 0
         # One object, replaced as a whole: a scrape beside a tick sees the books before it or after it, never half of it.
         self._told: tuple[dict[str, int], dict[str, dict[str, int]]] = ({}, {})
@@ -185,17 +186,32 @@ class Aggregates:
         key = (span.route or "none", model)
         distribution = self.distributions.get(key) or self._distribution(key)
         nj, cpu_ns = _inclusive(span)
-        distribution.duration_s.observe((span.t1_ns - span.t0_ns) / 1e9)
-        distribution.cpu_s.observe(cpu_ns / 1e9)
+        wall_ns = span.t1_ns - span.t0_ns
+        mark = (wall_ns, cpu_ns, nj, span.t0_ns, span.key, self._figures.random, span.trace_id)
+        wall_s, cpu_s = wall_ns / 1e9, cpu_ns / 1e9
+        distribution.duration_s.observe(bisect_left(DURATION_BUCKETS_S, wall_s), wall_s, mark)
+        distribution.cpu_s.observe(bisect_left(CPU_BUCKETS_S, cpu_s), cpu_s, mark)
         if self._sources:
-            distribution.energy_j.observe(nj / 1e9)
+            energy_j = nj / 1e9
+            distribution.energy_j.observe(bisect_left(ENERGY_BUCKETS_J, energy_j), energy_j, mark)
+
+    def declare(self, route: str, model: str, *, request: bool) -> None:
+        """Have the series of a route and model there, at 0, before their first request; within the caps."""
+        row = self.rows.get((route, model, "none"))
+        if row is None and len(self.rows) < MAX_LABEL_SETS:
+            row = self.rows.setdefault((route, model, "none"), Row(time.time_ns(), [0] * self._sources))
+        if request and row is not None:
+            row.outcomes.setdefault(("200", "ok"), 0)
+            if len(self.distributions) < MAX_DISTRIBUTIONS:
+                self.distributions.setdefault((route, model), Distribution.new())
 
     def _distribution(self, key: tuple[str, str]) -> Distribution:
         distribution = self.distributions.get(key)
         if distribution is None:
             if len(self.distributions) >= MAX_DISTRIBUTIONS:
-                key = ("other", "other")
-            distribution = self.distributions.setdefault(key, Distribution())
+                self.overflow_kinds += 1
+                key = OTHER_KIND
+            distribution = self.distributions.setdefault(key, Distribution.new())
         return distribution
 
     def _row(self, labels: Labels) -> Row:
@@ -203,13 +219,9 @@ class Aggregates:
         if row is None:
             if len(self.rows) >= MAX_LABEL_SETS:
                 self.overflow += 1
-                labels = ("other", "other", "other")
-            row = self.rows.setdefault(labels, Row(self._sources))
+                labels = OTHER
+            row = self.rows.setdefault(labels, Row(time.time_ns(), [0] * self._sources))
         return row
-
-    def operational_g(self, row: Row) -> float:
-        """gCO2e of a row's dynamic and idle energy, PUE included."""
-        return (sum(row.sources_nj) + row.idle_nj) * self._grams_per_nj
 
     def bounds_nj(self) -> tuple[int, int, int]:
         """Low, mid and high of all the sources told since the start; lows add to lows, highs to highs."""
