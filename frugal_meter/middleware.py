@@ -79,6 +79,7 @@ class MeterMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.meter.guard("start"):
+            self.meter.expect(scope.get("app") or self.app)
             self.meter.start()
         try:
             await self.app(scope, receive, send)

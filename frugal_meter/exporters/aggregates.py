@@ -195,15 +195,15 @@ class Aggregates:
             energy_j = nj / 1e9
             distribution.energy_j.observe(bisect_left(ENERGY_BUCKETS_J, energy_j), energy_j, mark)
 
-    def declare(self, route: str, model: str, *, request: bool) -> None:
+    def declare(self, route: str, model: str, status: str) -> None:
         """Have the series of a route and model there, at 0, before their first request; within the caps."""
-        row = self.rows.get((route, model, "none"))
-        if row is None and len(self.rows) < MAX_LABEL_SETS:
-            row = self.rows.setdefault((route, model, "none"), Row(time.time_ns(), [0] * self._sources))
-        if request and row is not None:
-            row.outcomes.setdefault(("200", "ok"), 0)
-            if len(self.distributions) < MAX_DISTRIBUTIONS:
-                self.distributions.setdefault((route, model), Distribution.new())
+        labels, kind = (route, model, "none"), (route, model)
+        if labels not in self.rows and len(self.rows) < MAX_LABEL_SETS:
+            self.rows[labels] = Row(time.time_ns(), [0] * self._sources)
+        if labels in self.rows:
+            self.rows[labels].outcomes.setdefault((status, "ok"), 0)
+        if kind not in self.distributions and len(self.distributions) < MAX_DISTRIBUTIONS:
+            self.distributions[kind] = Distribution.new()
 
     def _distribution(self, key: tuple[str, str]) -> Distribution:
         distribution = self.distributions.get(key)
