@@ -35,7 +35,5 @@ async def die(request: Request) -> PlainTextResponse:
     return PlainTextResponse("never said")
 
 
-app = Starlette(
-    routes=[Route("/ask", ask), Route("/who", who), Route("/die", die), Mount("/frugal", meter.ops_app(public=True))]
-)
+app = Starlette(routes=[Route("/ask", ask), Route("/who", who), Route("/die", die), Mount("/frugal", meter.ops_app(public=True))])
 app.add_middleware(MeterMiddleware, meter=meter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -20,9 +21,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support import PATIENCE_S
+from worker_process import IDLE_WATTS
 
 HERE = Path(__file__).parent
 WORKERS = 4
+#: a source's energy is booked to these, and to nothing else
+BOOKED = ("frugal_energy_joules_total", "frugal_unattributed_energy_joules_total", "frugal_in_progress_energy_joules")
 
 
 def a_port() -> int:
@@ -31,17 +35,14 @@ def a_port() -> int:
 
 
 def command(server: str, port: int) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        *{
-            "uvicorn": ["uvicorn", "served_app:app", "--workers", str(WORKERS), "--port", str(port), "--log-level", "warning"],
-            "gunicorn": ["gunicorn", "served_app:app", "-w", str(WORKERS), "-b", f"127.0.0.1:{port}", "--log-level", "warning"]
-            + ["-k", "uvicorn_worker.UvicornWorker"],
-            "granian": ["granian", "served_app:app", "--interface", "asgi", "--workers", str(WORKERS), "--port", str(port)]
-            + ["--log-level", "warning", "--respawn-failed-workers", "--respawn-interval", "0.1"],
-        }[server],
-    ]
+    """How a server is started with several workers."""
+    several = {
+        "uvicorn": f"--workers {WORKERS} --port {port} --log-level warning",
+        "gunicorn": f"-w {WORKERS} -b 127.0.0.1:{port} --log-level critical -k uvicorn_worker.UvicornWorker",
+        "granian": f"--interface asgi --workers {WORKERS} --port {port} --log-level critical --respawn-failed-workers "
+        "--respawn-interval 0.1",
+    }
+    return [sys.executable, "-m", server, "served_app:app", *several[server].split()]
 
 
 class Service:
@@ -49,6 +50,7 @@ class Service:
 
     def __init__(self, server: str, folder: Path) -> None:
         self.port = a_port()
+        self.begun, self.told = time.monotonic(), 0
         env = {**os.environ, "FRUGAL_RUN_DIR": str(folder), "PYTHONPATH": f"{HERE}:{HERE.parent}"}
         self.process = subprocess.Popen(command(server, self.port), cwd=HERE, env=env, start_new_session=True)
         self.until(lambda: len(self.workers()) == WORKERS)
@@ -80,6 +82,7 @@ class Service:
         for _ in range(6 * WORKERS):
             with contextlib.suppress(OSError):
                 told = json.loads(self.get("/who")[1])
+                self.told += 1
                 assert told["errors"] == {}
                 found.add(told["pid"])
         return found
@@ -141,23 +144,66 @@ class Load:
         self._pool.shutdown()
 
 
+def counted(service: Service) -> float:
+    """Requests that are counted, but for scrapes; with those of dead workers whose route nobody knows any more."""
+    requests = service.samples()["frugal_requests_total"]
+    return sum(n for key, n in requests.items() if dict(key)["route"] != "/frugal/metrics")
+
+
 @pytest.mark.parametrize("service", ["uvicorn", "gunicorn", "granian"], indirect=True)
 def test_any_worker_tells_every_request_that_was_answered_also_by_workers_that_were_killed(service: Service) -> None:
-    load = Load(service, 8, 100)
-    service.until(lambda: load.answered > 200)
+    load = Load(service, 8, 60)
+    service.until(lambda: load.answered > 100)
     for _ in range(2):
         with pytest.raises((OSError, http.client.HTTPException)):
-            service.get("/die")
+            service.get("/die")  # killed between two requests of its own: what it has answered is answered
     load.wait()
-
-    def counted() -> float:
-        requests = service.samples()["frugal_requests_total"]
-        by = {dict(key)["route"] + dict(key)["outcome"]: 0.0 for key in requests}
-        for key, n in requests.items():
-            by[dict(key)["route"] + dict(key)["outcome"]] += n
-        print(by, load.answered, load.by_worker)
-        return sum(n for key, n in requests.items() if dict(key)["route"] == "/ask" or dict(key)["outcome"] == "lost")
-
     service.until(lambda: len(service.workers()) == WORKERS and service.total("frugal_workers") == WORKERS)
-    counted()
-    assert 0
+    answered = load.answered + service.told
+    service.until(lambda: counted(service) >= answered)
+    assert {counted(service) for _ in range(3 * WORKERS)} == {answered}
+    assert len(load.by_worker) > 1
+
+
+@pytest.mark.parametrize("service", ["uvicorn"], indirect=True)
+def test_joules_of_all_workers_sum_to_those_of_the_host_also_when_one_was_killed(service: Service, tmp_path: Path) -> None:
+    load = Load(service, 4, 50)
+    service.until(lambda: load.answered > 50)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        service.get("/die")
+    load.wait()
+    service.until(lambda: service.total("frugal_workers") == WORKERS)
+    seen = [service.samples() for _ in range(2 * WORKERS)]
+    for one, after in itertools.pairwise(seen):
+        booked = [sum(one[name].values()) for name in BOOKED]
+        assert sum(booked) == pytest.approx(sum(one["frugal_host_energy_joules_total"].values()), abs=2e-9)
+        assert min(*booked, *one["frugal_unattributed_energy_joules_total"].values()) >= 0
+        assert sum(one["frugal_books_difference_joules"].values()) == 0
+        for name in (*BOOKED[:2], "frugal_host_energy_joules_total", "frugal_cpu_seconds_total"):
+            assert all(after[name][key] >= value for key, value in one[name].items()), "a counter never falls"
+    # The host once: idle watts times wall time, not four times that.
+    idle = service.total("frugal_unattributed_energy_joules_total", reason="idle")
+    assert idle <= IDLE_WATTS * (time.monotonic() - service.begun)
+
+
+@pytest.mark.parametrize("service", ["uvicorn"], indirect=True)
+def test_workers_that_died_leave_one_file_behind_and_a_service_that_is_started_anew_begins_at_0(
+    service: Service, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            service.get("/die")
+    service.until(lambda: len(service.workers()) == WORKERS and service.total("frugal_workers") == WORKERS)
+    (folder,) = (tmp_path / "run").glob("sums-*")
+    assert sorted(path.suffix for path in folder.iterdir() if not path.name.endswith(".new")) == sorted(
+        ["", "", *[".count", ".sums"] * WORKERS]
+    )
+    before = service.total("frugal_requests_total")
+    service.stop()
+    again = Service("uvicorn", tmp_path / "run")
+    try:
+        assert again.total("frugal_requests_total") < before
+        assert again.total("frugal_requests_total", outcome="lost") == 0
+        assert [path for path in (tmp_path / "run").glob("sums-*") if path != folder] == list((tmp_path / "run").glob("sums-*"))
+    finally:
+        again.stop()

@@ -202,7 +202,10 @@ def test_models_without_end_fold_into_other_and_are_counted(monkeypatch: pytest.
         written = ((dict(key), n) for key, n in samples(meter, "frugal_tokens_total").items())
         by_model = {labels["model"]: n for labels, n in written if labels["direction"] == "output"}
         assert by_model == {**{f"model-{number}": 1 for number in range(5)}, "other": 7}
-        assert {dict(key)["set"]: n for key, n in samples(meter, "frugal_label_overflow_total").items()} == {"requests": 7, "histograms": 9}
+        assert {dict(key)["set"]: n for key, n in samples(meter, "frugal_label_overflow_total").items()} == {
+            "requests": 7,
+            "histograms": 9,
+        }
         counts = samples(meter, "frugal_request_cpu_seconds_count")
         assert sorted(counts.values()) == [1, 1, 1, 9]
 

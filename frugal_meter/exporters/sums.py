@@ -205,10 +205,10 @@ class Service(msgspec.Struct):
 
 def service_of(ended: Total, living: Sequence[Sums]) -> Service:
     """The service's figures: those of the processes that have ended, and of each that lives. ``ended`` is added to."""
-    total = ended
+    total, booked = ended, [sums.booked_nj() for sums in living]  # before the rows become the total's
     for sums in living:
         total.add(sums)
-    running = [_running_nj(sums, total.rings) for sums in living]
+    running = [_running_nj(sums, nj, total.rings) for sums, nj in zip(living, booked, strict=True)]
     newest = max(living, key=lambda sums: sums.at_ns, default=None)
     sources = []
     for i in range(len(total.alone)):
@@ -233,15 +233,17 @@ def _seq(point: Point) -> int:
     return point.seq
 
 
-def _running_nj(sums: Sums, rings: Mapping[int, tuple[Point, Point]]) -> list[int]:
-    """What is booked to a living process and it has not settled: through the ring, by the newest record that anybody told."""
+def _running_nj(sums: Sums, booked_nj: Sequence[int], rings: Mapping[int, tuple[Point, Point]]) -> list[int]:
+    """What is booked to a living process and it has not settled (``booked_nj``): through the ring, by the newest record that
+    anybody told.
+    """
     seat = sums.seat
     newest = None if seat is None else rings[seat.born][1]
     if seat is None or newest is None or newest.pids[seat.place] != sums.pid:  # none, or left
         return [0 if books.shared else nj for books, nj in zip(sums.sources, sums.running_nj, strict=True)]
-    place, booked = seat.place, sums.booked_nj()
+    place = seat.place
     return [
-        moved(newest.mine_nj[i][place], seat.base.mine_nj[i][place]) + seat.carry_nj[i] - booked[i]
+        moved(newest.mine_nj[i][place], seat.base.mine_nj[i][place]) + seat.carry_nj[i] - booked_nj[i]
         if books.shared
         else sums.running_nj[i]
         for i, books in enumerate(sums.sources)
