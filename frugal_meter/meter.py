@@ -35,6 +35,7 @@ from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
 from .exporters.snapshot import Snapshots
+from .exporters.trace_context import current_trace_id
 from .figures import Figures
 from .measure import Measure
 from .records import Exporter, Reading, Tick, label
@@ -294,6 +295,8 @@ class Meter:
         self._live.add(span)
         if parent is not None:
             parent.adopt(span)
+        else:
+            span.trace_id = current_trace_id()
         return span
 
     def close_span(self, span: Span) -> None:

@@ -12,6 +12,7 @@ from .attribution.clocks import step
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
 from .errors import BudgetRefused
+from .exporters.trace_context import current_trace_id
 from .measure import outcome_of
 from .meter import Meter
 from .refusal import problem
@@ -135,6 +136,8 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
                 return
             self.started = True
             self.span.status = status
+            # Here, and not at the end: a trace that was opened inside of us is current when its application answers.
+            self.span.trace_id = current_trace_id()
         else:  # pathsend, trailers, early hints: only the first ends the answer
             self.complete = self.complete or message["type"] == "http.response.pathsend"
         try:
@@ -147,6 +150,7 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
         """``send`` of a websocket: accepted is 101, closed before that is 403."""
         if message["type"] == "websocket.accept":
             self.span.status = 101
+            self.span.trace_id = current_trace_id()
         elif message["type"] == "websocket.close":
             self.complete = True
             if self.span.status is None:
