@@ -114,7 +114,6 @@ def test_what_a_process_that_bills_alone_had_not_settled_when_it_died_is_other()
 
 LABELS = st.tuples(st.sampled_from("abcdef"), st.sampled_from("mn"), st.just("t"))
 ROWS = st.dictionaries(LABELS, st.tuples(st.integers(0, 99), st.integers(0, 99)))
-)
 
 
 @given(st.lists(ROWS, min_size=1, max_size=4), st.randoms())
