@@ -165,8 +165,7 @@ def main() -> None:
         os.mkdir(f"{folder}/run", 0o700)
         servers: list[Server] = []
         try:
-            for name in ("ours", "theirs"):
-                servers.append(Server(name, given.workers, Path(folder)))
+            servers += [Server(name, given.workers, Path(folder)) for name in ("ours", "theirs")]
             for server in servers:
                 server.warm(given.routes)
             print(f"{given.routes} routes, {given.workers} workers; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")

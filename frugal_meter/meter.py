@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("frugal_meter")
 _SETTLE_TIMEOUT_S = 10.0
-#: routes × models whose series are made in advance
-_MOST_PAIRS = 100
 _alive: weakref.WeakSet[Meter] = weakref.WeakSet()
 
 
@@ -256,16 +254,8 @@ class Meter:
         self.declared.add((block, model))
 
     def expect(self, app: object) -> None:
-        """Have the metrics of every route of ``app`` there before its first request: a series born late loses its first value
-        to ``increase``. With the models declared so far, where those pairs are few.
-        """
-        known = list(routes.templates(app, self._ops_apps))
-        models = sorted({model for _, model in self.declared})
-        if len(known) * len(models) > _MOST_PAIRS:
-            models = []
-        for route, is_websocket in known:
-            for model in ("none", *models):
-                self.aggregates.declare(route, model, "101" if is_websocket else "200")
+        """Have the metrics of every route of ``app`` there before its first request."""
+        self.aggregates.expect(list(routes.templates(app, self._ops_apps)), sorted({model for _, model in self.declared}))
 
     def pool(self, name: str, *, pid: int | None = None, command: str | None = None, cgroup: str | None = None) -> None:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.

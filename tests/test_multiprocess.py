@@ -50,10 +50,15 @@ class Service:
 
     def __init__(self, server: str, folder: Path) -> None:
         self.port = a_port()
+        self.server = server
         self.begun, self.told = time.monotonic(), 0
         env = {**os.environ, "FRUGAL_RUN_DIR": str(folder), "PYTHONPATH": f"{HERE}:{HERE.parent}"}
         self.process = subprocess.Popen(command(server, self.port), cwd=HERE, env=env, start_new_session=True)
-        self.until(lambda: len(self.workers()) == WORKERS)
+        try:
+            self.until(lambda: len(self.workers()) == WORKERS)
+        except BaseException:
+            self.stop()
+            raise
 
     def get(self, path: str) -> tuple[int, bytes]:
         """One request on a connection of its own, so that any worker may answer."""
@@ -118,6 +123,7 @@ class Load:
     def __init__(self, service: Service, clients: int, requests: int) -> None:
         self._service, self._requests = service, requests
         self._lock, self.answered = threading.Lock(), 0
+        self.cut = 0
         self.by_worker: dict[str, int] = {}
         self._pool = ThreadPoolExecutor(clients)
         self._done = [self._pool.submit(self._ask) for _ in range(clients)]
@@ -130,6 +136,8 @@ class Load:
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException):
+                with self._lock:
+                    self.cut += 1
                 connection.close()  # its worker died: the next request opens another
                 continue
             with self._lock:
@@ -161,7 +169,10 @@ def test_any_worker_tells_every_request_that_was_answered_also_by_workers_that_w
     service.until(lambda: len(service.workers()) == WORKERS and service.total("frugal_workers") == WORKERS)
     answered = load.answered + service.told
     service.until(lambda: counted(service) >= answered)
-    assert {counted(service) for _ in range(3 * WORKERS)} == {answered}
+    told = {counted(service) for _ in range(3 * WORKERS)}
+    assert len(told) == 1, "every worker tells the same"
+    # granian hands an answer to threads of its own: one that Python has given may die on its way to the client.
+    assert told <= set(range(answered, answered + (load.cut if service.server == "granian" else 0) + 1))
     assert len(load.by_worker) > 1
 
 
@@ -173,6 +184,7 @@ def test_joules_of_all_workers_sum_to_those_of_the_host_also_when_one_was_killed
         service.get("/die")
     load.wait()
     service.until(lambda: service.total("frugal_workers") == WORKERS)
+    assert f"one of the service’s {WORKERS} processes" in service.get("/frugal/?lang=en")[1].decode()
     seen = [service.samples() for _ in range(2 * WORKERS)]
     for one, after in itertools.pairwise(seen):
         booked = [sum(one[name].values()) for name in BOOKED]

@@ -50,6 +50,8 @@ OTHER_KIND: Final = ("other", "other")
 BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
 #: three histograms each: a scrape is Python at work, and must not hold the interpreter for long
 MAX_DISTRIBUTIONS: Final = 200
+#: routes × declared models whose series are made in advance
+MAX_PAIRS: Final = 100
 Labels = tuple[str, str, str]
 #: one observation to point at: wall ns, CPU ns, nJ, start (monotonic ns), the span's key, its process's random bits, trace id
 Mark = tuple[int, int, int, int, int, int, str | None]
@@ -194,6 +196,16 @@ class Aggregates:
         if self._sources:
             energy_j = nj / 1e9
             distribution.energy_j.observe(bisect_left(ENERGY_BUCKETS_J, energy_j), energy_j, mark)
+
+    def expect(self, routes: Sequence[tuple[str, bool]], models: Sequence[str]) -> None:
+        """Have the series of each route (and whether it is a websocket's) there before its first request: one born late loses
+        its first value to ``increase``. With each of ``models`` too, where those pairs are few.
+        """
+        if len(routes) * len(models) > MAX_PAIRS:
+            models = ()
+        for route, is_websocket in routes:
+            for model in ("none", *models):
+                self.declare(route, model, "101" if is_websocket else "200")
 
     def declare(self, route: str, model: str, status: str) -> None:
         """Have the series of a route and model there, at 0, before their first request; within the caps."""

@@ -46,6 +46,7 @@ def live_state(meter: MeterView) -> LiveState:
         account_tier=meter.figures.weakest_tier,
         bounds_j=_bounds(meter, totals),
         disabled=meter.disabled,
+        workers=meter.snapshots.workers,
         off_nj=meter.aggregates.difference_nj() if totals else None,
     )
 

@@ -124,6 +124,11 @@ class Multiprocess:
         _add_ended(total, members)
         return total, [member.sums for member in members if member.lives and member.sums is not None]
 
+    def count(self) -> int:
+        """Workers that live, this one included."""
+        folder = self._folder
+        return sum(_lives(path.name.removesuffix(_COUNT)) for path in folder.glob("*" + _COUNT)) if folder is not None else 0
+
     def _read(self, folder: Path) -> tuple[Total, list[_Member]]:
         total = _decoded(folder / _ENDED, Total) or Total()
         return total, [member for member in self._members(folder) if member.name not in total.names]

@@ -43,7 +43,8 @@ def _total(state: LiveState, lang: Lang) -> Html:
     if total is None:
         return _fact(name, text("unknown", lang))
     around = bounds(state.bounds_j.get("total"), "J", lang)
-    return _fact(name, figure(total, "J", lang), around, tier_words(state.account_tier, lang, long=True))
+    own = None if state.workers is None else text("one_worker", lang, str(state.workers))
+    return _fact(name, figure(total, "J", lang), around, tier_words(state.account_tier, lang, long=True), own)
 
 
 def _requests_share(state: LiveState, lang: Lang) -> Html:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from operator import add
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ class Snapshots:
         self._meter = meter
         sources = [f"{books.source.name} {books.source.method}" for books in meter.ledger.books]
         self._workers = Multiprocess(meter.service, sources, meter.fault)
+        self._telling = threading.Lock()
         self._coverage: tuple[int, int] | None = None
         self._base: State | None = None
         self._carry_nj: list[int] = []
@@ -39,7 +41,8 @@ class Snapshots:
         if window is not None and self._meter.ledger.coverage is not None:
             self._coverage = int(self._meter.ledger.coverage * window.process_ns), window.process_ns
         if self._workers.joined:
-            self._workers.publish(self.own())
+            with self._telling:  # the start tells on one thread and the first tick on another: never the older one last
+                self._workers.publish(self.own())
 
     def service(self) -> Service:
         """The figures of the service as far as this process sees it."""
@@ -48,6 +51,11 @@ class Snapshots:
             if living:
                 return service_of(ended, living)
         return service_of(Total(), [self.own()])
+
+    @property
+    def workers(self) -> int | None:
+        """How many workers the service has; None where this process is no worker among others."""
+        return self._workers.count() if self._workers.joined else None
 
     def own(self) -> Sums:
         """What this process has to tell."""
@@ -91,6 +99,7 @@ class Snapshots:
     def after_fork_in_child(self) -> None:
         """The parent's place is the parent's."""
         self._workers.after_fork_in_child()
+        self._telling = threading.Lock()
         self._base, self._shared = None, ()
 
 
