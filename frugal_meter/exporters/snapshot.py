@@ -47,9 +47,12 @@ class Snapshots:
     def service(self) -> Service:
         """The figures of the service as far as this process sees it."""
         if self._workers.joined:
-            ended, living = self._workers.gather()
-            if living:
-                return service_of(ended, living)
+            try:
+                ended, living = self._workers.gather()
+                if living:
+                    return service_of(ended, living)
+            except Exception as error:  # somebody else's hand in the folder: a scrape is answered all the same
+                self._meter.fault("share", error)
         return service_of(Total(), [self.own()])
 
     @property
