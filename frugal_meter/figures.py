@@ -72,11 +72,11 @@ class Figures:
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
         self.flags = tuple(dict.fromkeys([*method_flags, *pue.flags]))
-        self._random = int.from_bytes(os.urandom(5), "big")
+        self.random = int.from_bytes(os.urandom(5), "big")
 
     def after_fork_in_child(self) -> None:
         """New random bits: two processes must not give out the same ids."""
-        self._random = int.from_bytes(os.urandom(5), "big")
+        self.random = int.from_bytes(os.urandom(5), "big")
 
     @property
     def factor(self) -> Factor:
@@ -349,8 +349,12 @@ class Figures:
         return "+".join(sorted(origins)) if origins else None
 
     def uuid(self, span: Span) -> str:
-        """A UUIDv7 (RFC 9562) made of the span's start, this process's random bits and the span's key."""
-        ms = (span.t0_ns + self.unix_offset_ns) // 1_000_000
-        low = (self._random << 34 | span.key & (1 << 34) - 1) & (1 << 74) - 1
-        value = ms << 80 | 0x7 << 76 | (low >> 62) << 64 | 0b10 << 62 | low & (1 << 62) - 1
-        return str(uuid.UUID(int=value))
+        """The id of the span's reading."""
+        return reading_id(span.t0_ns + self.unix_offset_ns, span.key, self.random)
+
+
+def reading_id(unix_ns: int, key: int, random: int) -> str:
+    """A UUIDv7 (RFC 9562) made of a span's start, its key, and 40 random bits of its process."""
+    low = (random << 34 | key & (1 << 34) - 1) & (1 << 74) - 1
+    value = unix_ns // 1_000_000 << 80 | 0x7 << 76 | (low >> 62) << 64 | 0b10 << 62 | low & (1 << 62) - 1
+    return str(uuid.UUID(int=value))

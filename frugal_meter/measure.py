@@ -53,6 +53,9 @@ class Opener(Protocol):
     def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
         """Whether ``model`` is good enough to stand in."""
 
+    def declare(self, block: str, model: str) -> None:
+        """Note a model that a measured function runs."""
+
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own."""
 
@@ -157,6 +160,8 @@ class Measure:
         else:
             driver = self._function(fn)
         wrapped = functools.wraps(fn)(driver)
+        if self._model is not None:
+            self._meter.declare(self._name or label(getattr(fn, "__qualname__", "function")) or "none", self._model)
         wrapped.__frugal_model__ = self._model  # type: ignore[attr-defined]
         return wrapped
 

@@ -39,6 +39,8 @@ from .errors import FrugalMeterError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
+from .exporters.snapshot import Snapshots
+from .exporters.trace_context import current_trace_id
 from .figures import Figures
 from .measure import Estimate, Measure
 from .records import Exporter, Reading, Tick, Tier, label
@@ -169,6 +171,7 @@ class Meter:
         )
         self._grid = self._live_grid(setup)
         self.aggregates = Aggregates(self.figures, len(setup.sources))
+        self.declared: set[tuple[str, str]] = set()
         self._tenant = tenant
         self.admission = self._admission(list(budgets), store, on_store_error, alone=clock is not None)
         self._config: WatchedFile | None = None
@@ -182,6 +185,10 @@ class Meter:
         self._dispatch = Dispatch(list(exporters), self.fault)
         self._readings: list[Reading] = []
         self._keys = itertools.count(1)
+        self.snapshots = Snapshots(self)
+        self._one_of_several = workers != "single" and clock is None
+        self._ends = itertools.count(1)
+        self._ended: Any = [0]  # requests that have ended; among other workers a word of memory that outlives this process
         self._mono, self._unix_ns = self.clock.monotonic_ns, self.clock.time_ns
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self._lifecycle = threading.Lock()
@@ -242,9 +249,13 @@ class Meter:
             self.admission.start()
         hooks.install()
         self._dispatch.start()
+        if self._one_of_several:
+            self._ended = self.snapshots.join(self._ended[0]) or self._ended
         self.sampler.start()
         if self._grid is not None:
             self._grid.start()
+        with self.guard("share"):
+            self.snapshots.tell()
         self._running = True
 
     def _start_lazily(self) -> None:
@@ -289,6 +300,14 @@ class Meter:
             self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate, min_quality=min_quality
         )
 
+    def declare(self, block: str, model: str) -> None:
+        """Note that the measured function ``block`` runs ``model``."""
+        self.declared.add((block, model))
+
+    def expect(self, app: object) -> None:
+        """Have the metrics of every route of ``app`` there before its first request."""
+        self.aggregates.expect(list(routes.templates(app, self._ops_apps)), sorted({model for _, model in self.declared}))
+
     def pool(self, name: str, *, pid: int | None = None, command: str | None = None, cgroup: str | None = None) -> None:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
 
@@ -324,6 +343,8 @@ class Meter:
         self._live.add(span)
         if parent is not None:
             parent.adopt(span)
+        else:
+            span.trace_id = current_trace_id()
         return span
 
     def close_span(self, span: Span) -> None:
@@ -343,6 +364,8 @@ class Meter:
                 self.fault("budget", error)
         if self._closing:
             self._tell_closing(span)
+        if span.parent is None:
+            self._ended[0] = next(self._ends)
         self._finished.append(span)
 
     def _tell_closing(self, span: Span) -> None:
@@ -552,6 +575,8 @@ class Meter:
         self._dispatch.send(readings, ticks)
         with self.guard("budget"):
             self._tend_budgets()
+        with self.guard("share"):
+            self.snapshots.tell(window)
 
     def _tend_budgets(self) -> None:
         admission = self.admission
@@ -656,7 +681,9 @@ class Meter:
         self._running = False
         self._starts = 0
         self.sampler.after_fork_in_child()
-        self._readings = []
+        self.snapshots.after_fork_in_child()
+        self.aggregates, self._readings = Aggregates(self.figures, len(self.setup.sources)), []
+        self._ends, self._ended = itertools.count(1), [0]
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
         self.admission.after_fork_in_child()

@@ -13,6 +13,7 @@ from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Span
 from .degrading import degraded
 from .errors import BudgetRefused
+from .exporters.trace_context import current_trace_id
 from .measure import ASKS_SMALLER, outcome_of
 from .meter import Meter
 from .queueing import Arrivals
@@ -90,6 +91,7 @@ class MeterMiddleware:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.meter.guard("start"):
+            self.meter.expect(scope.get("app") or self.app)
             self.meter.start()
         try:
             await self.app(scope, receive, send)
@@ -153,6 +155,8 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
             self.span.status = status
             if self.span.decision in ASKS_SMALLER:
                 message = degraded(message, self.span)
+            # Here, and not at the end: a trace that was opened inside of us is current when its application answers.
+            self.span.trace_id = current_trace_id()
         else:  # pathsend, trailers, early hints: only the first ends the answer
             self.complete = self.complete or message["type"] == "http.response.pathsend"
         try:
@@ -165,6 +169,7 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
         """``send`` of a websocket: accepted is 101, closed before that is 403."""
         if message["type"] == "websocket.accept":
             self.span.status = 101
+            self.span.trace_id = current_trace_id()
         elif message["type"] == "websocket.close":
             self.complete = True
             if self.span.status is None:

@@ -72,6 +72,20 @@ def match(app: Any, scope: Mapping[str, Any]) -> str | None:
     return None if routes is None else _match(routes, dict(scope), "")
 
 
+def templates(app: Any, skip: Collection[object] = (), prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """The template of each route of ``app``, mounted ones too, and whether it is a websocket's. Left out: what the
+    application hides from its own schema (FastAPI's documentation pages), and applications in ``skip``.
+    """
+    for route in _flat(getattr(app, "routes", None) or ()):
+        path = prefix + _path(route)
+        inner = getattr(route, "app", None)
+        if hasattr(route, "endpoint"):
+            if getattr(route, "include_in_schema", True):
+                yield path, not hasattr(getattr(route, "starlette_route", None) or route, "methods")
+        elif not any(inner is each for each in skip):
+            yield from templates(route, skip, path)
+
+
 def leads_to(app: Any, scope: Mapping[str, Any], targets: Collection[object]) -> bool:
     """Whether ``app``'s router hands ``scope`` to one of the applications ``targets``, mounted at any depth."""
     at: MutableMapping[str, Any] = dict(scope)
@@ -122,6 +136,6 @@ def _flat(routes: Iterable[Any]) -> Iterator[Any]:
 def _path(route: Any) -> str:
     for holder, name in ((route, "path_format"), (getattr(route, "starlette_route", None), "path"), (route, "path")):
         path = getattr(holder, name, None)
-        if isinstance(path, str) and (name != "path_format" or hasattr(route, "endpoint")):
+        if path and isinstance(path, str) and (name != "path_format" or hasattr(route, "endpoint")):
             return path
     return ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from .carbon.in_force import Step
 from .carbon.pue import Pue
 from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
+from .ring.election import is_one_of_several
 from .sources import Source
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.host_root import Roots, host_roots
@@ -123,9 +123,8 @@ def switched_off() -> bool:
 
 
 def warn_of_workers(budgets: Sequence[Budget]) -> None:
-    """Log one line where this process looks like one worker of several (uvicorn's and gunicorn's) and has budgets to keep."""
-    under_gunicorn = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
-    if budgets and (multiprocessing.parent_process() is not None or under_gunicorn):
+    """Log one line where this process looks like one worker of several and has budgets to keep."""
+    if budgets and is_one_of_several():
         log.warning(
             "frugal_meter: budgets are kept per worker here: N workers hold N budgets (run one worker, or share the limit)"
         )

@@ -8,30 +8,41 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from exchange import a_meter, an_app, ask, hello, later, samples
+from fastapi import APIRouter, FastAPI
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from starlette.routing import Route
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
 
-from frugal_meter import Budget, Meter
+import frugal_meter
+from frugal_meter import Budget, Meter, MeterMiddleware
 from frugal_meter.exporters.live_state import live_state
 from frugal_meter.exporters.prometheus import SPEC, MeterCollector
+from frugal_meter.exporters.spec import STAGES
 from frugal_meter.testing import RecordingExporter, SyntheticSource
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-BASE_UNITS = ("seconds", "joules", "grams", "watts", "ratio", "info")
-NOT_BASE = re.compile(r"kwh|kilo|milli|micro|nano|hours|minutes|_ms\b|_wh\b|percent|celsius_f")
+#: prometheus.io/docs/practices/naming, base units; grams as promtool has it. A power is a rate of joules, and has no metric
+BASE_UNITS = ("seconds", "joules", "grams", "joule", "ratio", "tokens", "requests", "units")
+NOT_BASE = re.compile(r"k?wh|(kilo|milli|micro|nano|mega).*|.*hours?|.*watts?|minutes|days|[mnu]s|percent|kg|kj|mj|tonnes|[kw]")
 
 
 def busy(*, exporters: Any = (), sources: Any = None) -> Meter:
     """A meter that has seen a little of everything."""
-    budgets = [Budget("tokens", "1000 tokens", per="day", key="model"), Budget("joules", "50 kJ", per="day")]
+    limits = ("50 kJ", "9 gCO2e", "99 CPU-s", "1000 requests")
+    budgets = [Budget("tokens", "1000 tokens", per="day", key="model"), *(Budget(limit, limit, per="day") for limit in limits)]
     sources = sources or [SyntheticSource(2, 10, name="a"), SyntheticSource(1, 5, "modelled", name="b", component="dram")]
     meter = a_meter(sources=sources, budgets=budgets, exporters=exporters)
+    meter.measure("declared", model="large")(work)
     for number in range(5):
         with meter.measure("answer", model="large") as outer:
             outer.add_units(1, "answer")
@@ -42,6 +53,10 @@ def busy(*, exporters: Any = (), sources: Any = None) -> Meter:
         later(meter, 0.2)
         meter.settle()
     return meter
+
+
+def work() -> int:
+    return sum(range(50_000))
 
 
 def families(meter: Meter, accept: str = "") -> dict[str, Any]:
@@ -66,17 +81,60 @@ def test_a_busy_meter_has_samples_of_every_metric_but_those_of_what_it_lacks() -
     assert empty <= {"frugal_gpu_seconds", "frugal_coverage_ratio"}
 
 
+def faults(name: str, kind: str) -> list[str]:
+    """What is wrong with a metric's name: base units and suffixes as Prometheus' naming practice has them.
+
+    promtool looks for some of it only: kWh, watts and grams per kWh pass it.
+    """
+    parts = name.split("_")
+    found = [f"{part!r} is no base unit" for part in parts if NOT_BASE.fullmatch(part)]
+    if not re.fullmatch(r"frugal_[a-z0-9_]+", name):
+        found.append("not in the family's alphabet")
+    if "total" in parts:
+        found.append("the exposition adds _total")
+    units = [part for part in parts if part in ("seconds", "joules", "grams", "ratio")]
+    if units and parts[-1] not in BASE_UNITS:
+        found.append(f"the unit {units[0]!r} is not at the end")
+    if kind == "histogram" and parts[-1] not in BASE_UNITS:
+        found.append("a histogram without a unit")
+    if (kind == "gauge") != (parts[-1] in ("ratio", "info", "up", "enforced")) and parts[-1] in (
+        "ratio",
+        "info",
+        "up",
+        "enforced",
+    ):
+        found.append(f"{parts[-1]!r} is a gauge's")
+    return found
+
+
 @pytest.mark.parametrize("name", SPEC)
 def test_a_metric_has_a_help_text_and_labels_and_a_name_in_base_units(name: str) -> None:
     kind, text, labels = SPEC[name]
-    assert re.fullmatch(r"frugal_[a-z0-9_]+", name)
-    assert not name.endswith("_total"), "the exposition adds it"
-    assert not NOT_BASE.search(name)
+    assert faults(name, kind) == []
     assert text.endswith(".")
     assert all(re.fullmatch(r"[a-z_]+", label) and label != "le" for label in labels)
-    assert not (kind == "counter" and "watts" in name), "a power does not add up over time"
-    if kind == "histogram":
-        assert name.endswith(BASE_UNITS)
+    assert kind != "histogram" or "tenant" not in labels, "too many series"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("frugal_energy_kwh", "counter"),
+        ("frugal_energy_kilowatthours", "counter"),
+        ("frugal_host_power_watts", "gauge"),
+        ("frugal_grid_grams_per_kwh", "gauge"),
+        ("frugal_co2e_kilograms", "counter"),
+        ("frugal_request_duration_ms", "histogram"),
+        ("frugal_cpu_seconds_total", "counter"),
+        ("frugal_joules_of_host", "counter"),
+        ("frugal_request_energy", "histogram"),
+        ("frugal_measured_ratio", "counter"),
+        ("frugal_budget_percent", "gauge"),
+        ("frugalEnergy_joules", "counter"),
+    ],
+)
+def test_a_name_in_another_unit_or_without_its_suffix_is_found_out(name: str, kind: str) -> None:
+    assert faults(name, kind)
 
 
 def test_counters_are_named_total_and_nothing_else_is() -> None:
@@ -87,14 +145,135 @@ def test_counters_are_named_total_and_nothing_else_is() -> None:
                 assert name.endswith("_total") is (kind == "counter"), line
 
 
-def test_promtool_finds_nothing_to_say() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
+def promtool(*arguments: str, text: bytes) -> subprocess.CompletedProcess[bytes]:
+    found = shutil.which("promtool")
+    if found is None:
         pytest.skip("promtool is not installed: it comes with Prometheus (apt-get install prometheus)")
+    return subprocess.run([found, *arguments], input=text, capture_output=True, check=False, timeout=20)
+
+
+def test_promtool_finds_nothing_to_say() -> None:
     with busy() as meter:
-        text = meter.metrics()[0]
-    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False, timeout=20)
+        done = promtool("check", "metrics", text=meter.metrics()[0])
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_prometheus_reads_every_sample_and_exemplar_of_the_openmetrics_exposition(tmp_path: Path) -> None:
+    """With its own parser: `promtool tsdb` wants a time on each sample, which the exposition leaves to the scraper."""
+    with busy() as meter:
+        text = meter.metrics(OPENMETRICS)[0].decode()
+    stamped = re.sub(r"^(frugal_[^#\n]*?)( #.*)?$", r"\1 1767225600\2", text, flags=re.MULTILINE)
+    assert stamped.count(" # {reading_id=") >= 3
+    (tmp_path / "metrics").write_text(stamped)
+    told = promtool("tsdb", "create-blocks-from", "openmetrics", str(tmp_path / "metrics"), str(tmp_path / "blocks"), text=b"")
+    assert told.returncode == 0, told.stderr
+    series = sum(not line.startswith("#") for line in text.splitlines())
+    assert told.stdout.decode().splitlines()[-1].split()[4:7] == [str(series)] * 3  # samples, chunks, series
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_the_text_says_what_the_collector_says_through_prometheus_clients_own_writer(accept: str) -> None:
+    with busy() as meter:
+        registry = CollectorRegistry()
+        registry.register(MeterCollector(meter))
+        write, _ = choose_encoder(accept)
+        theirs = write(registry).decode()
+        parse = parse_openmetrics if accept else parse_text
+        ours = meter.metrics(accept)[0].decode()
+    moving = ("frugal_process_cpu_seconds_total",)
+
+    def said(text: str) -> list[Any]:
+        return [
+            (f.name, f.type, f.documentation, [s for s in f.samples if s.name not in moving and not s.name.endswith("_sum")])
+            for f in parse(text)
+        ] + [sum(s.value for f in parse(text) for s in f.samples if s.name.endswith("_sum"))]
+
+    assert said(ours) == said(theirs)
+
+
+def test_an_exemplar_names_the_reading_of_the_last_request_in_its_bucket() -> None:
+    exporter = RecordingExporter()
+    with busy(exporters=[exporter]) as meter:
+        found = [s for s in families(meter, OPENMETRICS)["frugal_request_energy_joules"].samples if s.exemplar]
+    outer = {r.id: r for r in exporter.readings if r.parent is None}
+    assert found
+    for sample in found:
+        assert sample.name.endswith("_bucket")
+        reading = outer[sample.exemplar.labels["reading_id"]]
+        assert sample.exemplar.value == pytest.approx(reading.inclusive_energy_full_j)
+        assert sample.exemplar.value <= float(sample.labels["le"])
+        assert float(sample.exemplar.timestamp) == pytest.approx(reading.started_at + reading.wall_s, abs=0.002)
+
+
+@pytest.mark.parametrize("outside", [True, False], ids=["trace-outside", "trace-inside"])
+def test_an_exemplar_names_the_trace_from_either_side_of_the_middleware(outside: bool) -> None:
+    tracer = TracerProvider().get_tracer("tests")
+    seen: list[str] = []
+
+    def traced(app: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            with tracer.start_as_current_span("server") as span:
+                seen.append(f"{span.get_span_context().trace_id:032x}")
+                await app(scope, receive, send)
+
+        return call
+
+    with a_meter() as meter:
+        app = Starlette(routes=[Route("/hello", hello)])
+        ask(traced(MeterMiddleware(app, meter=meter)) if outside else MeterMiddleware(traced(app), meter=meter), "/hello")
+        meter.settle()
+        samples = families(meter, OPENMETRICS)["frugal_request_duration_seconds"].samples
+    assert [s.exemplar.labels for s in samples if s.exemplar] == [{"trace_id": seen[0]}]
+
+
+def test_exemplars_are_in_openmetrics_only() -> None:
+    with busy() as meter:
+        assert b" # {" not in meter.metrics()[0]
+
+
+def test_a_scrape_and_a_look_at_the_page_are_no_requests_in_progress() -> None:
+    with a_meter() as meter:
+        app = an_app(meter, Route("/hello", hello), Mount("/frugal", meter.ops_app(public=True)))
+        with meter.measure("running"):
+            text = ask(app, "/frugal/metrics")[0].text
+    assert "frugal_requests_in_progress 1.0" in text
+
+
+def test_every_route_and_its_declared_model_are_there_at_0_before_the_first_request() -> None:
+    meter = a_meter()
+    api, sub = FastAPI(), APIRouter(prefix="/v1")
+
+    @meter.measure(model="small")
+    async def answer() -> str:
+        return "yes"
+
+    sub.get("/chat/{who}")(answer)
+    api.include_router(sub)
+    api.mount("/pages", Starlette(routes=[Route("/hello", hello)]))
+    api.mount("/frugal", meter.ops_app(public=True))
+    api.add_middleware(MeterMiddleware, meter=meter)
+    with TestClient(api) as client:
+        before = samples(meter, "frugal_requests_total")
+        client.get("/v1/chat/ada")
+        client.get("/pages/hello")
+        meter.settle()
+        after = samples(meter, "frugal_requests_total")
+        joules = samples(meter, "frugal_energy_joules_total")
+    assert set(before.values()) == {0}
+    assert {dict(key)["route"] for key in before} == {"/v1/chat/{who}", "/pages/hello"}
+    assert after.keys() == before.keys()
+    assert sum(after.values()) == 2
+    assert {dict(key)["model"] for key, n in after.items() if n} == {"small", "none"}
+    assert len(joules) == len(before)
+
+
+def test_every_stage_in_which_the_meter_may_fail_is_counted_from_0() -> None:
+    package = Path(frugal_meter.__file__).parent
+    calls = re.compile(r'(?:\bfault|\bguard|\b_fault|\b_on_error)\("(\w+)"')
+    named = {stage for path in package.rglob("*.py") for stage in calls.findall(path.read_text())}
+    assert named == set(STAGES)
+    with a_meter() as meter:
+        assert {dict(key)["stage"] for key in samples(meter, "frugal_meter_errors_total")} == named
 
 
 def test_the_sums_are_those_of_the_readings() -> None:
@@ -119,9 +298,6 @@ def test_the_sums_are_those_of_the_readings() -> None:
 
 
 def test_every_joule_of_the_host_is_in_one_counter_and_only_one() -> None:
-    def work() -> int:
-        return sum(range(50_000))
-
     with busy() as meter:
         with meter.measure("early"):
             afterwards = meter.carry(work)
@@ -199,7 +375,10 @@ def test_models_without_end_fold_into_other_and_are_counted(monkeypatch: pytest.
         written = ((dict(key), n) for key, n in samples(meter, "frugal_tokens_total").items())
         by_model = {labels["model"]: n for labels, n in written if labels["direction"] == "output"}
         assert by_model == {**{f"model-{number}": 1 for number in range(5)}, "other": 7}
-        assert sum(samples(meter, "frugal_label_overflow_total").values()) == 7
+        assert {dict(key)["set"]: n for key, n in samples(meter, "frugal_label_overflow_total").items()} == {
+            "requests": 7,
+            "histograms": 9,
+        }
         counts = samples(meter, "frugal_request_cpu_seconds_count")
         assert sorted(counts.values()) == [1, 1, 1, 9]
 
@@ -313,7 +492,7 @@ def test_two_accounts_of_a_budget_are_never_one_series() -> None:
                 pass
         text = meter.metrics()[0].decode()
     series = [line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("frugal_budget_usage_ratio{")]
-    assert len(series) == len(set(series)) == 2
+    assert len(series) == len(set(series)) == 4
 
 
 def test_a_meter_that_is_switched_off_gives_no_joules_and_enforces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from ..sources import Window
 from ..sources.procfs import boot_offset_ns, slept_ns
 from .ledger import Ledger
 from .span import Span
-from .workers import Workers
+from .workers import Taken, Workers
 
 #: let go of the interpreter this long, so that a waiting request gets in …
 BREATH_S = 0.0005
@@ -99,6 +99,11 @@ class Sampler:
     def process_ns_since_start(self) -> int:
         """CPU of this process since the sources were first read."""
         return time.process_time_ns() - self._process_begun_ns if self._primed else 0
+
+    @property
+    def seat(self) -> Taken | None:
+        """Where this process sits among the workers that bill from the same records; None when it bills alone."""
+        return self._workers.seat if self._workers is not None else None
 
     @property
     def running(self) -> bool:

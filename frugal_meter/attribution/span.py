@@ -156,6 +156,7 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     account: Account | None = None
     bare_task: Any = None  # the task of a block that nobody steps
     partial: bool = False  # such a block lost its first stretch: see bare.park_at_first_await
+    trace_id: str | None = None  # of the trace that recorded it, 32 hex digits
     ops: bool = False  # a look at the meter's own pages: metered like any request, not shown as one
     settled: bool = False
     nested: dict[int, Span] | None = None  # not settled yet

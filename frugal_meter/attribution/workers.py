@@ -11,10 +11,10 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from ..errors import ConfigurationError
-from ..ring.election import ring_name, run_folder
+from ..ring.election import is_one_of_several, ring_name, run_folder
 from ..ring.peers import Peers, started
 from ..ring.records import SEATS, UNSEEN, VERSION, Ring, State, moved
 from ..sources import Sample, Window
@@ -57,6 +57,18 @@ def workers_of(mode: str, service: str, ledger: Ledger, *, own_clock: bool, faul
 Fault = Callable[[str, BaseException], None]
 
 
+class Taken(NamedTuple):
+    """A seat in the ring that was made at ``born`` (Unix, ns): the names of the sources in it, the totals at which its worker
+    began to bill, and those that it billed last.
+    """
+
+    born: int
+    place: int
+    sources: tuple[str, ...]
+    base: State
+    last: State
+
+
 class Workers:
     """This process's seat among the workers of its service."""
 
@@ -72,12 +84,21 @@ class Workers:
         self._peers = Peers()
         self._locked = False
         self._before: State | None = None  # the totals billed so far; None: not billing through the ring
+        self._entered: State | None = None  # the totals from which this worker has billed
         self._read_at = [0] * len(shared)
 
     @property
     def sharing(self) -> bool:
         """Whether this worker bills through the ring."""
         return self._before is not None
+
+    @property
+    def seat(self) -> Taken | None:
+        """Where this worker sits and what it has billed; None when it bills alone."""
+        if self._ring is None or self._entered is None or self._before is None:
+            return None
+        names = tuple(books.source.name for books in self._shared)
+        return Taken(self._ring.born, self._seat, names, self._entered, self._before)
 
     def join(self, host_ns: int | None) -> None:
         """Take a seat; and bill through the ring from now on where that is asked for or others are there.
@@ -93,7 +114,7 @@ class Workers:
             ring.open(_JOIN_PATIENCE_S)
             if start is not None and self._take_seat(ring, start):
                 self._ring, self._peers = ring, Peers()
-                if self._mode == "shared" or ring.taken > 1:
+                if self._mode == "shared" or ring.taken > 1 or is_one_of_several():
                     self._enter(ring, host_ns)
                 ring.file.unlock()
                 return
@@ -134,7 +155,7 @@ class Workers:
         state.active[seat], state.raw_ns[seat] = 1, time.process_time_ns()
         self._pools.open(ring, state, seat, time.monotonic_ns())
         ring.append(state)
-        self._before = state
+        self._before = self._entered = state
         self._read_at = [totals.energy_nj for totals in state.sources]
         self._ledger.unaligned = False
 

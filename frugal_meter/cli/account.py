@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..exporters.prometheus import books_difference_nj
 from ..figures import TIER_SHARE
 from ..meter import Meter
 from ..records import TIERS, Interval, Reading, Tick, Tier
@@ -104,5 +103,5 @@ def _machine(meter: Meter, tally: Tally, words: Words) -> Iterator[tuple[str, st
     yield words("the_machine"), f"{words.known(tally.machine_j.interval, 'J')}, {words.tier(tally.machine_j.tier)}"
     shares = (f"{words(f'bucket_{bucket}')} {words.percent(nj / whole)}" for bucket, nj in totals.items() if nj)
     yield words("of_which"), ", ".join(shares)
-    off = books_difference_nj(meter)
+    off = meter.aggregates.difference_nj()
     yield words("books"), words("books_open" if off else "books_close", nj=off)

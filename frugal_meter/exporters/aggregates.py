@@ -5,15 +5,19 @@ Per span this costs a dictionary look-up and some additions; metric objects woul
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from operator import add
 from typing import Final
 
+import msgspec
+
 from ..attribution.span import Span
 from ..figures import Figures
 from ..records import Shares, Tick
+from ..units import NJ_PER_J
 
 DURATION_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 ENERGY_BUCKETS_J: Final = (
@@ -43,73 +47,76 @@ ENERGY_BUCKETS_J: Final = (
 CPU_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300)
 #: label sets beyond this are folded into "other" and counted
 MAX_LABEL_SETS: Final = 1000
+OTHER: Final = ("other", "other", "other")
+OTHER_KIND: Final = ("other", "other")
 BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
 #: three histograms each: a scrape is Python at work, and must not hold the interpreter for long
 MAX_DISTRIBUTIONS: Final = 200
+#: routes × declared models whose series are made in advance
+MAX_PAIRS: Final = 100
 Labels = tuple[str, str, str]
+#: one observation to point at: wall ns, CPU ns, nJ, start (monotonic ns), the span's key, its process's random bits, trace id
+Mark = tuple[int, int, int, int, int, int, str | None]
 
 
-class Histogram:
-    """Counts per bucket (upper bounds inclusive) and their sum."""
+class Histogram(msgspec.Struct, array_like=True, eq=False):
+    """Counts per bucket (upper bounds inclusive), their sum, and the last observation of each bucket."""
 
-    __slots__ = ("bounds", "counts", "total")
+    counts: list[int]
+    total: float
+    marks: list[Mark | None]
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+    @classmethod
+    def of(cls, bounds: Sequence[float]) -> Histogram:
+        """An empty one."""
+        return cls([0] * (len(bounds) + 1), 0.0, [None] * (len(bounds) + 1))
 
-    def observe(self, value: float) -> None:
+    def observe(self, bucket: int, value: float, mark: Mark) -> None:
         """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        self.counts[bucket] += 1
         self.total += value
+        self.marks[bucket] = mark
 
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Count several."""
-        counts = self.counts
-        for bucket in map(bisect_left, repeat(self.bounds), values):
+    def observe_all(self, bounds: Sequence[float], values: Sequence[float], mark: Callable[[int], Mark]) -> None:
+        """Count several; ``mark`` makes the mark of the value at a place."""
+        counts, buckets = self.counts, list(map(bisect_left, repeat(bounds), values))
+        for bucket in buckets:
             counts[bucket] += 1
         self.total += sum(values)
+        for bucket, place in dict(zip(buckets, range(len(buckets)), strict=True)).items():  # the last of each bucket
+            self.marks[bucket] = mark(place)
 
 
-class Row:
-    """Everything summed for one (route, model, tenant)."""
+class Row(msgspec.Struct, array_like=True, eq=False):
+    """Everything summed for one (route, model, tenant), and since when (Unix, ns)."""
 
-    __slots__ = (
-        "cpu_ns",
-        "embodied_g",
-        "gpu_ns",
-        "idle_nj",
-        "operational_g",
-        "outcomes",
-        "quality_count",
-        "quality_sum",
-        "sources_nj",
-        "tokens_in",
-        "tokens_out",
-        "units",
-    )
-
-    def __init__(self, sources: int) -> None:
-        self.outcomes: dict[tuple[str, str], int] = {}
-        self.cpu_ns = self.gpu_ns = self.idle_nj = 0
-        self.tokens_in: int | None = None  # unknown until one was counted
-        self.tokens_out: int | None = None
-        self.sources_nj = [0] * sources
-        self.operational_g = self.embodied_g = self.quality_sum = 0.0
-        self.quality_count = 0
-        self.units: dict[str, float] = {}
+    born_ns: int
+    sources_nj: list[int]
+    outcomes: dict[tuple[str, str], int] = {}
+    cpu_ns: int = 0
+    gpu_ns: int = 0
+    idle_nj: int = 0
+    tokens_in: int | None = None  # unknown until one was counted
+    tokens_out: int | None = None
+    operational_g: float = 0.0
+    embodied_g: float = 0.0
+    quality_sum: float = 0.0
+    quality_count: int = 0
+    units: dict[str, float] = {}
 
 
-class Distribution:
-    """The histograms of one (route, model); no tenant, to keep series few."""
+class Distribution(msgspec.Struct, array_like=True, eq=False):
+    """The histograms of one (route, model), and since when (Unix, ns); no tenant, to keep series few."""
 
-    __slots__ = ("cpu_s", "duration_s", "energy_j")
+    born_ns: int
+    duration_s: Histogram
+    cpu_s: Histogram
+    energy_j: Histogram
 
-    def __init__(self) -> None:
-        self.duration_s = Histogram(DURATION_BUCKETS_S)
-        self.energy_j = Histogram(ENERGY_BUCKETS_J)
-        self.cpu_s = Histogram(CPU_BUCKETS_S)
+    @classmethod
+    def new(cls) -> Distribution:
+        """An empty one, of now."""
+        return cls(time.time_ns(), *map(Histogram.of, (DURATION_BUCKETS_S, CPU_BUCKETS_S, ENERGY_BUCKETS_J)))
 
 
 class Aggregates:
@@ -119,7 +126,7 @@ class Aggregates:
         self._figures, self._sources = figures, sources
         self.rows: dict[Labels, Row] = {}
         self.distributions: dict[tuple[str, str], Distribution] = {}
-        self.overflow = 0
+        self.overflow = self.overflow_kinds = 0
         self.low_nj = self.high_nj = 0
         # One object, replaced as a whole: a scrape beside a tick sees the books before it or after it, never half of it.
         self._told: tuple[dict[str, int], dict[str, dict[str, int]]] = ({}, {})
@@ -172,9 +179,7 @@ class Aggregates:
             row.sources_nj = list(map(add, row.sources_nj, account.sources_nj))
             idle_nj = sum(account.idle_nj)
             row.idle_nj += idle_nj
-            # Weighed span by span: the factor may change, and a counter must not change with it.
-            per_nj = self._figures.weight(span).grams_per_joule * self._figures.pue.value / 1e9
-            row.operational_g += (sum(account.sources_nj) + idle_nj) * per_nj
+            row.operational_g += (sum(account.sources_nj) + idle_nj) * self._grams_per_nj(span)
             row.embodied_g += account.embodied_g
         if span.tokens_in is not None:
             row.tokens_in = (row.tokens_in or 0) + span.tokens_in
@@ -235,13 +240,26 @@ class Aggregates:
         row.cpu_ns += sum(cpu_ns)
         row.sources_nj = list(map(add, row.sources_nj, map(sum, zip(*[a.sources_nj for a in accounts], strict=True))))
         row.idle_nj += sum(idle_nj)
+        row.operational_g += sum([each * self._grams_per_nj(span) for each, span in zip(nj, spans, strict=True)])
         row.embodied_g += sum([account.embodied_g for account in accounts])
         end = (str(spans[0].status) if spans[0].status is not None else "none", spans[0].outcome)
         row.outcomes[end] = row.outcomes.get(end, 0) + len(spans)
-        distribution.duration_s.observe_all([(span.t1_ns - span.t0_ns) / 1e9 for span in spans])
-        distribution.cpu_s.observe_all([ns / 1e9 for ns in cpu_ns])
+        wall_ns = [span.t1_ns - span.t0_ns for span in spans]
+
+        def mark(place: int) -> Mark:
+            return self._mark(spans[place], cpu_ns[place], nj[place])
+
+        distribution.duration_s.observe_all(DURATION_BUCKETS_S, [ns / 1e9 for ns in wall_ns], mark)
+        distribution.cpu_s.observe_all(CPU_BUCKETS_S, [ns / 1e9 for ns in cpu_ns], mark)
         if self._sources:
-            distribution.energy_j.observe_all([each / 1e9 for each in nj])
+            distribution.energy_j.observe_all(ENERGY_BUCKETS_J, [each / 1e9 for each in nj], mark)
+
+    def _grams_per_nj(self, span: Span) -> float:
+        # Weighed span by span: the factor may change, and a counter must not change with it.
+        return self._figures.weight(span).grams_per_joule * self._figures.pue.value / NJ_PER_J
+
+    def _mark(self, span: Span, cpu_ns: int, nj: int) -> Mark:
+        return (span.t1_ns - span.t0_ns, cpu_ns, nj, span.t0_ns, span.key, self._figures.random, span.trace_id)
 
     def _add_request(self, span: Span, row: Row, model: str) -> None:
         status = (str(span.status) if span.status is not None else "none", span.outcome)
@@ -251,17 +269,41 @@ class Aggregates:
         key = (span.route or "none", model)
         distribution = self.distributions.get(key) or self._distribution(key)
         nj, cpu_ns = _inclusive(span)
-        distribution.duration_s.observe((span.t1_ns - span.t0_ns) / 1e9)
-        distribution.cpu_s.observe(cpu_ns / 1e9)
+        mark = self._mark(span, cpu_ns, nj)
+        wall_s, cpu_s = mark[0] / 1e9, cpu_ns / 1e9
+        distribution.duration_s.observe(bisect_left(DURATION_BUCKETS_S, wall_s), wall_s, mark)
+        distribution.cpu_s.observe(bisect_left(CPU_BUCKETS_S, cpu_s), cpu_s, mark)
         if self._sources:
-            distribution.energy_j.observe(nj / 1e9)
+            energy_j = nj / 1e9
+            distribution.energy_j.observe(bisect_left(ENERGY_BUCKETS_J, energy_j), energy_j, mark)
+
+    def expect(self, routes: Sequence[tuple[str, bool]], models: Sequence[str]) -> None:
+        """Have the series of each route (and whether it is a websocket's) there before its first request: one born late loses
+        its first value to ``increase``. With each of ``models`` too, where those pairs are few.
+        """
+        if len(routes) * len(models) > MAX_PAIRS:
+            models = ()
+        for route, is_websocket in routes:
+            for model in ("none", *models):
+                self.declare(route, model, "101" if is_websocket else "200")
+
+    def declare(self, route: str, model: str, status: str) -> None:
+        """Have the series of a route and model there, at 0, before their first request; within the caps."""
+        labels, kind = (route, model, "none"), (route, model)
+        if labels not in self.rows and len(self.rows) < MAX_LABEL_SETS:
+            self.rows[labels] = Row(time.time_ns(), [0] * self._sources)
+        if labels in self.rows:
+            self.rows[labels].outcomes.setdefault((status, "ok"), 0)
+        if kind not in self.distributions and len(self.distributions) < MAX_DISTRIBUTIONS:
+            self.distributions[kind] = Distribution.new()
 
     def _distribution(self, key: tuple[str, str]) -> Distribution:
         distribution = self.distributions.get(key)
         if distribution is None:
             if len(self.distributions) >= MAX_DISTRIBUTIONS:
-                key = ("other", "other")
-            distribution = self.distributions.setdefault(key, Distribution())
+                self.overflow_kinds += 1
+                key = OTHER_KIND
+            distribution = self.distributions.setdefault(key, Distribution.new())
         return distribution
 
     def _row(self, labels: Labels) -> Row:
@@ -269,13 +311,9 @@ class Aggregates:
         if row is None:
             if len(self.rows) >= MAX_LABEL_SETS:
                 self.overflow += 1
-                labels = ("other", "other", "other")
-            row = self.rows.setdefault(labels, Row(self._sources))
+                labels = OTHER
+            row = self.rows.setdefault(labels, Row(time.time_ns(), [0] * self._sources))
         return row
-
-    def operational_g(self, row: Row) -> float:
-        """gCO2e of a row's dynamic and idle energy, each span at the factor of its time, PUE included."""
-        return row.operational_g
 
     def bounds_nj(self) -> tuple[int, int, int]:
         """Low, mid and high of all the sources told since the start; lows add to lows, highs to highs."""

@@ -8,7 +8,6 @@ from ..budgets.leases import Book
 from ..records import Interval, Reading
 from ..units import BOOKED_IN, SHOWN_IN
 from .page_state import BudgetState, FactorLine, Level, LiveState, SourceState
-from .prometheus import books_difference_nj
 from .view import MeterView
 
 
@@ -47,7 +46,8 @@ def live_state(meter: MeterView) -> LiveState:
         account_tier=meter.figures.weakest_tier,
         bounds_j=_bounds(meter, totals),
         disabled=meter.disabled,
-        off_nj=books_difference_nj(meter) if totals else None,
+        workers=meter.snapshots.workers,
+        off_nj=meter.aggregates.difference_nj() if totals else None,
     )
 
 

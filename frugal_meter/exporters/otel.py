@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import ConfigurationError
 from ..records import Reading, Tick
 from . import otel_setup
+from .families import version
 from .otel_names import SCHEMA_URL
-from .prometheus import MeterCollector, _version
+from .prometheus import MeterCollector
 
 if TYPE_CHECKING:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -88,7 +89,7 @@ class OtelExporter:
                 "frugal_meter: sums are exported cumulative; let the collector's cumulativetodelta processor convert them"
             )
         if self._wants_spans:
-            self._spans = self._make_spans(meter, _version(), settled=self._settled, provider=self._tracer_provider)
+            self._spans = self._make_spans(meter, version(), settled=self._settled, provider=self._tracer_provider)
             self._spans.join()
 
     def closing(self, span: Span) -> None:
@@ -156,9 +157,9 @@ class OtelExporter:
         if self._resource is None:
             self._resource = otel_setup.resource_of(self._environment, meter.service)
         data = self._make_data(
-            MeterCollector(meter).collect(),
+            MeterCollector(meter, own=True).collect(),  # each worker exports: the receiver sums
             self._resource,
-            InstrumentationScope("frugal_meter", _version(), SCHEMA_URL),
+            InstrumentationScope("frugal_meter", version(), SCHEMA_URL),
             meter.since_ns + meter.figures.unix_offset_ns,
             meter.clock.time_ns(),
         )

@@ -44,7 +44,8 @@ def _total(state: LiveState, lang: Lang) -> Html:
         return _fact(name, text("unknown", lang))
     known = state.bounds_j.get("total")
     around = bounds(known, "J", lang)
-    return _fact(name, figure(total, "J", lang, known), around, tier_words(state.account_tier, lang, long=True))
+    own = None if state.workers is None else text("one_worker", lang, str(state.workers))
+    return _fact(name, figure(total, "J", lang, known), around, tier_words(state.account_tier, lang, long=True), own)
 
 
 def _requests_share(state: LiveState, lang: Lang) -> Html:

@@ -105,6 +105,8 @@ class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     account_tier: Tier | None = None
     off_nj: int | None = None
     disabled: bool = False
+    #: processes of the service, of which this state is one's; None where it is the only one
+    workers: int | None = None
     #: IANA name of the clock on the wall; UTC where the machine has no table of time zones
     timezone: str = "Europe/Paris"
 

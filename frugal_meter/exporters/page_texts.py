@@ -90,6 +90,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "watts": ("Puissance de la machine", "Power of the machine"),
     "window": ("moyenne sur {} s", "mean over {} s"),
     "energy_since": ("Depuis le démarrage", "Since start"),
+    "one_worker": (
+        "vu d’un des {} processus du service ; la somme de tous est dans /metrics",
+        "as one of the service’s {} processes sees it; /metrics has the sum of all",
+    ),
     "requests_share": ("Part des requêtes", "Share of requests"),
     "requests_share_note": (
         "de l’énergie de la machine, pour leur seul calcul",

@@ -13,6 +13,7 @@ from ..budgets.admission import Admission
 from ..figures import Figures
 from ..records import Tick
 from .aggregates import Aggregates
+from .snapshot import Snapshots
 
 
 class MeterView(Protocol):
@@ -28,6 +29,8 @@ class MeterView(Protocol):
     recent: deque[Span]
     last_ticks: Sequence[Tick]
     errors: dict[str, int]
+    #: (block, model) of what the application declared
+    declared: set[tuple[str, str]]
     since_ns: int
     cut_nj: int
     disabled: bool
@@ -35,6 +38,10 @@ class MeterView(Protocol):
     @property
     def dropped(self) -> int:
         """Readings that a slow exporter lost."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """The service's sums."""
 
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import multiprocessing
 import os
 import stat
 import tempfile
@@ -49,13 +50,25 @@ def run_folder() -> Path:
     return folder
 
 
+def is_one_of_several() -> bool:
+    """Whether this process looks like a worker that a server started: uvicorn's or granian's (children of Python's
+    multiprocessing), or gunicorn's, which says so to its children.
+    """
+    return multiprocessing.parent_process() is not None or os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+
+
 def ring_name(service: str, sources: Sequence[str], version: int) -> str:
     """The file that workers of ``service`` with the same sources share.
 
     Process numbers and monotonic time mean something within one boot and one process namespace only: both are in it.
     """
-    parts = [str(version), service, *sources, _boot_id(), os.readlink("/proc/self/ns/pid")]
-    return "ring-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    return f"ring-{namesake(str(version), service, *sources)}"
+
+
+def namesake(*parts: str) -> str:
+    """What those share who have the same ``parts``, boot and process namespace."""
+    here = [*parts, _boot_id(), os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256("\0".join(here).encode()).hexdigest()[:24]
 
 
 def _boot_id() -> str:

@@ -21,6 +21,15 @@ def started(pid: int | str = "self", proc: Path = Path("/proc")) -> int | None:
         return None
 
 
+def lives(pid: int, start: int, proc: Path = Path("/proc")) -> bool:
+    """Whether the process that began at ``start`` still runs; one that has ended and waits for its parent does not."""
+    try:
+        fields = _fields((proc / str(pid) / "stat").read_bytes())
+        return int(fields[_START]) == start and fields[_STATE] not in (b"Z", b"X")
+    except (OSError, IndexError, ValueError):
+        return False
+
+
 def _fields(stat: bytes) -> list[bytes]:
     return stat[stat.rindex(b")") + 2 :].split()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ UNSEEN: Final = 2**64 - 1
 _MAGIC: Final = b"frugal\0" + bytes([VERSION])
 _HEAD: Final = struct.Struct("<8sQQ")  # magic, sequence of the last record, seats taken
 _U64: Final = struct.Struct("<Q")
-_HEAD_AT, _TAKEN_AT, _LEVELS_AT = 8, 16, 64
+_HEAD_AT, _TAKEN_AT, _BORN_AT, _LEVELS_AT = 8, 16, 24, 64
 _SCALARS: Final = ("seq", "t_ns", "boot_ns", "host_ns", "whole_ns", "owed_ns")
 _SEAT_LISTS: Final = ("pids", "starts", "outer", "active", "raw_ns", "cpu_ns", "held_ns")
 _TOTALS: Final = ("energy_nj", "low_nj", "high_nj", "idle_nj", "gap_nj", "other_nj", "gaps", "reason", "origin", "mark")
@@ -196,6 +197,7 @@ class Ring:
         self._map = mmap.mmap(self.file.fd, size)
         if self._map[:8] != _MAGIC:
             self._map[_HEAD_AT : _HEAD.size] = bytes(_HEAD.size - _HEAD_AT)
+            _U64.pack_into(self._map, _BORN_AT, time.time_ns())
             self._map[:8] = _MAGIC
 
     @property
@@ -213,6 +215,11 @@ class Ring:
     def taken(self) -> int:
         """Seats taken, at the price of one look into memory; no lock needed."""
         return int(_U64.unpack_from(self.map, _TAKEN_AT)[0])
+
+    @property
+    def born(self) -> int:
+        """When the file was made (Unix, ns): no two rings of one host share it."""
+        return int(_U64.unpack_from(self.map, _BORN_AT)[0])
 
     def last(self) -> State:
         """The last whole record; an empty state where there is none."""

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from ...ring.election import run_folder
 from ...errors import ConfigurationError
+from ...ring.election import run_folder
 from ..admission import Admission
 from ..budget import Budget
 from ..sharing import ON_STORE_ERROR

@@ -1,0 +1,141 @@
+"""A meter's own part of the metrics, and with it the service's: what all its workers told last, or this process alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from operator import add
+from typing import TYPE_CHECKING
+
+from ..ring.records import State
+from ..sources import Window
+from .aggregates import BUCKETS
+from .dispatch import OPS_MARK
+from .multiprocess import Multiprocess
+from .sums import Books, Point, Seat, Service, Sums, Total, service_of
+
+if TYPE_CHECKING:
+    from ..attribution.workers import Taken
+    from .view import MeterView
+
+
+class Snapshots:
+    """Takes a meter's sums, tells them to the other workers of its service at every tick, and reads theirs."""
+
+    def __init__(self, meter: MeterView) -> None:
+        self._meter = meter
+        sources = [f"{books.source.name} {books.source.method}" for books in meter.ledger.books]
+        self._workers = Multiprocess(meter.service, sources, meter.fault)
+        self._telling = threading.Lock()
+        self._coverage: tuple[int, int] | None = None
+        self._base: State | None = None
+        self._carry_nj: list[int] = []
+        self._shared: tuple[str, ...] = ()
+
+    def join(self, ended: int) -> memoryview | None:
+        """Be one of the service's workers; the word in which requests that end are to be counted, ``ended`` so far."""
+        return self._workers.join(ended)
+
+    def tell(self, window: Window | None = None) -> None:
+        """Tell the other workers, at the start and at the end of each tick."""
+        if window is not None and self._meter.ledger.coverage is not None:
+            self._coverage = int(self._meter.ledger.coverage * window.process_ns), window.process_ns
+        if self._workers.joined:
+            with self._telling:  # the start tells on one thread and the first tick on another: never the older one last
+                self._workers.publish(self.own())
+
+    def service(self) -> Service:
+        """The figures of the service as far as this process sees it."""
+        if self._workers.joined:
+            try:
+                ended, living = self._workers.gather()
+                if living:
+                    return service_of(ended, living)
+            except Exception as error:  # somebody else's hand in the folder: a scrape is answered all the same
+                self._meter.fault("share", error)
+        return self.alone()
+
+    def alone(self) -> Service:
+        """The figures of this process."""
+        return service_of(Total(), [self.own()])
+
+    @property
+    def workers(self) -> int | None:
+        """How many workers the service has; None where this process is no worker among others."""
+        return self._workers.count() if self._workers.joined else None
+
+    def own(self) -> Sums:
+        """What this process has to tell."""
+        meter, sums = self._meter, self._meter.aggregates
+        energy, buckets = sums.energy_nj, sums.buckets_nj
+        seat = meter.sampler.seat
+        self._shared = seat.sources if seat is not None else self._shared
+        own = Sums(
+            pid=os.getpid(),
+            at_ns=meter.clock.monotonic_ns(),
+            rows=dict(sums.rows),
+            kinds=dict(sums.distributions),
+            overflow={"requests": sums.overflow, "histograms": sums.overflow_kinds},
+            overhead_nj=dict(sums.overhead_nj),
+            sources=[
+                Books(energy.get(name, 0), dict(buckets.get(name) or dict.fromkeys(BUCKETS, 0)), name in self._shared, books.up)
+                for books in meter.ledger.books
+                for name in [books.source.name]
+            ],
+            running_nj=_running_nj(meter),
+            process_ns=meter.sampler.process_ns_since_start,
+            meter_ns=meter.sampler.meter_cpu_ns,
+            dropped=meter.dropped,
+            errors=dict(meter.errors),
+            decisions={(budget, action): n for (budget, action), n in meter.admission.decisions.items()},
+            cut_nj=meter.cut_nj,
+            in_progress=_in_progress(meter),
+            coverage=self._coverage,
+        )
+        if seat is not None:
+            own.seat = self._seat(own, seat)
+        return own
+
+    def _seat(self, own: Sums, seat: Taken) -> Seat:
+        if seat.base is not self._base:  # a new seat: what was booked before it is not of it
+            self._base, self._carry_nj = seat.base, own.booked_nj()
+        names = [books.source.name for books in self._meter.ledger.books]
+        return Seat(
+            seat.born, seat.place, _point(seat.base, seat.sources, names), _point(seat.last, seat.sources, names), self._carry_nj
+        )
+
+    def after_fork_in_child(self) -> None:
+        """The parent's place is the parent's."""
+        self._workers.after_fork_in_child()
+        self._telling = threading.Lock()
+        self._base, self._shared = None, ()
+
+
+def _point(state: State, shared: tuple[str, ...], names: list[str]) -> Point:
+    """The ring's totals with a place for every source of the meter."""
+    totals = [state.sources[shared.index(name)] if name in shared else None for name in names]
+    nobody = [0] * len(state.pids)
+    return Point(
+        state.seq,
+        state.pids,
+        [t.energy_nj if t is not None else 0 for t in totals],
+        [t.idle_nj if t is not None else 0 for t in totals],
+        [t.gap_nj if t is not None else 0 for t in totals],
+        [t.other_nj if t is not None else 0 for t in totals],
+        [t.mine if t is not None else nobody for t in totals],
+    )
+
+
+def _running_nj(meter: MeterView) -> list[int]:
+    # A span that has ended stays in progress until the next tick has settled it.
+    running = [0] * len(meter.ledger.books)
+    for span in [*list(meter.sampler.live), *list(meter.sampler.finished)]:
+        if span.account is not None and not span.settled:
+            running = list(map(add, running, span.account.sources_nj))
+    return running
+
+
+def _in_progress(meter: MeterView) -> int:
+    """Requests now running, those for the meter's own pages left out: a scrape must not see itself."""
+    spans = [span for span in list(meter.sampler.live) if span.parent is None]
+    return sum(1 for span in spans if not span.ops and (span.scope is None or OPS_MARK not in span.scope))

@@ -1,0 +1,351 @@
+"""What one process knows, as a record that others can read, and the sum of such records: pure, and exact in nanojoules.
+
+Workers of one service share the host's energy through the ring (`ring.records`), whose records hold running totals.
+So the service's part of a source is not the sum of what its workers saw, since each of them saw the whole host:
+
+    host        what the ring's total moved since the first of these workers began to bill from it
+    requests    settled spans, late work and overhead: each worker's own, summed, of those that have ended too
+    running     what the ring has booked to the seats of living workers and they have not settled yet
+    other       the rest: other processes, and what a worker that was killed had not settled
+
+A worker that bills alone counts with its own books as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import add as plus
+from typing import Final, TypeVar
+
+import msgspec
+
+from ..ring.records import moved
+from . import aggregates
+from .aggregates import BUCKETS, OTHER, OTHER_KIND, Distribution, Histogram, Labels, Mark, Row
+
+Key = TypeVar("Key", bound=tuple[str, ...] | str)
+Item = TypeVar("Item", Row, Distribution)
+#: requests that a worker answered and took with it when it was killed: neither route nor status is known any more
+LOST: Final = (("none", "none", "none"), ("none", "lost"))
+
+
+class Point(msgspec.Struct, array_like=True, frozen=True):
+    """The ring's totals after record ``seq``, by source, nJ; ``mine_nj`` by source and seat, ``pids`` who sits there.
+
+    Unsigned 64-bit integers that may wrap: take `moved`.
+    """
+
+    seq: int
+    pids: list[int]
+    energy_nj: list[int]
+    idle_nj: list[int]
+    gap_nj: list[int]
+    other_nj: list[int]
+    mine_nj: list[list[int]]
+
+
+class Seat(msgspec.Struct, array_like=True, frozen=True):
+    """A worker's place in the ring that was made at ``born`` (Unix, ns): where it began, what it billed last, and what it had
+    booked when it began, nJ. By source, those that are not in the ring at 0.
+    """
+
+    born: int
+    place: int
+    base: Point
+    last: Point
+    carry_nj: list[int]
+
+
+class Books(msgspec.Struct, array_like=True):
+    """One source as one process booked it since its start, nJ; ``shared``: through the ring, so that the host's part is in
+    the totals of the ring. ``up`` is None before the first reading.
+    """
+
+    told_nj: int
+    buckets_nj: dict[str, int]
+    shared: bool = False
+    up: bool | None = None
+
+
+class Sums(msgspec.Struct, array_like=True):
+    """Everything one process contributes: running sums, and gauges as they stood at ``at_ns`` (monotonic).
+
+    ``rows`` and ``kinds`` are those of `Aggregates`; ``coverage`` is CPU of requests and of the process in the last tick,
+    ns; ``running_nj`` is what is booked to spans not settled, by source.
+    """
+
+    pid: int
+    at_ns: int
+    rows: dict[Labels, Row]
+    kinds: dict[tuple[str, str], Distribution]
+    overflow: dict[str, int]
+    overhead_nj: dict[str, int]
+    sources: list[Books]
+    running_nj: list[int]
+    process_ns: int
+    meter_ns: int
+    dropped: int
+    errors: dict[str, int]
+    decisions: dict[tuple[str, str], int]
+    cut_nj: int
+    in_progress: int
+    coverage: tuple[int, int] | None
+    seat: Seat | None = None
+
+    def settled_nj(self) -> list[int]:
+        """Dynamic energy of settled spans, by source."""
+        return _settled(self.rows, len(self.sources))
+
+    def booked_nj(self) -> list[int]:
+        """The same with late work and overhead."""
+        own = zip(self.settled_nj(), self.sources, strict=True)
+        return [nj + books.buckets_nj["late"] + books.buckets_nj["overhead"] for nj, books in own]
+
+
+def _settled(rows: Mapping[Labels, Row], sources: int) -> list[int]:
+    total = [0] * sources
+    for row in list(rows.values()):
+        total = list(map(plus, total, row.sources_nj))
+    return total
+
+
+class Total(msgspec.Struct, array_like=True):
+    """The sum over processes, and the form in which those that have ended are kept.
+
+    ``alone`` has, by source, energy and buckets of the processes that bill alone; ``booked_nj`` what those on the ring have
+    booked; ``rings`` the first and the last totals of each ring they billed from, by its birth. ``names`` are the files
+    that were folded in last.
+    """
+
+    rows: dict[Labels, Row] = {}
+    kinds: dict[tuple[str, str], Distribution] = {}
+    overflow: dict[str, int] = {}
+    overhead_nj: dict[str, int] = {}
+    process_ns: int = 0
+    meter_ns: int = 0
+    dropped: int = 0
+    errors: dict[str, int] = {}
+    decisions: dict[tuple[str, str], int] = {}
+    cut_nj: int = 0
+    alone: list[dict[str, int]] = []
+    late_nj: list[int] = []
+    overhead_own_nj: list[int] = []
+    booked_nj: list[int] = []
+    rings: dict[int, tuple[Point, Point]] = {}
+    names: list[str] = []
+
+    def add(self, sums: Sums, *, ended: bool = False, lost: int = 0) -> None:
+        """Add one process; its rows become this total's. ``lost`` requests ended in it and were never settled."""
+        _add_counts(self.overflow, sums.overflow)
+        _add_counts(self.overhead_nj, sums.overhead_nj)
+        _add_counts(self.errors, sums.errors)
+        _add_counts(self.decisions, sums.decisions)
+        self.process_ns += sums.process_ns
+        self.meter_ns += sums.meter_ns
+        self.dropped += sums.dropped
+        self.cut_nj += sums.cut_nj
+        self._add_sources(sums, ended)
+        _take(self.rows, sums.rows, _add_row)
+        _take(self.kinds, sums.kinds, _add_kind)
+        if lost:
+            labels, outcome = LOST
+            row = self.rows.setdefault(labels, Row(0, [0] * len(sums.sources)))
+            row.outcomes[outcome] = row.outcomes.get(outcome, 0) + lost
+
+    def _add_sources(self, sums: Sums, ended: bool) -> None:
+        settled = sums.settled_nj()
+        if not self.alone:
+            self.alone = [dict.fromkeys(("told", *BUCKETS), 0) for _ in settled]
+            self.late_nj, self.overhead_own_nj, self.booked_nj = ([0] * len(settled) for _ in range(3))
+        for i, books in enumerate(sums.sources):
+            buckets = books.buckets_nj
+            self.late_nj[i] += buckets["late"]
+            self.overhead_own_nj[i] += buckets["overhead"]
+            if books.shared:
+                self.booked_nj[i] += settled[i] + buckets["late"] + buckets["overhead"]
+                continue
+            _add_counts(self.alone[i], {"told": books.told_nj, **buckets})
+            if ended:  # of its requests that never ended nobody else will tell
+                unsettled = buckets["requests"] - settled[i]
+                _add_counts(self.alone[i], {"requests": -unsettled, "other": unsettled})
+        if sums.seat is not None:
+            base, last = self.rings.get(sums.seat.born, (sums.seat.base, sums.seat.last))
+            base, last = min(base, sums.seat.base, key=_seq), max(last, sums.seat.last, key=_seq)
+            self.rings[sums.seat.born] = base, last
+
+    def cap(self) -> None:
+        """Fold what is beyond the caps on label sets into "other": the youngest, so that who is in stays in."""
+        rows, kinds = aggregates.MAX_LABEL_SETS, aggregates.MAX_DISTRIBUTIONS
+        sources = len(self.alone)
+        folded = _fold(self.rows, rows, OTHER, lambda: Row(0, [0] * sources), _add_row)
+        requests = sum(sum(row.outcomes.values()) for row in folded)
+        folded_kinds = _fold(self.kinds, kinds, OTHER_KIND, Distribution.new, _add_kind)
+        more = sum(sum(kind.duration_s.counts) for kind in folded_kinds)
+        _add_counts(self.overflow, {"requests": requests, "histograms": more})
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A source as the service tells it: its energy, what of that no settled or running request was charged for, by reason, nJ;
+    and whether it could be read last (None: not read yet).
+    """
+
+    energy_nj: int
+    unattributed_nj: dict[str, int]
+    up: bool | None
+
+
+class Service(msgspec.Struct):
+    """The figures of a service, over all its processes."""
+
+    total: Total
+    sources: list[Told]
+    running_nj: int
+    difference_nj: int
+    workers: int
+    in_progress: int
+    coverage: float | None
+
+
+def service_of(ended: Total, living: Sequence[Sums]) -> Service:
+    """The service's figures: those of the processes that have ended, and of each that lives. ``ended`` is added to."""
+    total, booked = ended, [sums.booked_nj() for sums in living]  # before the rows become the total's
+    for sums in living:
+        total.add(sums)
+    running = [_running_nj(sums, nj, total.rings) for sums, nj in zip(living, booked, strict=True)]
+    newest = max(living, key=lambda sums: sums.at_ns, default=None)
+    sources = []
+    for i in range(len(total.alone)):
+        unsettled = sum(nj[i] for sums, nj in zip(living, running, strict=True) if sums.sources[i].shared)
+        energy_nj, reasons = _told(total, i, unsettled)
+        sources.append(Told(energy_nj, reasons, None if newest is None else newest.sources[i].up))
+    total.cap()
+    seen = [sums.coverage for sums in living if sums.coverage is not None]
+    whole_ns = sum(process_ns for _, process_ns in seen)
+    return Service(
+        total,
+        sources,
+        sum(map(sum, running)),
+        _difference_nj(total),
+        len(living),
+        sum(sums.in_progress for sums in living),
+        min(1.0, sum(own_ns for own_ns, _ in seen) / whole_ns) if whole_ns else None,
+    )
+
+
+def _seq(point: Point) -> int:
+    return point.seq
+
+
+def _running_nj(sums: Sums, booked_nj: Sequence[int], rings: Mapping[int, tuple[Point, Point]]) -> list[int]:
+    """What is booked to a living process and it has not settled (``booked_nj``): through the ring, by the newest record that
+    anybody told.
+    """
+    seat = sums.seat
+    newest = None if seat is None else rings[seat.born][1]
+    if seat is None or newest is None or newest.pids[seat.place] != sums.pid:  # none, or left
+        return [0 if books.shared else nj for books, nj in zip(sums.sources, sums.running_nj, strict=True)]
+    place = seat.place
+    return [
+        moved(newest.mine_nj[i][place], seat.base.mine_nj[i][place]) + seat.carry_nj[i] - booked_nj[i]
+        if books.shared
+        else sums.running_nj[i]
+        for i, books in enumerate(sums.sources)
+    ]
+
+
+def _told(total: Total, i: int, running_nj: int) -> tuple[int, dict[str, int]]:
+    """What a source told, and what of it no request was charged for; ``running_nj`` of it waits in processes on a ring."""
+    alone = total.alone[i]
+    energy = idle = gap = 0
+    for base, last in total.rings.values():
+        energy += moved(last.energy_nj[i], base.energy_nj[i])
+        idle += moved(last.idle_nj[i], base.idle_nj[i])
+        gap += moved(last.gap_nj[i], base.gap_nj[i])
+    other = energy - idle - gap - total.booked_nj[i] - running_nj
+    return alone["told"] + energy, {
+        "late": total.late_nj[i],
+        "overhead": total.overhead_own_nj[i],
+        "other": alone["other"] + other,
+        "idle": alone["idle"] + idle,
+        "gap": alone["gap"] + gap,
+    }
+
+
+def _difference_nj(total: Total) -> int:
+    """What the sources told minus all that was booked, by processes that bill alone and in the rings: 0 when the books close."""
+    off = sum(alone["told"] - sum(alone[bucket] for bucket in BUCKETS) for alone in total.alone)
+    for base, last in total.rings.values():
+        for i in range(len(last.energy_nj)):
+            parts = ((p.idle_nj[i], p.gap_nj[i], p.other_nj[i], *p.mine_nj[i]) for p in (last, base))
+            off += moved(last.energy_nj[i], base.energy_nj[i]) - sum(map(moved, *parts))
+    return off
+
+
+def _add_counts(into: dict[Key, int], more: Mapping[Key, int]) -> None:
+    for key, count in list(more.items()):
+        into[key] = into.get(key, 0) + count
+
+
+def _take(into: dict[Key, Item], more: Mapping[Key, Item], add: Callable[[Item, Item], None]) -> None:
+    """Take items over, or add them to the one that is there."""
+    for key, item in more.items():
+        if (known := into.get(key)) is None:
+            into[key] = item
+        else:
+            add(known, item)
+
+
+def _fold(
+    into: dict[Key, Item], most: int, other: Key, empty: Callable[[], Item], add: Callable[[Item, Item], None]
+) -> list[Item]:
+    """Keep the ``most`` oldest items and add each younger one to ``other``; what was added."""
+    if len(into) <= most:
+        return []
+    younger = sorted((key for key in into if key != other), key=lambda key: (into[key].born_ns, key))[most:]
+    folded = [into.pop(key) for key in younger]
+    for item in folded:
+        if other not in into:
+            into[other] = empty()
+        add(into[other], item)
+    return folded
+
+
+def _add_row(row: Row, more: Row) -> None:
+    row.born_ns = min(row.born_ns, more.born_ns)
+    row.sources_nj = list(map(plus, row.sources_nj, more.sources_nj))
+    _add_counts(row.outcomes, more.outcomes)
+    row.cpu_ns += more.cpu_ns
+    row.gpu_ns += more.gpu_ns
+    row.idle_nj += more.idle_nj
+    row.tokens_in = _known(row.tokens_in, more.tokens_in)
+    row.tokens_out = _known(row.tokens_out, more.tokens_out)
+    row.operational_g += more.operational_g
+    row.embodied_g += more.embodied_g
+    row.quality_sum += more.quality_sum
+    row.quality_count += more.quality_count
+    for unit, count in more.units.items():
+        row.units[unit] = row.units.get(unit, 0) + count
+
+
+def _known(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else one + other
+
+
+def _add_kind(kind: Distribution, more: Distribution) -> None:
+    kind.born_ns = min(kind.born_ns, more.born_ns)
+    _add_histogram(kind.duration_s, more.duration_s)
+    _add_histogram(kind.cpu_s, more.cpu_s)
+    _add_histogram(kind.energy_j, more.energy_j)
+
+
+def _add_histogram(histogram: Histogram, more: Histogram) -> None:
+    histogram.counts = list(map(plus, histogram.counts, more.counts))
+    histogram.total += more.total
+    both = zip(histogram.marks, more.marks, strict=True)
+    histogram.marks = [
+        one if other is None or (one is not None and _ended(one) > _ended(other)) else other for one, other in both
+    ]
+
+
+def _ended(mark: Mark) -> int:
+    return mark[0] + mark[3]
