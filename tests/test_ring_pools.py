@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nvml_fake import build
 from support import burn, metered
 from worker_house import House, Process, assert_every_record_is_booked_once
 from worker_process import WATTS_PER_CPU
 
-from frugal_meter.attribution.pools import Sections
-from frugal_meter.attribution.shares import advance, held_since, use_of
+from frugal_meter.attribution.pools import Section, Sections
+from frugal_meter.attribution.shares import Lent, advance, book, divide, held_since, use_of
 from frugal_meter.ring.levels import CELL_BYTES, Board, Levels
 from frugal_meter.ring.records import COMPANIONS, SEATS, Ring, State
+from frugal_meter.sources import Sample
 from frugal_meter.sources.power_model import CpuModelSource
 from frugal_meter.sources.processes import forebear
 from frugal_meter.sources.watts import declared_cpu
@@ -253,8 +256,6 @@ def test_a_cell_torn_by_a_dead_writer_is_unknown(levels: Levels) -> None:
 
 
 def sections_of(sections: Sections, pool: str, weight: float) -> Any:
-    from frugal_meter.attribution.pools import Section
-
     return Section(sections, pool, 1, weight)
 
 
@@ -262,7 +263,7 @@ def sections_of(sections: Sections, pool: str, weight: float) -> Any:
 
 
 def state_with(*active: int) -> State:
-    ring = Ring(Path("unused"), 1, 1)
+    ring = Ring(Path("unused"), 2, 1)
     state = State([0] * ring._count, 1 + COMPANIONS)
     for i, flag in enumerate(active):
         state.pids[i], state.starts[i], state.outer[i], state.active[i] = 100 + i, 1, 100 + i, flag
@@ -274,8 +275,6 @@ def of_seats(*values: int) -> list[int]:
 
 
 def test_what_a_dead_worker_held_is_nobody_elses() -> None:
-    from frugal_meter.attribution.shares import Lent
-
     state = state_with(1, 1)
     pool = state.pools[1]
     lent = [Lent(pool, 400, held_since(pool, [30.0, 10.0, *[None] * (SEATS - 2)]))]
@@ -283,6 +282,42 @@ def test_what_a_dead_worker_held_is_nobody_elses() -> None:
     step = advance(state, t_ns=1, boot_ns=0, host_ns=1_000, cpus=1, raw_ns=dead, companions=lent)
     assert (step.cpu_ns[:2], step.whole_ns) == ([350, 0], 1_000)
     assert (pool.used_ns, pool.lent_ns[:2], state.cpu_ns[0]) == (400, [300, 0], 50)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**10), st.integers(0, 10**9), st.booleans()), min_size=1, max_size=6),
+    st.integers(0, 10**10),
+    st.integers(0, 10**10),
+    st.integers(0, 10**14),
+    st.one_of(st.none(), st.dictionaries(st.integers(98, 108), st.integers(0, 100))),
+)
+def test_whatever_workers_hold_and_drivers_tell_each_joule_of_a_record_is_booked_once(
+    seats: list[tuple[int, int, bool]], used_ns: int, others_ns: int, energy: int, users: dict[int, int] | None
+) -> None:
+    """``seats``: CPU, what is held of both pools, and whether it is alive; some processes are no worker's."""
+    state = state_with(*[1] * len(seats))
+    gpu, companion = state.pools[0], state.pools[1]
+    levels: list[float | None] = [*[float(held) for _, held, _ in seats], *[None] * (SEATS - len(seats))]
+    lent = [Lent(companion, used_ns, held_since(companion, levels))]
+    held = held_since(gpu, levels)
+    raw_ns: list[int | None] = [*[ns if alive else None for ns, _, alive in seats], *[0] * (SEATS - len(seats))]
+    workers_ns = sum(ns for ns, _, alive in seats if alive)
+    host_ns = workers_ns + used_ns + others_ns
+    step = advance(state, t_ns=1, boot_ns=0, host_ns=host_ns, cpus=4, raw_ns=raw_ns, companions=lent)
+    use = use_of(state, users, {100 + i: i for i in range(len(seats))}, held)
+    divide(state, gpu, used_ns, use.weights, use.whole)
+    sample = Sample(energy, energy, energy)
+    book(state, step, 0, sample, energy // 3, "configured", 0.5)
+    book(state, step, 1, sample, energy // 3, "configured", 0.5, use)
+    for totals in state.sources:
+        assert sum(totals.mine) + totals.idle_nj + totals.other_nj + totals.gap_nj == totals.energy_nj == energy
+        assert sum(totals.held) <= totals.idle_nj
+    assert step.workers_ns == sum(state.cpu_ns) + sum(companion.lent_ns) <= step.whole_ns
+    for pool in (gpu, companion):
+        assert sum(pool.lent_ns) <= pool.used_ns == used_ns
+    for i, (_, _, alive) in enumerate(seats):
+        if not alive:
+            assert companion.lent_ns[i] == gpu.lent_ns[i] == state.sources[1].mine[i] == 0
 
 
 def test_a_gpu_is_shared_by_what_drivers_tell_else_by_sections_else_evenly() -> None:

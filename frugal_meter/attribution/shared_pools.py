@@ -45,7 +45,7 @@ class SharedPools:
         for pool in state.pools:
             pool.level[seat] = 0.0
         sections.share(Board(self._levels, seat, places, sections.mono))
-        self._booked = {}
+        self._booked, self._places = {}, {}
         self.look(state, now_ns)
         self.read(state, now_ns)
 

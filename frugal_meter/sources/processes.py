@@ -1,12 +1,53 @@
-"""Which processes do this one's work: itself and its living descendants (an engine often runs in a child)."""
+"""Processes as ``/proc`` tells of them: their CPU, who started them, and which of them do this one's work."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Final, NamedTuple
 
-from .companions import own_pid, process
+from .procfs import NS_PER_S
+
+_TICK_NS: Final = NS_PER_S // os.sysconf("SC_CLK_TCK")
+
+
+class Process(NamedTuple):
+    """One process as ``/proc/PID/stat`` tells it; with ``start`` its ``pid`` is unique until the next boot."""
+
+    pid: int
+    parent: int
+    start: int
+    name: str
+    own_ns: int
+    reaped_ns: int  # of children that ended and were waited for, theirs included
+
+
+def process(proc: Path, pid: int) -> Process | None:
+    """The process ``pid`` now; None when it is gone or may not be seen."""
+    try:
+        head, _, tail = (proc / str(pid) / "stat").read_bytes().rpartition(b")")
+        fields = tail.split()
+        user, system, reaped_user, reaped_system = (int(field) for field in fields[11:15])
+        name = head.partition(b"(")[2].decode("utf-8", "replace")
+        return Process(
+            pid,
+            int(fields[1]),
+            int(fields[19]),
+            name,
+            (user + system) * _TICK_NS,
+            max(0, reaped_user + reaped_system) * _TICK_NS,
+        )
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def own_pid(proc: Path = Path("/proc")) -> int:
+    """This process's number as it is in ``proc``: a host's /proc numbers us in its own way."""
+    try:
+        return int((proc / "self").readlink().name)
+    except (OSError, ValueError):
+        return os.getpid()
 
 
 class Family:
