@@ -354,7 +354,8 @@ class Meter:
         except KeyError:  # closed before, or opened before a fork (the parent's to settle), or the meter is disabled
             span.t1_ns = span.t1_ns or self._mono()
             return
-        span.t1_ns = self._mono()
+        now = self._mono
+        span.t1_ns = now()
         if span.scope is not None:
             self.place(span)
         if span.leases:
@@ -379,7 +380,8 @@ class Meter:
         """A span for one HTTP request or websocket, decided over the budgets whose keys are known at the door."""
         if not self._running:
             self._start_lazily()
-        span = Span(self, next(self._keys), self._mono(), kind, None, here(), scope, scope.get("root_path", ""))
+        now = self._mono  # called in place it would be looked up anew each time
+        span = Span(self, next(self._keys), now(), kind, None, here(), scope, scope.get("root_path", ""))
         self._live.add(span)
         try:
             budgets = self.admission
