@@ -39,7 +39,10 @@ def spans_of(meter: Meter) -> list[Span]:
 
 
 def sums(of: Aggregates) -> dict[str, Any]:
-    rows = {labels: {name: getattr(row, name) for name in row.__struct_fields__ if name != "born_ns"} for labels, row in of.rows.items()}
+    rows = {
+        labels: {name: getattr(row, name) for name in row.__struct_fields__ if name != "born_ns"}
+        for labels, row in of.rows.items()
+    }
     kinds = {
         kind: [(each.counts, pytest.approx(each.total)) for each in (kept.duration_s, kept.cpu_s, kept.energy_j)]
         for kind, kept in of.distributions.items()
