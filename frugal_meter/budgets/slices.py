@@ -20,7 +20,7 @@ from .windows import SLIDING
 IDLE_TICKS: Final = 10
 #: what a store has just said it has not is not asked for again this long
 _DENIED_NS: Final = 100_000_000
-#: the store has granted slots since they were last reported
+#: slots as last reported, where the store may have granted some since
 UNTOLD: Final = (-1, -1)
 #: an ask, and the book whose ceiling its grant raises
 Want = tuple[Ask, Book]
