@@ -19,7 +19,7 @@ from typing import Final, Literal
 from ..errors import StoreError
 from .decisions import Decisions
 from .leases import Book, Lease
-from .slices import Slices
+from .slices import UNTOLD, Slices
 from .stores import HEARTBEAT_S, SLICE, Answer, Ask, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
 from .survival import FAR_SEQ, Record, prefix, the_dead
@@ -302,7 +302,9 @@ class Sharing:
         """What was allowed for the time alone ends; the books' lock is held."""
         self.down = self._books.closed_by_store = False
         for book in self._books.every():
-            book.ceiling = book.committed
+            book.ceiling, book.idle = book.committed, 0
+            # What an exchange that failed asked for may have been granted all the same: all is told again.
+            book.flight.told = UNTOLD
             if book.flight.ceiling is not None:
                 book.flight.ceiling = book.flight.count
             book.reckon()

@@ -20,6 +20,8 @@ from .windows import SLIDING
 IDLE_TICKS: Final = 10
 #: what a store has just said it has not is not asked for again this long
 _DENIED_NS: Final = 100_000_000
+#: slots as last reported, where the store may have granted some since
+UNTOLD: Final = (-1, -1)
 #: an ask, and the book whose ceiling its grant raises
 Want = tuple[Ask, Book]
 
@@ -43,7 +45,7 @@ class Slices:
             if not (claim.may_refuse and claim.budget.enforce):
                 continue
             book = self._books.book(claim.budget, claim.key, self._now_ns())
-            flight, slots = book.flight, 0
+            flight, slots, book.idle = book.flight, 0, 0  # in use, and so reported on with this exchange
             if flight.ceiling is not None:
                 slots = 1 if flight.count < flight.ceiling else 0
                 flight.ceiling -= slots
@@ -58,7 +60,7 @@ class Slices:
             waiting.parked.append((book, aside, slots))
             need = claim.estimate - aside
             if need > 0:
-                wants.append(self.want(book, need, need + self._target(book)))
+                wants.append(self.want(book, need, need))  # `ahead` asks for a slice, once for all who wait
         return wants
 
     def unpark(self, waiting: Sequence[Waiting]) -> None:
@@ -141,6 +143,7 @@ class Slices:
                     book.ceiling += grant[place]
                 elif book.flight.ceiling is not None:
                     book.flight.ceiling += grant[place]
+                    book.flight.told = UNTOLD
                 book.reckon()
         for book, report in reported:
             more = granted.get(report.account, 0)
