@@ -1,0 +1,131 @@
+"""A real redis-server for the tests: started on a socket of its own, killed with SIGKILL, brought back at the same address."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+import redis
+
+PATIENCE_S = 20.0
+#: the least a store needs: its own keys, scripts, and what a client says when it connects
+ACL = "user frugal on >s3same ~frugal:{tests}:* -@all +evalsha +eval +script|load +hget +hset +hgetall +hincrby +hdel \
++pexpireat +xadd +xrange +xrevrange +time +ping +client|setinfo +client|setname +hello +auth"
+
+
+class RedisServer:
+    """One server over ``folder``; ``url`` says how to reach it. ``durable`` keeps an append-only file, synced at every write."""
+
+    def __init__(self, folder: Path, *, durable: bool = True, tls: bool = False) -> None:
+        binary = shutil.which("redis-server")
+        if binary is None:
+            pytest.skip("redis-server is not installed; on Debian: sh scripts/system-parts.sh, as root")
+        self.folder, self.durable, self.tls = folder, durable, tls
+        self._binary = binary
+        self._process: subprocess.Popen[bytes] | None = None
+        self.socket = folder / "redis.sock"
+        self.port = _spare_port() if tls else 0
+        self.url = f"rediss://frugal:s3same@127.0.0.1:{self.port}/0" if tls else f"unix://{self.socket}"
+        if tls:
+            self.certificate = _certificate(folder)
+            self.url += f"?ssl_ca_certs={self.certificate}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        """The process that answers."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and return once it answers."""
+        command = [self._binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
+        command += ["--loglevel", "warning", "--logfile", str(self.folder / "redis.log")]
+        if self.durable:
+            command += ["--appendonly", "yes", "--appendfsync", "always"]
+        if self.tls:
+            command += ["--tls-port", str(self.port), "--bind", "127.0.0.1", "--tls-auth-clients", "no"]
+            command += ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.folder / "key.pem"), "--user", *ACL.split()[1:]]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        self._wait()
+
+    def kill(self) -> None:
+        """kill -9: no farewell, no flush. Does nothing to one that is dead."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
+        self._process = None
+        self.socket.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """While this lasts it takes connections and answers nothing, as a server on a machine that swaps."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def client(self) -> redis.Redis:
+        """A client of the tests' own, with every right."""
+        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        with self.client() as client:
+            while True:
+                try:
+                    if client.ping():
+                        return
+                except redis.RedisError:
+                    assert self._process is not None
+                    assert self._process.poll() is None, (self.folder / "redis.log").read_text()
+                    assert time.monotonic() < deadline, "redis-server does not answer"
+                    time.sleep(0.01)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A server of this test's own, durable. Its folder is short: a socket's path has at most 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="fr-") as folder, RedisServer(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture
+def tls_server() -> Iterator[RedisServer]:
+    """The same over TLS, for a user who may touch the keys of one service only."""
+    with tempfile.TemporaryDirectory(prefix="fr-") as folder, RedisServer(Path(folder), tls=True) as server:
+        yield server
+
+
+def _spare_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+def _certificate(folder: Path) -> Path:
+    certificate = folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+        + ["-keyout", str(folder / "key.pem"), "-out", str(certificate), "-subj", "/CN=127.0.0.1"]
+        + ["-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    return certificate
