@@ -12,6 +12,7 @@ The tree::
     ├── FactorError               factors that must not be combined (direct with lifecycle, …)
     ├── MissingExtraError         an optional library is absent; says the pip command
     ├── SourceError               an energy source that cannot be read; carries what, where, remedy
+    ├── StoreError                a shared budget store that cannot be reached or written; carries where, remedy
     └── BudgetRefused             a budget said no; raised by ``measure`` outside HTTP
 
 Each message is one line: what, where, how to mend it. A fault *inside* the meter never raises:
@@ -96,6 +97,14 @@ class SourceError(FrugalMeterError):
     def __init__(self, what: str, where: str, remedy: str) -> None:
         super().__init__(f"{what} ({where}). {remedy}")
         self.what, self.where, self.remedy = what, where, remedy
+
+
+class StoreError(FrugalMeterError):
+    """A shared budget store that cannot be reached or written: ``where`` it is, without its password, and how to mend it."""
+
+    def __init__(self, what: str, where: str, remedy: str) -> None:
+        super().__init__(f"{what} ({where}). {remedy}")
+        self.where, self.remedy = where, remedy
 
 
 class BudgetRefused(FrugalMeterError):
