@@ -29,7 +29,7 @@ it was granted, and no longer than a tick, when every worker returns what the sh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from ...records import Decision
 from ...units import Resource
@@ -105,13 +105,15 @@ class Answer(NamedTuple):
 
     grants: for each group of asks, in order, what was granted of each ask; None where one of them did not fit.
     states: of every account reported on or asked for, after the grants, by its identity (``account[:5]``).
-    holders: how many are alive, this one included. stale: the exchange was not above the last ``seq``.
+    holders: how many are alive, this one included. stale: the exchange was not above the last ``seq``. new: the store did not
+    know this holder; one that has reported before must then report everything again, for the store has lost its data.
     """
 
     grants: list[tuple[int, ...] | None]
-    states: Mapping[tuple[object, ...], State]
+    states: Mapping[tuple[Any, ...], State]
     holders: int
     stale: bool = False
+    new: bool = False
 
 
 class Override(NamedTuple):

@@ -37,14 +37,15 @@ def exchange(
     tables: Tables, holder: str, heard: dict[str, float], reports: Sequence[Report], asks: Sequence[Sequence[Ask]], now_s: float
 ) -> Answer:
     """Apply ``reports`` and grant ``asks`` for ``holder``; ``heard`` tells when every holder was last heard of."""
+    new = holder not in heard
     heard[holder] = now_s
     alive = {name for name, at in heard.items() if now_s - at < TTL_S}
     for report in reports:
         _take(tables, holder, report)
     grants = [_grant(tables, holder, alive, group) for group in asks]
     mentioned = [r.account for r in reports] + [ask.account for group in asks for ask in group]
-    states = {account[:5]: state(tables, account, alive) for account in mentioned}
-    return Answer(grants, states, len(alive))
+    states: dict[Identity, State] = {account[:5]: state(tables, account, alive) for account in mentioned}
+    return Answer(grants, states, len(alive), new=new)
 
 
 def _take(tables: Tables, holder: str, report: Report) -> None:
