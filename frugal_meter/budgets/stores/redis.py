@@ -4,7 +4,8 @@ Keys, all of one service with one hash tag (so that a cluster keeps them togethe
 
 =============================  =================================================================================
 ``frugal:{service}:a:<JSON>``  an account: a hash of what is settled and of each holder's row; expires `KEEP_S` after it ceased to count
-``frugal:{service}:holders``   when each holder was last heard of, by the server's clock, and its last ``seq``
+``frugal:{service}:holders``   when each holder was last heard of, by the server's clock
+``frugal:{service}:h:<id>``    a holder's last ``seq``
 ``frugal:{service}:accounts``  the accounts there are, by the moment at which each may be forgotten
 ``frugal:{service}:log``       the decision log, a stream of the last `LOG_LINES` or a few more
 ``frugal:{service}:overrides`` overrides by number, and the last number
@@ -114,12 +115,15 @@ class RedisStore:
         return Answer(grants, states, out.holders, new=bool(out.new))
 
     def release(self, holder: str, seq: int, reports: Sequence[Report], now_s: float) -> None:
-        """See `SharedStore.release`; two round trips."""
-        places = _Places(now_s)
-        told = [[places.of(r.account), r.settled, r.held, r.reserved] for r in reports]
-        for account in self._accounts():
-            places.of(account)
-        self._exchange(places, holder=holder, seq=seq, acked=0, reports=told, gone=True)
+        """See `SharedStore.release`. A few hundred accounts at a time; cut short, the rest expires as a dead holder's does."""
+        told = {report.account: report for report in reports}
+        accounts = [*told, *(account for account in self._accounts() if account not in told)]
+        chunks = [accounts[first : first + _AT_ONCE] for first in range(0, len(accounts), _AT_ONCE)] or [[]]
+        for chunk in chunks:
+            places = _Places(now_s)
+            found = [(places.of(account), account) for account in chunk]
+            last = [[place, *told[account][1:]] for place, account in found if account in told]
+            self._exchange(places, holder=holder, seq=seq, acked=0, reports=last, drop=True, gone=chunk is chunks[-1])
         self._acked.pop(holder, None)
 
     def record(self, entries: Sequence[Entry]) -> None:
@@ -188,7 +192,8 @@ class RedisStore:
             "holder": holder, "ttl_ms": TTL_S * 1000, "keep_ms": KEEP_S * 1000, "reports": reports, "asks": asks,
             "names": places.names, "keeps": places.keeps, "earlier": places.earlier, **more,
         }  # fmt: skip
-        keys = [self._prefix + "holders", self._prefix + "accounts", *(f"{self._prefix}a:{name}" for name in places.names)]
+        keys = [*(self._prefix + name for name in ("holders", "accounts", f"h:{holder}"))]
+        keys += [f"{self._prefix}a:{name}" for name in places.names]
         return _Outcome(*self._link.script(_LUA, _SHA, keys, msgspec.json.encode(argument)))
 
     def _asked(self, places: _Places, ask: Ask) -> list[int]:
