@@ -9,31 +9,39 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 import pytest
 import redis
 
 PATIENCE_S = 20.0
 #: the least a store needs: its own keys, scripts, and what a client says when it connects
-ACL = "user frugal on >s3same ~frugal:{tests}:* -@all +evalsha +eval +script|load +hget +hset +hgetall +hincrby +hdel \
-+pexpireat +xadd +xrange +xrevrange +time +ping +client|setinfo +client|setname +hello +auth"
+ACL: Final = (
+    "frugal on >s3same ~frugal:{tests}:* -@all +evalsha +eval +time +get +set +hget +hset +hmget +hgetall +hdel +hincrby "
+    "+zadd +zrem +zscore +zcount +zrange +zrangebyscore +zremrangebyscore +pttl +pexpire +expire +xadd +xrevrange"
+)
 
 
 class RedisServer:
-    """One server over ``folder``; ``url`` says how to reach it. ``durable`` keeps an append-only file, synced at every write."""
+    """One server over ``folder``; ``url`` says how to reach it, through a socket's path or over TLS.
 
-    def __init__(self, folder: Path, *, durable: bool = True, tls: bool = False) -> None:
+    durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: one of one node, all slots its own.
+    """
+
+    def __init__(
+        self, folder: Path, *, durable: bool = True, tls: bool = False, tcp: bool = False, cluster: bool = False,
+        replica_of: RedisServer | None = None,
+    ) -> None:
         binary = shutil.which("redis-server")
         if binary is None:
             pytest.skip("redis-server is not installed; on Debian: sh scripts/system-parts.sh, as root")
-        self.folder, self.durable, self.tls = folder, durable, tls
-        self._binary = binary
+        self.folder, self.durable, self.tls, self.cluster = folder, durable, tls, cluster
+        self._binary, self._replica_of = binary, replica_of
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = folder / "redis.sock"
-        self.port = _spare_port() if tls else 0
+        self.port = _spare_port() if tls or tcp or cluster else 0
         self.url = f"rediss://frugal:s3same@127.0.0.1:{self.port}/0" if tls else f"unix://{self.socket}"
         if tls:
             self.certificate = _certificate(folder)
@@ -54,15 +62,25 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and return once it answers."""
-        command = [self._binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", ""]
-        command += ["--loglevel", "warning", "--logfile", str(self.folder / "redis.log")]
+        command = [self._binary, "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", "", "--bind", "127.0.0.1"]
+        command += ["--port", str(0 if self.tls else self.port), "--logfile", str(self.folder / "redis.log")]
         if self.durable:
             command += ["--appendonly", "yes", "--appendfsync", "always"]
         if self.tls:
-            command += ["--tls-port", str(self.port), "--bind", "127.0.0.1", "--tls-auth-clients", "no"]
-            command += ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.folder / "key.pem"), "--user", *ACL.split()[1:]]
+            command += ["--tls-port", str(self.port), "--tls-auth-clients", "no", "--user", *ACL.split()]
+            command += ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.folder / "key.pem")]
+        if self.cluster:
+            command += ["--cluster-enabled", "yes", "--cluster-port", str(_spare_port())]
+        if self._replica_of is not None:
+            command += ["--replicaof", "127.0.0.1", str(self._replica_of.port), "--repl-diskless-sync-delay", "0"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        self._wait()
+        self._wait(lambda client: client.ping())
+        if self.cluster:
+            with self.client() as client:
+                client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
+            self._wait(lambda client: b"cluster_state:ok" in client.execute_command("CLUSTER INFO").encode())
+        if self._replica_of is not None:
+            self._wait(lambda client: client.info("replication")["master_link_status"] == "up")
 
     def kill(self) -> None:
         """kill -9: no farewell, no flush. Does nothing to one that is dead."""
@@ -87,18 +105,17 @@ class RedisServer:
         """A client of the tests' own, with every right."""
         return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
 
-    def _wait(self) -> None:
+    def _wait(self, ready: Callable[[redis.Redis], Any]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         with self.client() as client:
             while True:
-                try:
-                    if client.ping():
+                with contextlib.suppress(redis.RedisError):
+                    if ready(client):
                         return
-                except redis.RedisError:
-                    assert self._process is not None
-                    assert self._process.poll() is None, (self.folder / "redis.log").read_text()
-                    assert time.monotonic() < deadline, "redis-server does not answer"
-                    time.sleep(0.01)
+                assert self._process is not None
+                assert self._process.poll() is None, (self.folder / "redis.log").read_text()
+                assert time.monotonic() < deadline, "redis-server does not answer"
+                time.sleep(0.01)
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""The way to a Redis or Valkey server: short timeouts, one clear error, and no knocking at a door that was shut just now."""
+"""The way to a Redis or Valkey server: short timeouts, no retries of its own, and one clear error."""
 
 from __future__ import annotations
 
-import random
-import time
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,8 +12,6 @@ from ...errors import ConfigurationError, MissingExtraError, StoreError
 SCHEMES: Final = ("redis", "rediss", "unix")
 #: for connecting, and for each answer; `?socket_timeout=` in the URL says otherwise
 TIMEOUT_S: Final = 0.5
-#: after a failure nothing is tried for this long, twice as long after each further one: a dead store costs a tick nothing
-PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 
 
 class Link:
@@ -37,10 +34,10 @@ class Link:
             self._client = redis.Redis.from_url(
                 url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
             )
-        except (ValueError, TypeError):  # its text may quote the URL, and so a password
-            raise ConfigurationError(f"the store's URL is malformed ({self.where}): {_EXAMPLES}") from None
+            self._client.connection_pool.make_connection()  # not connected: for options in the URL that mean nothing
+        except (ValueError, TypeError, redis.RedisError):  # its text may quote the URL, and so a password
+            raise ConfigurationError(f"the URL of the Redis store at {self.where} is not understood: {_EXAMPLES}") from None
         self._errors = redis.exceptions
-        self._pause_s, self._closed_until_s = 0.0, 0.0
 
     def __call__(self, *command: str | bytes | int | float) -> Any:
         """The answer to one command. Raises StoreError."""
@@ -48,8 +45,6 @@ class Link:
 
     def many(self, commands: Sequence[Sequence[str | bytes | int | float]]) -> list[Any]:
         """The answers to ``commands``, sent together. Raises StoreError for the first that failed."""
-        if time.monotonic() < self._closed_until_s:
-            raise StoreError("the budget store did not answer just now", self.where, "It is tried again within seconds.")
         try:
             if len(commands) == 1:
                 answers = [self._client.execute_command(*commands[0])]
@@ -60,7 +55,6 @@ class Link:
                 answers = pipeline.execute()
         except (self._errors.RedisError, OSError) as error:
             raise self._understood(error) from None
-        self._pause_s = 0.0
         return answers
 
     def script(self, text: str, sha: str, keys: Sequence[str], argument: bytes) -> Any:
@@ -92,9 +86,6 @@ class Link:
             remedy = "Start it or mend the way to it; until then on_store_error holds."
         # Another server may stand at the same name by now: look it up again.
         self._client.connection_pool.disconnect()
-        self._pause_s = min(LONGEST_PAUSE_S, max(PAUSE_S, 2 * self._pause_s))
-        # Workers that lost it together do not come back together.
-        self._closed_until_s = time.monotonic() + self._pause_s * random.uniform(0.5, 1)
         return StoreError(what, self.where, remedy)
 
 
@@ -107,7 +98,8 @@ class _UnknownScript(StoreError):
 
 def without_secrets(url: str) -> str:
     """``url`` without user, password and query. Raises ConfigurationError when it is none of Redis."""
-    parts = urlsplit(url)
-    if parts.scheme not in SCHEMES:
-        raise ConfigurationError(f"a Redis store's URL begins with redis://, rediss:// or unix://: {_EXAMPLES}")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in SCHEMES:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    raise ConfigurationError(f"the URL of a Redis store is not understood: {_EXAMPLES}")
