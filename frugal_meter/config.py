@@ -25,6 +25,8 @@ METER_KEYS: Final = (
     "calibration",
     "capture_usage",
     "workers",
+    "store",
+    "on_store_error",
 )
 BUDGET_KEYS: Final = (
     "name",
@@ -36,12 +38,16 @@ BUDGET_KEYS: Final = (
     "warn_at",
     "degrade_at",
     "throttle_at",
+    "throttle_wait",
+    "max_fraction",
     "max_in_flight",
     "hard",
     "enforce",
     "require_tier",
     "basis",
     "timezone",
+    "sliding",
+    "scope",
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from ..errors import ConfigurationError, UnitError, UnknownBudgetKeyError
 from ..records import TIERS, Tier
 from ..units import Quantity, Resource, parse_quantity
-from .windows import PERIODS, Per, zone
+from .windows import PERIODS, Per, sliding_at, window_at, zone
 
 KEYS: Final = ("route", "model", "tenant")
 #: a default above the ``degrade_at`` that was given never warns, and is no mistake of anybody's
@@ -23,16 +23,19 @@ class Budget:
     """A limit on what requests may use, ``Budget("chat", "50 kJ", per="day", degrade_at=0.8)``.
 
     limit: a quantity with a unit: "50 kJ", "3 Wh", "20 gCO2e", "120 CPU-s", "40000 tokens", "1000 requests".
-    per: minute, hour, day, week or month, on the clock of ``timezone``.
+    per: minute, hour, day, week or month, on the clock of ``timezone``; with ``sliding`` the last minute … 30 days instead.
     key: None (one budget for the service), or "route", "model", "tenant" or a tuple of them (one budget each).
     match: which requests count: a route pattern ("/letters/*"), or {"route": …, "model": …, "tenant": …}.
     estimate: what one request is taken to need before any has been seen, a quantity of the same kind; without it
         1 % of the limit (1 for requests). Afterwards the running 90th percentile of its route and model.
-    warn_at, degrade_at: shares of the limit, settled and reserved together, at which the ladder steps up.
+    max_fraction: no single request reserves more than this share of the limit at first; if it needs more it asks again.
+    warn_at, degrade_at, throttle_at: shares of the limit, settled and reserved together, at which the ladder steps up.
+    throttle_wait: how long a throttled request waits for its turn, seconds, before it is refused.
     max_in_flight: at most so many at once, a second guard.
+    hard: a stream that outgrows what is left is cut; else what runs may finish, and what it took is recorded.
     enforce: False only watches (shadow mode). require_tier: weaker joules warn and degrade, never refuse.
     basis: "dynamic" debits what the request used, "full" also its part of the idle machine.
-    throttle_at and hard (queueing, cutting streams) are not part of this version and are refused when given.
+    scope: "cluster" is one budget for all instances, "instance" one for each host or pod.
 
     Raises ConfigurationError (UnitError, UnknownBudgetKeyError) in one line for anything that cannot mean anything.
     """
@@ -49,12 +52,16 @@ class Budget:
         warn_at: float = WARN_AT,
         degrade_at: float | None = 0.8,
         throttle_at: float | None = None,
+        throttle_wait: float = 10.0,
+        max_fraction: float = 1.0,
         max_in_flight: int | None = None,
         hard: bool = False,
         enforce: bool = True,
         require_tier: Tier | None = None,
         basis: Literal["dynamic", "full"] = "dynamic",
         timezone: str = "Europe/Paris",
+        sliding: bool = False,
+        scope: Literal["cluster", "instance"] = "cluster",
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError(f"a budget needs a name, not {name!r}")
@@ -70,15 +77,14 @@ class Budget:
             raise ConfigurationError(
                 f"budget {name!r}: warn_at={warn_at!r} is above degrade_at={degrade_at!r}: it would never warn"
             )
-        if throttle_at is not None:
-            _share(name, "throttle_at", throttle_at)
+        self.throttle_at = None if throttle_at is None else _share(name, "throttle_at", throttle_at)
+        if self.throttle_at is not None and self.throttle_at < (self.degrade_at or 0.0):
             raise ConfigurationError(
-                f"budget {name!r}: throttle_at is not available in this version; leave it out, or use degrade_at"
+                f"budget {name!r}: throttle_at={throttle_at!r} is below degrade_at={degrade_at!r}: it would never only degrade"
             )
-        if hard:
-            raise ConfigurationError(
-                f"budget {name!r}: hard=True (cutting streams) is not available in this version; leave it out"
-            )
+        self.throttle_wait = _seconds(name, "throttle_wait", throttle_wait)
+        self.max_fraction = _share(name, "max_fraction", max_fraction)
+        self.hard = _one_of(name, "hard", hard, (True, False))
         if max_in_flight is not None and (type(max_in_flight) is not int or max_in_flight < 1):
             raise ConfigurationError(f"budget {name!r}: max_in_flight is a whole number of at least 1, not {max_in_flight!r}")
         self.max_in_flight = max_in_flight
@@ -87,6 +93,25 @@ class Budget:
         self.basis = _one_of(name, "basis", basis, ("dynamic", "full"))
         self.timezone = timezone
         self.zone = zone(timezone)
+        self.sliding = _one_of(name, "sliding", sliding, (True, False))
+        self.scope = _one_of(name, "scope", scope, ("cluster", "instance"))
+        self.first_step = min(self.warn_at, self.degrade_at or 1.0, self.throttle_at or 1.0)
+
+    def window(self, at_s: float) -> tuple[int, int, int]:
+        """``(start, end, until)``, Unix seconds: the window (sliding: sub-window) that is charged at ``at_s``, and when it
+        ceases to count.
+        """
+        if self.sliding:
+            return sliding_at(self.per, at_s)
+        start, end = window_at(self.per, self.zone, at_s)
+        return start, end, end
+
+    def counts_like(self, other: Budget) -> bool:
+        """Whether what ``other`` has counted so far means the same here: what a change of configuration must not lose."""
+        mine, theirs = (
+            (b.name, b.resource, b.basis, b.key, b.per, b.sliding, b.sliding or b.timezone, b.scope) for b in (self, other)
+        )
+        return mine == theirs
 
     @property
     def resource(self) -> Resource:
@@ -140,6 +165,12 @@ def _one_of(name: str, what: str, value: Any, known: Collection[Any]) -> Any:
 def _share(name: str, what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value) or not 0 < value <= 1:
         raise ConfigurationError(f"budget {name!r}: {what} is a share of the limit between 0 and 1, not {value!r}")
+    return float(value)
+
+
+def _seconds(name: str, what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3600:
+        raise ConfigurationError(f"budget {name!r}: {what} is a number of seconds from 0 to 3600, not {value!r}")
     return float(value)
 
 

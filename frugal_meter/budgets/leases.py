@@ -8,43 +8,118 @@ import msgspec
 
 from ..records import Decision
 from .budget import Budget
+from .ladder import HYSTERESIS, rung_at
+
+#: what a budget did with a claim; "would_refuse" is a budget that only watches, or may not refuse on this tier, "cut" a running
+#: request that outgrew what was left, "override" one let through by name
+Action = Literal["admit", "warn", "degrade", "throttle", "refuse", "would_refuse", "cut", "override"]
+ACTIONS: Final[tuple[Action, ...]] = ("admit", "warn", "degrade", "throttle", "refuse", "would_refuse", "cut", "override")
+Reason = Literal["limit", "in_flight", "throttled", "store"]
 
 
 class Flight:
-    """How many are running under one budget and key, whatever the window they began in."""
+    """How many are running under one budget and key, whatever the window they began in.
 
-    __slots__ = ("count",)
+    ``ceiling`` is how many this worker may run at once: the budget's ``max_in_flight``, or its slots of a shared one.
+    """
 
-    def __init__(self) -> None:
-        self.count = 0
+    __slots__ = ("ceiling", "count", "parked", "told")
+
+    def __init__(self, ceiling: int | None = None) -> None:
+        self.count = self.parked = 0
+        self.ceiling = ceiling
+        self.told = (0, 0)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many are running as may."""
+        return self.ceiling is not None and self.count >= self.ceiling
 
 
 class Book:
-    """One budget, one key, one window: what is settled and what is reserved, in the budget's integer unit.
+    """One budget, one key, one window: what this worker has settled and reserved, in the budget's integer unit.
 
     Settled may exceed the limit and is then recorded, never clamped. A lease keeps the book of its admission, so work
     that ends after the window still charges the window it began in.
+
+    ``ceiling`` is what this worker may commit in all: the limit in memory, what it was granted of a shared one. It moves
+    with grants alone, since settling takes from reserved what it gives to settled. ``elsewhere`` is what others have settled
+    and reserved, and of a sliding window its earlier parts. ``parked`` is unused room set aside for who waits for more.
+    ``calm``: while committed stays below, everything is admitted and no step of the ladder is near.
     """
 
-    __slots__ = ("budget", "carry", "end_ns", "flight", "key", "refused", "reserved", "settled", "start_ns")
+    __slots__ = (
+        "base", "budget", "calm", "carry", "ceiling", "cell", "denied", "elsewhere", "end_ns", "expired", "flight", "idle",
+        "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told", "until_ns",
+    )  # fmt: skip
 
-    def __init__(self, budget: Budget, key: tuple[str, ...], start_ns: int, end_ns: int, flight: Flight | None = None) -> None:
-        self.budget, self.key = budget, key
-        self.start_ns, self.end_ns = start_ns, end_ns  # Unix time
-        self.flight = flight or Flight()
+    def __init__(
+        self,
+        budget: Budget,
+        key: tuple[str, ...],
+        window_s: tuple[int, int, int],
+        flight: Flight | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self.budget, self.key, self.shared = budget, key, shared
+        self.start_ns, self.end_ns, self.until_ns = (each * 10**9 for each in window_s)  # Unix time
+        self.flight = flight or Flight(0 if shared and budget.max_in_flight else budget.max_in_flight)
         self.settled = self.reserved = self.refused = 0
         self.carry = 0  # thousandths of the unit not yet booked: small requests are billed in full
+        self.ceiling = 0 if shared else budget.limit.amount
+        self.elsewhere = self.parked = self.idle = self.expired = 0
+        self.base = 0  # settled before this holder's time: the parent's, after a fork
+        self.left: int | None = None  # of the limit, over all, when the shared store was last asked
+        self.rung: Decision | None = None
+        self.told: tuple[int, int, int] | None = None  # as last reported to a shared store
+        self.denied = (0, 0)  # the amount that a shared store had not, and until when that is believed (Unix ns)
+        self.cell: memoryview | None = None  # settled and reserved, where a survivor finds them
+        self.reckon()
 
     @property
     def committed(self) -> int:
-        """Settled and reserved: what a new claim is added to."""
+        """Settled and reserved here: what a new claim is added to."""
         return self.settled + self.reserved
+
+    @property
+    def committed_by_all(self) -> int:
+        """Settled and reserved by all workers, earlier parts of a sliding window included: what the ladder looks at."""
+        return self.settled + self.reserved + self.elsewhere
+
+    @property
+    def room(self) -> int:
+        """What this worker may still commit without asking anybody; negative when running work has outgrown its leases."""
+        return self.ceiling - self.settled - self.reserved
 
     @property
     def is_full(self) -> bool:
         """Whether as many are running as the budget allows at once."""
-        most = self.budget.max_in_flight
-        return most is not None and self.flight.count >= most
+        return self.flight.is_full
+
+    def step(self) -> Decision:
+        """The rung of the ladder that is stood on now."""
+        budget = self.budget
+        rung = rung_at(
+            self.committed_by_all, budget.limit.amount, budget.warn_at, budget.degrade_at, budget.throttle_at, self.rung
+        )
+        if rung != self.rung:
+            self.rung = rung
+            self.reckon()
+        return rung
+
+    def reckon(self) -> None:
+        """Work out ``calm`` anew: after any change of ceiling, elsewhere, rung or budget."""
+        held = HYSTERESIS if self.rung not in (None, "admit") else 0.0
+        below = int(self.budget.limit.amount * (self.budget.first_step - held)) - self.elsewhere
+        self.calm = min(below, self.ceiling + 1)
+
+    def note(self) -> None:
+        """Leave what is settled and reserved where a survivor finds it."""
+        cell = self.cell
+        if cell is not None:
+            cell[0] = self.settled  # first: a death in between then charges too much, not too little
+            cell[1] = self.reserved
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -58,25 +133,36 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, eq=False, gc=False):  # a book knows no lease: no cycle for the garbage collector to find
-    """A reservation of ``estimate`` in ``book``; ``charged_milli`` once settled, in thousandths of the unit."""
+    """A reservation of ``estimate`` and, after top-ups, ``more`` in ``book``.
+
+    ``charged_milli`` once settled, in thousandths of the unit; ``blind`` when that was the reservation, because nobody could
+    tell what was used.
+    """
 
     book: Book
     estimate: int
     learn_as: tuple[str | None, str | None]
     charged_milli: int | None = None
     corrected: bool = False
+    more: int = 0
+    blind: bool = False
+    asking: bool = False  # a top-up is on its way to a shared store
 
-
-#: what a budget did with a claim; "would_refuse" is a budget that only watches, or may not refuse on this tier
-Action = Literal["admit", "warn", "degrade", "refuse", "would_refuse"]
-ACTIONS: Final[tuple[Action, ...]] = ("admit", "warn", "degrade", "refuse", "would_refuse")
+    @property
+    def amount(self) -> int:
+        """All that is reserved."""
+        return self.estimate + self.more
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The store's answer to one all-or-nothing admission: an action per claim asked, in order, up to a refusal."""
+    """The books' answer to one all-or-nothing admission: an action per claim asked, in order, up to a refusal.
+
+    then: "done", or "wait" (its turn has not come), or "ask" (a shared store has to be asked for more first).
+    """
 
     decision: Decision
     actions: list[Action]
     leases: list[Lease]
     refused: Book | None = None
-    reason: Literal["limit", "in_flight"] = "limit"
+    reason: Reason = "limit"
+    then: Literal["done", "ask", "wait"] = "done"

@@ -10,6 +10,14 @@ from ..errors import ConfigurationError
 
 Per = Literal["minute", "hour", "day", "week", "month"]
 PERIODS: Final[tuple[Per, ...]] = ("minute", "hour", "day", "week", "month")
+#: a sliding window and its sub-windows, in seconds: a sub-window counts until all of it has left the window
+SLIDING: Final[dict[Per, tuple[int, int]]] = {
+    "minute": (60, 5),
+    "hour": (3600, 300),
+    "day": (86_400, 3600),
+    "week": (7 * 86_400, 6 * 3600),
+    "month": (30 * 86_400, 86_400),
+}
 
 
 def zone(name: str) -> ZoneInfo:
@@ -47,3 +55,13 @@ def window_at(per: Per, tz: ZoneInfo, at_s: float) -> tuple[int, int]:
         first = day.replace(day=1)
         last = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return int(first.timestamp()), int(last.timestamp())
+
+
+def sliding_at(per: Per, at_s: float) -> tuple[int, int, int]:
+    """``(start, end, until)`` in whole Unix seconds of the sub-window that holds ``at_s``, and when it ceases to count.
+
+    Whole sub-windows count, so that no stretch of the window's length ever holds more than the limit; a month is 30 days.
+    """
+    length, each = SLIDING[per]
+    start = int(at_s) // each * each
+    return start, start + each, start + each + length

@@ -1,20 +1,23 @@
-"""Budgets in this process's memory: exact for one worker, and for one worker only."""
+"""The books of one worker: every lease is taken and settled here. Alone they are exact for one worker; with a shared store
+behind them (`sharing`) each holds what it was granted.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, cast
 
 from ...records import Decision
 from ..budget import Budget
-from ..ladder import decide, strongest
-from ..leases import Action, Book, Claim, Lease, Verdict
-from ..windows import window_at
+from ..ladder import strongest
+from ..leases import Action, Book, Claim, Lease, Reason, Verdict
+from . import KEEP_S
 
 #: a budget per tenant must not become a memory leak: beyond this, keys share the book "other"
 MAX_KEYS = 10_000
 _MILLI = 1000
+Name = tuple[str, tuple[str, ...]]
 
 
 class MemoryStore:
@@ -22,28 +25,51 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # held by whoever reads or changes a book
-        self._books: dict[tuple[str, tuple[str, ...]], Book] = {}
+        self._books: dict[Name, Book] = {}
+        self._closed: dict[Name, list[Book]] = {}
+        #: whether ceilings are granted by a shared store
+        self.shared = False
+        #: whether that store is away and nothing may be admitted without it
+        self.closed_by_store = False
+        #: called with the lock held for every book made for a shared store
+        self.on_new: Callable[[Book], None] = lambda book: None
 
-    def admit(self, claims: Sequence[Claim], now_ns: int) -> Verdict:
+    # -- admission
+
+    def admit(self, claims: Sequence[Claim], now_ns: int, *, asked: bool = False, last: bool = False) -> Verdict:
         """Reserve every claim or none; a refusal consumes nothing.
 
-        A budget that only watches, or whose tier forbids refusing, reserves all the same.
+        A budget that only watches, or whose tier forbids refusing, reserves all the same. ``asked``: the shared store has
+        just been asked. ``last``: there is no more time to wait for a turn.
         """
+        with self.lock:
+            return self.judge(claims, now_ns, asked=asked, last=last)
+
+    def judge(self, claims: Sequence[Claim], now_ns: int, *, asked: bool = False, last: bool = False) -> Verdict:
+        """`admit`, for who holds the lock."""
         decision: Decision = "admit"
         actions: list[Action] = []
-        with self.lock:
-            books = []
-            for claim in claims:
-                book = self.book(claim.budget, claim.key, now_ns)
-                books.append(book)
-                verdict, action = judge(book, claim)
-                actions.append(action)
-                if verdict == "refuse":
-                    book.refused += 1
-                    spent = book.committed + claim.estimate > claim.budget.limit.amount
-                    return Verdict("refuse", actions, [], book, "limit" if spent else "in_flight")
+        books: list[Book] = []
+        then: Literal["done", "ask", "wait"] = "done"
+        for claim in claims:
+            book = self.book(claim.budget, claim.key, now_ns)
+            books.append(book)
+            verdict, action, reason = _judge(book, claim, now_ns, asked)
+            if self.closed_by_store and claim.may_refuse and claim.budget.enforce:
+                verdict, action, reason = "refuse", "refuse", "store"
+            if verdict == "wait" and last:
+                verdict, action, reason = "refuse", "refuse", "throttled" if reason != "in_flight" else reason
+            actions.append(action)
+            if verdict == "refuse":
+                book.refused += 1
+                return Verdict("refuse", actions, [], book, reason)
+            if verdict == "wait" or verdict == "ask":
+                then = "wait" if "wait" in (verdict, then) else "ask"
+            else:
                 decision = strongest(decision, verdict) or decision
-            leases = [self.reserve(book, claim.estimate, claim.learn_as) for book, claim in zip(books, claims, strict=True)]
+        if then != "done":
+            return Verdict(decision, [], [], then=then)
+        leases = [self.reserve(book, claim.estimate, claim.learn_as) for book, claim in zip(books, claims, strict=True)]
         return Verdict(decision, actions, leases)
 
     @staticmethod
@@ -51,37 +77,108 @@ class MemoryStore:
         """Take ``estimate`` out of ``book``; the caller holds the lock and has judged."""
         book.reserved += estimate
         book.flight.count += 1
+        if book.cell is not None:
+            book.note()
         return Lease(book, estimate, learn_as)
 
+    def top_up(self, lease: Lease, more: int, least: int) -> int:
+        """Reserve ``more`` for running work, or what is left when that is at least ``least``; returns what was reserved."""
+        with self.lock:
+            if lease.charged_milli is not None:
+                return 0
+            book = lease.book
+            if book.budget.sliding and not book.shared:
+                self._slide(book)
+            amount = more if more <= book.room else book.room
+            if amount < least:
+                return 0
+            self.enlarge(lease, amount)
+            return amount
+
+    @staticmethod
+    def enlarge(lease: Lease, amount: int) -> None:
+        """Reserve ``amount`` more (or less, down to nothing) for ``lease``; the caller holds the lock and has judged."""
+        lease.book.reserved += amount
+        lease.more += amount
+        if lease.book.cell is not None:
+            lease.book.note()
+
+    # -- settlement
+
     def settle(self, leases: Iterable[Lease], amounts_milli: Sequence[int | None]) -> None:
-        """Release each reservation and charge what was used, in thousandths of the unit; None charges the estimate."""
+        """Release each reservation and charge what was used, in thousandths of the unit; None charges the reservation."""
         with self.lock:
             for place, lease in enumerate(leases):  # a strict `zip` costs as much as all the rest
                 if lease.charged_milli is not None:
                     continue
                 book, milli = lease.book, amounts_milli[place]
-                book.reserved -= lease.estimate
+                reserved = lease.estimate + lease.more
                 book.flight.count -= 1
-                lease.charged_milli = milli = lease.estimate * _MILLI if milli is None else milli
+                if milli is None:
+                    milli, lease.blind = reserved * _MILLI, True
+                lease.charged_milli = milli
                 whole, book.carry = divmod(book.carry + milli, _MILLI)  # `_charge`, without the call
                 book.settled += whole
+                book.reserved -= reserved
+                if book.cell is not None:
+                    book.note()
 
     def correct(self, corrections: Mapping[Book, int]) -> None:
         """Apply one summed correction per book, in thousandths of the unit (the tick's, after settlement)."""
         with self.lock:
             for book, milli in corrections.items():
-                _charge(book, milli)
+                # Floor division with a carried remainder: corrections may be negative.
+                whole, book.carry = divmod(book.carry + milli, _MILLI)
+                book.settled += whole
+                book.note()
+
+    # -- books
 
     def books(self, now_ns: int) -> list[Book]:
         """The books of the windows now open; a budget for the whole service always has one."""
         with self.lock:
             return [self.book(book.budget, book.key, now_ns) for book in list(self._books.values())]
 
+    def every(self) -> Iterator[Book]:
+        """All books, those of windows that have ended included; the caller holds the lock."""
+        yield from list(self._books.values())
+        for closed in list(self._closed.values()):
+            yield from list(closed)
+
     def open(self, budget: Budget, now_ns: int) -> None:
         """Make the book of a service-wide budget exist before the first request."""
         if not budget.key:
             with self.lock:
                 self.book(budget, (), now_ns)
+
+    def share(self) -> None:
+        """From now on a shared store grants: nobody may commit more than is committed already."""
+        with self.lock:
+            self.shared = True
+            for book in self.every():
+                book.shared, book.ceiling = True, book.committed
+                book.flight.ceiling = None if book.budget.max_in_flight is None else book.flight.count
+                self.on_new(book)
+                book.reckon()
+
+    def reload(self, budgets: Sequence[Budget]) -> None:
+        """Put ``budgets`` in the place of those of their names. What was counted stays where it still means the same."""
+        by_name = {budget.name: budget for budget in budgets}
+        with self.lock:
+            for name, book in list(self._books.items()):
+                budget = by_name.get(book.budget.name)
+                if budget is None or not budget.counts_like(book.budget):
+                    del self._books[name]
+                    self._closed.setdefault(name, []).append(book)
+                    continue
+                for each in (book, *self._closed.get(name, ())):
+                    if not each.shared:
+                        each.ceiling += budget.limit.amount - each.budget.limit.amount
+                        each.flight.ceiling = budget.max_in_flight
+                    elif budget.max_in_flight is None or each.flight.ceiling is None:
+                        each.flight.ceiling = None if budget.max_in_flight is None else each.flight.count
+                    each.budget = budget
+                    each.reckon()
 
     def after_fork_in_child(self) -> None:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
@@ -92,38 +189,91 @@ class MemoryStore:
     def book(self, budget: Budget, key: tuple[str, ...], now_ns: int) -> Book:
         """The book of the window that holds ``now_ns`` (Unix time); the caller holds the lock."""
         book = self._books.get((budget.name, key))
-        if book is not None and now_ns < book.end_ns:
-            return book
-        if book is None and key and len(self._books) >= MAX_KEYS:
+        if book is None or not book.start_ns <= now_ns < book.end_ns:
+            book = self._turn(budget, key, now_ns, book)
+        if budget.sliding and not book.shared:
+            self._slide(book)
+        return book
+
+    def _turn(self, budget: Budget, key: tuple[str, ...], now_ns: int, before: Book | None) -> Book:
+        name = (budget.name, key)
+        if before is None and key and len(self._books) >= MAX_KEYS:
             self._forget(now_ns)
             if len(self._books) >= MAX_KEYS and key[0] != "other":
                 return self.book(budget, ("other",) * len(key), now_ns)
-        start_s, end_s = window_at(budget.per, budget.zone, now_ns / 1e9)
-        flight = book.flight if book is not None else None
-        new = self._books[budget.name, key] = Book(budget, key, start_s * 10**9, end_s * 10**9, flight)
-        return new
+        window_s = budget.window(now_ns / 1e9)
+        closed = self._closed.pop(name, [])
+        # A clock that was set back opens the same window again, with what was spent in it.
+        again = next((b for b in closed if b.start_ns == window_s[0] * 10**9 and b.budget is budget), None)
+        book = again or Book(budget, key, window_s, before.flight if before is not None else None, shared=self.shared)
+        closed = [b for b in (*closed, *((before,) if before is not None else ())) if b is not book and self._counts(b, now_ns)]
+        if closed:
+            self._closed[name] = closed
+        self._books[name] = book
+        if self.shared and again is None:
+            self.on_new(book)
+        return book
+
+    @staticmethod
+    def _counts(book: Book, now_ns: int) -> bool:
+        """Whether a book that is no longer charged must be kept: it is in a sliding window, owed to the store, or may yet be
+        charged by running work. One window more is kept for a clock that is set back.
+        """
+        owed = book.shared and book.told != (book.settled, book.room + book.reserved, book.reserved)
+        last = now_ns < book.end_ns + (book.end_ns - book.start_ns)
+        return book.until_ns > now_ns or last or ((owed or book.reserved > 0) and now_ns < book.until_ns + KEEP_S * 10**9)
+
+    def _slide(self, book: Book) -> None:
+        """Count the earlier parts of an unshared sliding window."""
+        elsewhere = sum(b.committed for b in self.earlier(book))
+        if elsewhere != book.elsewhere:
+            book.elsewhere, book.ceiling = elsewhere, book.budget.limit.amount - elsewhere
+            book.reckon()
+
+    def earlier(self, book: Book) -> list[Book]:
+        """The books of the earlier parts of a sliding window that still count with ``book``, oldest first."""
+        closed = self._closed.get((book.budget.name, book.key), ())
+        return sorted(
+            (b for b in closed if b.budget.sliding and b.start_ns < book.start_ns < b.until_ns), key=lambda b: b.start_ns
+        )
 
     def _forget(self, now_ns: int) -> None:
         """Drop the books of keys not seen since their window ended."""
-        over = [k for k, b in self._books.items() if now_ns >= b.end_ns and not b.flight.count and b.key]
+        over = [k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key]
         for key in over:
             del self._books[key]
+            self._closed.pop(key, None)
 
 
-def judge(book: Book, claim: Claim) -> tuple[Decision, Action]:
-    """What ``book`` says to ``claim``: the decision that takes effect, and what to count it as."""
+def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision | Literal["ask", "wait"], Action, Reason]:
+    """What ``book`` says to ``claim``: the decision that takes effect ("ask" and "wait" are none yet), what to count it as,
+    and why it does not fit.
+    """
     budget = claim.budget
-    verdict = decide(book.committed, claim.estimate, budget.limit.amount, budget.warn_at, budget.degrade_at)
-    if book.is_full:
-        verdict = "refuse"
-    if verdict == "refuse" and not (claim.may_refuse and budget.enforce):
-        return ("degrade" if budget.enforce and budget.degrade_at is not None else "warn"), "would_refuse"
-    if verdict == "degrade" and not budget.enforce:
-        return "warn", "warn"  # a budget that only watches degrades nothing
-    return verdict, cast("Action", verdict)
+    over = book.settled + book.reserved + claim.estimate > book.ceiling
+    full = book.flight.is_full
+    rung = book.step()
+    may_refuse = claim.may_refuse and budget.enforce
+    if not over and not full and rung != "throttle":
+        if rung == "degrade" and not budget.enforce:
+            return "warn", "warn", "limit"  # a budget that only watches degrades nothing
+        return rung, cast("Action", rung), "limit"
+    if not may_refuse:
+        over = book.committed_by_all + claim.estimate > budget.limit.amount  # whatever this worker holds of it
+        weaker: Literal["degrade", "warn"] = (
+            ("degrade" if budget.degrade_at is not None else "warn") if budget.enforce else "warn"
+        )
+        return weaker, "would_refuse" if over or full else weaker, "limit"
+    reason: Reason = "limit" if over else "in_flight" if full else "throttled"
+    if (over or full) and book.shared and not asked and not _known_short(book, claim.estimate, now_ns):
+        return "ask", "admit", reason
+    if budget.throttle_at is not None and book.flight.count:
+        return "wait", "throttle", reason  # its turn comes when what runs gives back what it does not need
+    if over or full:
+        return "refuse", "refuse", reason
+    return "throttle", "throttle", reason  # nothing else runs: one at a time
 
 
-def _charge(book: Book, milli: int) -> None:
-    # Floor division with a carried remainder: ten thousand requests of 400 nJ are 4 mJ, and corrections may be negative.
-    whole, book.carry = divmod(book.carry + milli, _MILLI)
-    book.settled += whole
+def _known_short(book: Book, estimate: int, now_ns: int) -> bool:
+    amount, until_ns = book.denied
+    return now_ns < until_ns and estimate >= amount

@@ -1,0 +1,476 @@
+"""Between the books of this worker and a store that several workers share: a thread that asks ahead, reports and returns.
+
+The request path never waits for it while a slice lasts. Where one does not, the request waits for its answer (`waiting`), and
+all that wait go out in one exchange.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from ..errors import StoreError
+from .budget import Budget
+from .decisions import Decisions
+from .leases import Book, Lease
+from .stores import HEARTBEAT_S, SLICE, Account, Answer, Ask, Report, SharedStore
+from .stores.memory import MemoryStore
+from .survival import FAR_SEQ, Record, prefix, the_dead
+from .waiting import Waiting
+from .windows import SLIDING
+
+OnStoreError = Literal["local", "open", "closed"]
+ON_STORE_ERROR: Final[tuple[OnStoreError, ...]] = ("local", "open", "closed")
+#: how long a request waits for a shared store's answer before ``on_store_error`` decides
+PATIENCE_S: Final = 2.0
+#: ticks without any work after which a slice is given back
+IDLE_TICKS: Final = 10
+#: what a store has just said it has not is not asked for again this long
+_DENIED_NS: Final = 100_000_000
+_RETRY_S: Final = (0.25, 10.0)
+_SURVIVORS_S: Final = 5.0
+_OVERRIDES_S: Final = 2.0
+_UNLIMITED: Final = 2**62
+Fault = Callable[[str, BaseException], None]
+#: an ask, and the book whose ceiling its grant raises
+Want = tuple[Ask, Book]
+#: running work, what it asks for, and the least that is of use to it
+Topping = tuple[Lease, int, int]
+
+
+class Sharing:
+    """This worker's part of a shared store.
+
+    slice: the part of a limit that may lie in unused slices over all workers; 0 asks for every lease.
+    ``resolved(waiting, granted)`` is called under the books' lock for each request that waited, once it can be judged.
+    """
+
+    def __init__(
+        self,
+        store: SharedStore,
+        books: MemoryStore,
+        log: Decisions,
+        *,
+        service: str,
+        address: str,
+        on_error: OnStoreError,
+        now_ns: Callable[[], int],
+        resolved: Callable[[Waiting], None],
+        fault: Fault,
+        folder: Path | None,
+        share: float = SLICE,
+    ) -> None:
+        self.store, self._books, self._log = store, books, log
+        self.on_error, self._now_ns, self._resolved, self._fault = on_error, now_ns, resolved, fault
+        self._folder, self._prefix, self._share = folder, prefix(service, address), share
+        self._instance = f"@{socket.gethostname()}"
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self.holders, self.exchanges = 1, 0
+        self.down = False
+        self._failures = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
+        self._seq = 0
+        self._pending: list[Waiting] = []
+        self._topping: list[Topping] = []
+        self._asked = self._done = 0
+        self._stopping = False
+        self._record: Record | None = None
+        self._cells: dict[Book, int] = {}
+        self._survivors_at = self._overrides_at = 0.0
+        self._books.on_new = self._new_book
+
+    # -- life
+
+    def start(self) -> None:
+        """Meet the store once, so that the first request finds a slice; then go on in a thread."""
+        if self._thread is not None:
+            return
+        self._stopping = False
+        if self._folder is not None and self._record is None:
+            try:
+                self._record = Record(self._folder, self._prefix, self.holder)
+            except OSError as error:  # a death is then charged when the store misses us, and in full
+                self._fault("store", error)
+        self._books.share()
+        self._pass()
+        self._thread = threading.Thread(target=self._run, name="frugal-meter-budgets", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Report a last time, return every slice, and let the store go."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        thread.join(timeout_s)
+        with self._books.lock:
+            self._seq += 1
+            last = [Report(self._account(b), b.committed - b.base, 0, 0) for b in self._books.every()]
+            self._books.closed_by_store = False
+        try:
+            self.store.release(self.holder, self._seq, last, self._now_ns() / 1e9)
+            self._log.flush(self.store)
+            kept = True
+        except StoreError as error:
+            self._fault("store", error)
+            kept = False  # who starts next on this host settles what the file tells
+        self._drop_record(remove=kept)
+        self.store.close()
+        with self._books.lock:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """A holder is not used twice. What still ran has been charged at its reservation: what it really used is the next one's
+        to report, as a difference.
+        """
+        for book in self._books.every():
+            book.base, book.told, book.ceiling = book.committed, None, book.committed
+            book.flight.told = (0, 0)
+            book.reckon()
+        self._begin()
+
+    def _drop_record(self, *, remove: bool) -> None:
+        with self._books.lock:
+            for book in self._cells:
+                book.cell = None
+            self._cells = {}
+        if self._record is not None:
+            self._record.close(remove=remove)
+            self._record = None
+
+    def after_fork_in_child(self) -> None:
+        """The child is a holder of its own: the parent's file, leases and reports stay the parent's."""
+        for book in self._books.every():
+            book.cell = None
+            book.base, book.told, book.parked = book.settled, None, 0
+            book.ceiling, book.flight.ceiling = book.committed, None if book.flight.ceiling is None else 0
+            book.reckon()
+        if self._record is not None:
+            self._record.close(remove=False)
+        self._wake, self._thread = threading.Condition(), None
+        self._begin()
+
+    # -- who asks
+
+    def ask(self, waiting: Waiting) -> None:
+        """Ask the store for what ``waiting`` needs; the books' lock is held. While it is down its policy decides at once."""
+        if self.down or self._thread is None:
+            self._resolved(waiting)
+            return
+        self._pending.append(waiting)
+        with self._wake:
+            self._wake.notify_all()
+
+    def ask_more(self, lease: Lease, more: int, least: int) -> None:
+        """Ask the store for more for running work; nobody waits for that."""
+        if self.down or self._thread is None or lease.asking:
+            return
+        lease.asking = True
+        self._topping.append((lease, more, least))
+        with self._wake:
+            self._wake.notify_all()
+
+    def tick(self) -> None:
+        """The meter's tick: report, return and ask ahead, soon and not here."""
+        with self._wake:
+            self._asked += 1
+            self._wake.notify_all()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until an exchange that began after this call is over; False when that took too long, or failed."""
+        if self._thread is None:
+            return True
+        with self._wake:
+            self._asked += 1
+            mine = self._asked
+            self._wake.notify_all()
+            return self._wake.wait_for(lambda: self._done >= mine, timeout_s) and not self.down
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(
+                    lambda: self._stopping or self._pending or self._topping or self._asked > self._done, HEARTBEAT_S
+                )
+                if self._stopping:
+                    return
+                asked = self._asked
+            self._pass()
+            with self._wake:
+                self._done = asked
+                self._wake.notify_all()
+                if self.down:
+                    self._wake.wait_for(lambda: self._stopping, self._backoff())
+
+    def _backoff(self) -> float:
+        first, most = _RETRY_S
+        return min(most, first * 2.0 ** min(self._failures, 8)) * random.uniform(0.5, 1.0)
+
+    def _pass(self) -> None:
+        """One exchange, and what else is due; a store that fails is down until one succeeds."""
+        try:
+            self._exchange()
+            self._failures = 0
+            now = time.monotonic()
+            self._log.flush(self.store)
+            if now >= self._overrides_at:
+                self._log.overrides, self._overrides_at = self.store.overrides(), now + _OVERRIDES_S
+            if now >= self._survivors_at:
+                self._survivors_at = now + _SURVIVORS_S
+                self._bury()
+        except Exception as error:
+            if not self.down:
+                self._fault("store", error)
+            self._failures += 1
+            self._went_down()
+
+    def _bury(self) -> None:
+        """Settle what workers of this host left behind when they died."""
+        if self._folder is None:
+            return
+        for left in the_dead(self._folder, self._prefix):
+            self.store.release(left.holder, FAR_SEQ, left.reports, self._now_ns() / 1e9)
+
+    # -- down and up
+
+    def _went_down(self) -> None:
+        """Go on without the store as ``on_store_error`` says, and let it decide over those who wait."""
+        with self._books.lock:
+            first, self.down = not self.down, True
+            if first:
+                self._books.closed_by_store = self.on_error == "closed"
+                for book in self._books.every():
+                    self._alone(book)
+            waiting, self._pending = self._pending, []
+            for one in waiting:
+                self._resolved(one)
+
+    def _alone(self, book: Book) -> None:
+        """What this worker may commit in ``book`` while there is no store: its even part of what was left, or of the limit."""
+        most = book.budget.max_in_flight
+        if self.on_error == "open":
+            book.ceiling, book.flight.ceiling = _UNLIMITED, None if most is None else _UNLIMITED
+        elif self.on_error == "closed":
+            book.ceiling = book.committed
+        else:
+            left = book.budget.limit.amount if book.left is None else max(0, book.left)
+            book.ceiling += left // self.holders
+            if most is not None:
+                book.flight.ceiling = max(1, most // self.holders)
+        book.reckon()
+
+    def _came_back(self) -> None:
+        """What was allowed for the time alone ends; the books' lock is held."""
+        self.down = self._books.closed_by_store = False
+        for book in self._books.every():
+            book.ceiling = book.committed
+            if book.flight.ceiling is not None:
+                book.flight.ceiling = book.flight.count
+            book.reckon()
+
+    # -- one exchange
+
+    def _exchange(self) -> None:
+        with self._books.lock:
+            waiting, self._pending = self._pending, []
+            topping, self._topping = self._topping, []
+            groups = [self._park(one) for one in waiting]
+            groups += [[self._want(lease.book, least, more)] for lease, more, least in topping]
+            groups += [[want] for want in self._slices()]
+            reported = self._reports()
+            self._seq += 1
+        try:
+            asks = [[ask for ask, _ in group] for group in groups]
+            answer = self.store.exchange(self.holder, self._seq, [r for _, r in reported], asks, self._now_ns() / 1e9)
+        except BaseException:
+            with self._books.lock:
+                for lease, _, _ in topping:
+                    lease.asking = False
+                self._unpark(waiting)
+                self._pending = waiting + self._pending  # `_went_down` lets the policy decide
+            raise
+        self.exchanges += 1
+        with self._books.lock:
+            self._unpark(waiting)
+            if self.down:
+                self._came_back()
+            if answer.stale:
+                self._rise_again()
+            self._apply(answer, reported, groups)
+            self._answer(answer, waiting, topping)
+
+    def _rise_again(self) -> None:
+        """Somebody buried us alive: what was reported stays charged, and the rest is a new holder's."""
+        for book in self._books.every():
+            book.base += book.told[0] if book.told is not None else 0
+            book.told, book.flight.told, book.ceiling = None, (0, 0), book.committed
+            book.reckon()
+        self.holder, self._seq = f"{self.holder}+", 0
+
+    def _park(self, waiting: Waiting) -> list[Want]:
+        """Set aside what there is for ``waiting`` and say what is missing. Nobody else can take it until the answer is here."""
+        wants = []
+        for claim in waiting.claims:
+            if not (claim.may_refuse and claim.budget.enforce):
+                continue
+            book = self._books.book(claim.budget, claim.key, self._now_ns())
+            flight, slots = book.flight, 0
+            if flight.ceiling is not None:
+                slots = 1 if flight.count < flight.ceiling else 0
+                flight.ceiling -= slots
+                flight.parked += slots
+                if not slots:
+                    wants.append((Ask(self._slots(book), claim.budget.max_in_flight or 0, 1, 1), book))
+            hole = max(0, -book.room - book.parked)  # running work has outgrown its leases: that is filled first
+            aside = min(max(0, book.room), claim.estimate)
+            book.ceiling -= aside
+            book.parked += aside
+            book.reckon()
+            waiting.parked.append((book, aside, slots))
+            need = claim.estimate - aside + hole
+            if need > 0:
+                wants.append(self._want(book, need, need + self._target(book)))
+        return wants
+
+    def _unpark(self, waiting: Sequence[Waiting]) -> None:
+        for one in waiting:
+            for book, aside, slots in one.parked:
+                book.ceiling += aside
+                book.parked -= aside
+                if book.flight.ceiling is not None:
+                    book.flight.ceiling += slots
+                book.flight.parked -= slots
+                book.reckon()
+            one.parked = []
+
+    def _target(self, book: Book) -> int:
+        """How large this worker's unused slice of ``book`` may be."""
+        if book.idle > IDLE_TICKS or not self._share:
+            return 0
+        most = int(book.budget.limit.amount * self._share) // self.holders
+        return most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))
+
+    def _slices(self) -> list[Want]:
+        """Return what is held for nothing, and say what to ask ahead."""
+        now_ns, wants = self._now_ns(), []
+        for book in self._books.every():
+            moved = book.told is None or (book.settled - book.base, book.reserved) != (book.told[0], book.told[2])
+            book.idle = 0 if moved else book.idle + 1
+            if self.down:
+                continue
+            if book.flight.ceiling is not None:
+                book.flight.ceiling = book.flight.count
+            open_now = book.start_ns <= now_ns < book.end_ns
+            target = self._target(book) if open_now else 0
+            if book.room > target:
+                book.ceiling -= book.room - target
+                book.reckon()
+            elif open_now and book.left is not None and max(0, book.room) < target // 2:
+                wants.append(self._want(book, 0, target - max(0, book.room)))
+        return wants
+
+    def _reports(self) -> list[tuple[Book, Report]]:
+        """What has moved, and what is in use and so to be looked at: one line per account."""
+        out = []
+        for book in self._books.every():
+            # What was allowed while the store was away is no holding of ours.
+            held = 0 if self.down else book.ceiling + book.parked - book.settled
+            now = (book.settled - book.base, max(held, book.reserved), book.reserved)
+            if book.told != now or book.idle <= IDLE_TICKS:
+                out.append((book, Report(self._account(book), *now)))
+            flight = book.flight
+            if flight.ceiling is not None:
+                slots = (flight.count if self.down else max(flight.ceiling + flight.parked, flight.count), flight.count)
+                if flight.told != slots:
+                    out.append((book, Report(self._slots(book), 0, *slots)))
+        return out
+
+    def _apply(self, answer: Answer, reported: Sequence[tuple[Book, Report]], groups: Sequence[Sequence[Want]]) -> None:
+        """Take note of what the store knows now of this worker and of all others, and raise ceilings by what was granted."""
+        if answer.stale:
+            return
+        self.holders = max(1, answer.holders)
+        granted: dict[Account, int] = {}
+        denied_ns = self._now_ns() + _DENIED_NS
+        for group, grant in zip(groups, answer.grants, strict=True):
+            for place, (ask, book) in enumerate(group):
+                if grant is None:
+                    if len(group) == 1 and ask.account.resource != "slots":
+                        book.denied = (ask.need, denied_ns)
+                    continue
+                granted[ask.account] = granted.get(ask.account, 0) + grant[place]
+                if ask.account.resource != "slots":
+                    book.ceiling += grant[place]
+                elif book.flight.ceiling is not None:
+                    book.flight.ceiling += grant[place]
+                book.reckon()
+        for book, report in reported:
+            more = granted.get(report.account, 0)
+            if report.account.resource == "slots":
+                book.flight.told = (report.held + more, report.reserved)
+                continue
+            state = answer.states[report.account[:5]]
+            book.told = (report.settled, report.held + more, report.reserved)
+            book.elsewhere = max(0, state.settled + state.reserved - report.settled - report.reserved - book.base)
+            book.left, book.expired = book.budget.limit.amount - state.committed, state.expired
+            book.reckon()
+        if answer.new and self._seq > 1:  # the store has lost its data: it is told everything again
+            for book in self._books.every():
+                book.told, book.flight.told = None, (0, 0)
+
+    def _answer(self, answer: Answer, waiting: Sequence[Waiting], topping: Sequence[Topping]) -> None:
+        """Hand out what was granted, to who waited in turn; what a stale exchange asked for is asked again."""
+        if answer.stale:
+            self._pending = [*waiting, *self._pending]
+            for lease, _, _ in topping:
+                lease.asking = False
+            return
+        for one in waiting:
+            self._resolved(one)
+        for (lease, _, _), grant in zip(topping, answer.grants[len(waiting) :], strict=False):
+            lease.asking = False
+            if grant is not None and lease.charged_milli is None:
+                self._books.enlarge(lease, grant[0])
+
+    # -- accounts
+
+    def _new_book(self, book: Book) -> None:
+        if self._record is not None:
+            cell = self._record.take(self._account(book), book.base)
+            if cell is not None:
+                self._cells[book], book.cell = cell
+                book.note()
+        if self.down:
+            self._alone(book)
+
+    def _want(self, book: Book, need: int, want: int) -> Want:
+        return Ask(self._account(book), book.budget.limit.amount, need, want), book
+
+    def _name(self, budget: Budget) -> str:
+        return budget.name + self._instance if budget.scope == "instance" and self.store.spans_hosts else budget.name
+
+    def _account(self, book: Book) -> Account:
+        budget, start_s = book.budget, book.start_ns // 10**9
+        earlier: tuple[int, ...] = ()
+        if budget.sliding:
+            length, each = SLIDING[budget.per]
+            earlier = tuple(range(start_s - length, start_s, each))
+        return Account(self._name(budget), budget.resource, book.key, start_s, book.until_ns // 10**9, earlier)
+
+    def _slots(self, book: Book) -> Account:
+        return Account(self._name(book.budget), "slots", book.key, 0, 0)

@@ -1,0 +1,83 @@
+"""Which store: ``Meter(store=…)``, and "auto" where that is not told."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from ...attribution.election import run_folder
+from ...errors import ConfigurationError
+from ..budget import Budget
+from . import SharedStore
+
+_KNOWN: Final = '"auto", "memory", "sqlite:///path/to/file" or "redis://host:6379/0" (TLS: "rediss://…")'
+
+
+def several_workers(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process looks like one worker of several: uvicorn's and gunicorn's own, or $WEB_CONCURRENCY of them."""
+    told = environ.get("WEB_CONCURRENCY", "")
+    return (
+        multiprocessing.parent_process() is not None
+        or environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+        or (told.isdigit() and int(told) > 1)
+    )
+
+
+def address_of(
+    store: object, service: str, budgets: Sequence[Budget], *, alone: bool, environ: Mapping[str, str] = os.environ
+) -> str:
+    """The store's address in full: "memory", "sqlite:///…" or "redis://…".
+
+    "auto" is memory for a process on its own and a file in the run folder for one worker of several. ``alone``: nothing is
+    shared in any case (a test's own clock). Raises ConfigurationError for an address that cannot mean anything, and under
+    Kubernetes for a store that other pods do not see, unless every budget says ``scope="instance"``.
+    """
+    if not isinstance(store, str) or not (store in ("auto", "memory") or _is_address(store)):
+        raise ConfigurationError(f"store={_shown(store)} cannot be: it is {_KNOWN}")
+    if not budgets:
+        return "memory"
+    local = not store.startswith(("redis://", "rediss://"))
+    if local and not alone and environ.get("KUBERNETES_SERVICE_HOST"):
+        for budget in budgets:
+            if budget.scope != "instance":
+                raise ConfigurationError(
+                    f"budget {budget.name!r}: under Kubernetes every pod would have a budget of its own; "
+                    'give store="redis://…", or scope="instance" if that is what you mean'
+                )
+    if store != "auto":
+        return store
+    if alone or not several_workers(environ):
+        return "memory"
+    name = "budgets-" + hashlib.sha256(service.encode()).hexdigest()[:20] + ".sqlite"
+    return f"sqlite://{run_folder() / name}"
+
+
+def open_store(address: str, service: str) -> SharedStore | None:
+    """The store at ``address``, not yet met; None for memory. Raises ConfigurationError, and MissingExtraError."""
+    if address == "memory":
+        return None
+    if address.startswith("sqlite:"):
+        from .sqlite import SqliteStore
+
+        return SqliteStore(unquote(urlsplit(address).path))
+    store: SharedStore = import_module(".redis", __package__).RedisStore(address, service)  # its library is an extra
+    return store
+
+
+def _is_address(store: str) -> bool:
+    parts = urlsplit(store)
+    if parts.scheme == "sqlite":
+        return not parts.netloc and parts.path not in ("", "/") and not parts.path.endswith("/")
+    return parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+
+
+def _shown(store: object) -> str:
+    """As it was given, without a password."""
+    if isinstance(store, str) and "@" in store:
+        return repr(store.partition("://")[0] + "://…@" + store.rpartition("@")[2])
+    return repr(store)
