@@ -11,10 +11,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
-import redis
+
+if TYPE_CHECKING:
+    import redis
 
 PATIENCE_S = 20.0
 #: the least a store needs: its own keys, scripts, and what a client says when it connects
@@ -27,11 +29,17 @@ ACL: Final = (
 class RedisServer:
     """One server over ``folder``; ``url`` says how to reach it, through a socket's path or over TLS.
 
-    durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: one of one node, all slots its own.
+    durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: one of one node with all slots.
     """
 
     def __init__(
-        self, folder: Path, *, durable: bool = True, tls: bool = False, tcp: bool = False, cluster: bool = False,
+        self,
+        folder: Path,
+        *,
+        durable: bool = True,
+        tls: bool = False,
+        tcp: bool = False,
+        cluster: bool = False,
         replica_of: RedisServer | None = None,
     ) -> None:
         binary = shutil.which("redis-server")
@@ -43,12 +51,18 @@ class RedisServer:
         self.socket = folder / "redis.sock"
         self.port = _spare_port() if tls or tcp or cluster else 0
         self.url = f"rediss://frugal:s3same@127.0.0.1:{self.port}/0" if tls else f"unix://{self.socket}"
+        if tcp:
+            self.url = f"redis://127.0.0.1:{self.port}/0"
         if tls:
             self.certificate = _certificate(folder)
             self.url += f"?ssl_ca_certs={self.certificate}"
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -63,6 +77,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it, and return once it answers."""
         command = [self._binary, "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", "", "--bind", "127.0.0.1"]
+        command += ["--repl-diskless-sync-delay", "0"]
         command += ["--port", str(0 if self.tls else self.port), "--logfile", str(self.folder / "redis.log")]
         if self.durable:
             command += ["--appendonly", "yes", "--appendfsync", "always"]
@@ -72,13 +87,13 @@ class RedisServer:
         if self.cluster:
             command += ["--cluster-enabled", "yes", "--cluster-port", str(_spare_port())]
         if self._replica_of is not None:
-            command += ["--replicaof", "127.0.0.1", str(self._replica_of.port), "--repl-diskless-sync-delay", "0"]
+            command += ["--replicaof", "127.0.0.1", str(self._replica_of.port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         self._wait(lambda client: client.ping())
         if self.cluster:
             with self.client() as client:
                 client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16_383)
-            self._wait(lambda client: b"cluster_state:ok" in client.execute_command("CLUSTER INFO").encode())
+            self._wait(lambda client: client.cluster("INFO")["cluster_state"] == "ok")
         if self._replica_of is not None:
             self._wait(lambda client: client.info("replication")["master_link_status"] == "up")
 
@@ -103,13 +118,17 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A client of the tests' own, with every right."""
+        import redis  # takes half a second, and this module is known to all tests
+
         return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
 
     def _wait(self, ready: Callable[[redis.Redis], Any]) -> None:
+        from redis import RedisError
+
         deadline = time.monotonic() + PATIENCE_S
         with self.client() as client:
             while True:
-                with contextlib.suppress(redis.RedisError):
+                with contextlib.suppress(RedisError):
                     if ready(client):
                         return
                 assert self._process is not None
@@ -118,17 +137,10 @@ class RedisServer:
                 time.sleep(0.01)
 
 
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    """A server of this test's own, durable. Its folder is short: a socket's path has at most 107 characters."""
-    with tempfile.TemporaryDirectory(prefix="fr-") as folder, RedisServer(Path(folder)) as server:
-        yield server
-
-
-@pytest.fixture
-def tls_server() -> Iterator[RedisServer]:
-    """The same over TLS, for a user who may touch the keys of one service only."""
-    with tempfile.TemporaryDirectory(prefix="fr-") as folder, RedisServer(Path(folder), tls=True) as server:
+@contextlib.contextmanager
+def a_server(**options: Any) -> Iterator[RedisServer]:
+    """A running server in a folder of its own, a short one: a socket's path has at most 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="fr-") as folder, RedisServer(Path(folder), **options) as server:
         yield server
 
 
@@ -140,9 +152,8 @@ def _spare_port() -> int:
 def _certificate(folder: Path) -> Path:
     certificate = folder / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-keyout", str(folder / "key.pem"), "-out", str(certificate), "-subj", "/CN=127.0.0.1"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1"],
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-keyout", str(folder / "key.pem"), "-out", str(certificate), "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True, capture_output=True, timeout=PATIENCE_S,
     )  # fmt: skip
     return certificate

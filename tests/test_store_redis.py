@@ -1,10 +1,12 @@
-"""What is Redis's own: one script that keeps the contract, servers that die, hang, fail over and forget, TLS, ACL, keys that end."""
+"""What is Redis's own: one script that keeps the contract, servers that die, hang, fail over and forget, TLS, ACL, keys' ends."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_server import RedisServer, redis_server, tls_server  # noqa: F401 (fixtures)
+from redis_server import RedisServer, a_server
 
 from frugal_meter.budgets.stores import KEEP_S, TTL_S, Account, Ask, Entry, Report, State, holdings
 from frugal_meter.budgets.stores import redis as redis_module
@@ -35,11 +37,13 @@ def a_store(server: RedisServer, **query: Any) -> RedisStore:
 
 
 def age(server: RedisServer, seconds: float) -> None:
-    """As if ``seconds`` had gone by since every holder was last heard of: the server's own clock cannot be turned."""
+    """As if ``seconds`` had gone by since all that was written: the server's own clock cannot be turned."""
     with server.client() as client:
-        key = "frugal:{tests}:holders"
-        for holder in client.zrange(key, 0, -1):
-            client.zincrby(key, -seconds * 1000, holder)
+        holders = "frugal:{tests}:holders"
+        for holder in client.zrange(holders, 0, -1):
+            client.zincrby(holders, -seconds * 1000, holder)
+        for account in client.keys("frugal:{tests}:a:*"):
+            client.hincrby(account, "swept", -seconds * 1000)
 
 
 class Dicts:
@@ -65,7 +69,10 @@ amounts = st.integers(0, 400)
 reports = st.builds(Report, st.sampled_from(ACCOUNTS), amounts, amounts, amounts)
 asks = st.builds(lambda a, need, more: Ask(a, 1000, need, need + more), st.sampled_from(ACCOUNTS), amounts, amounts)
 exchanges = st.tuples(
-    st.just("exchange"), st.sampled_from(HOLDERS), st.lists(reports, max_size=3), st.lists(st.lists(asks, min_size=1, max_size=2), max_size=3)
+    st.just("exchange"),
+    st.sampled_from(HOLDERS),
+    st.lists(reports, max_size=3),
+    st.lists(st.lists(asks, min_size=1, max_size=2), max_size=3),
 )
 releases = st.tuples(st.just("release"), st.sampled_from(HOLDERS), st.lists(reports, max_size=2), st.just([]))
 silences = st.tuples(st.just("silence"), st.sampled_from([5, TTL_S + 1]), st.just([]), st.just([]))
@@ -87,7 +94,7 @@ def test_the_script_answers_as_the_contract_over_plain_dicts_does(shared_server:
         holder = f"{who}-{lives[who]}"
         if kind == "release":
             store.release(holder, seq, told, now_s)
-            holdings.release(tables, holder, told, iter(list(tables.kept)))
+            holdings.release(tables, holder, told, iter([account[:5] for account in ACCOUNTS]))
             tables.heard.pop(holder, None)
             lives[who] += 1
             continue
@@ -104,13 +111,17 @@ def test_the_script_answers_as_the_contract_over_plain_dicts_does(shared_server:
     store.close()
 
 
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One server for many examples; what it holds is flushed between them."""
-    import tempfile
-    from pathlib import Path
+@pytest.fixture
+def tls_server() -> Iterator[RedisServer]:
+    """Over TLS, for a user who may touch the keys of one service only."""
+    with a_server(tls=True) as server:
+        yield server
 
-    with tempfile.TemporaryDirectory(prefix="fr-") as folder, RedisServer(Path(folder), durable=False) as server:
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[RedisServer]:
+    """One server for many examples; what it holds is flushed between them."""
+    with a_server(durable=False) as server:
         yield server
 
 
@@ -147,30 +158,20 @@ def test_a_server_that_has_lost_everything_says_so_and_is_made_whole_by_reports(
     assert (answer.new, answer.states[DAY[:5]]) == (False, State(46, 29, 16))
 
 
-def test_a_replica_that_takes_over_without_the_last_writes_is_told_them_again(tmp_path_factory: pytest.TempPathFactory) -> None:
-    import tempfile
-    from pathlib import Path
-
-    with (
-        tempfile.TemporaryDirectory(prefix="fr-") as one, tempfile.TemporaryDirectory(prefix="fr-") as other,
-        RedisServer(Path(one), tcp=True) as primary, RedisServer(Path(other), replica_of=primary) as replica,
-    ):  # fmt: skip
+def test_a_replica_that_takes_over_without_the_last_writes_is_told_them_again() -> None:
+    with a_server(tcp=True) as primary, a_server(replica_of=primary) as replica:
         store = a_store(primary)
         store.exchange("ann", 1, [Report(DAY, 40, 10, 10)], [], NOW_S)
-        with primary.client() as client:
-            assert client.wait(1, 10_000) == 1
-        with replica.stopped():
-            assert store.exchange("ann", 2, [Report(DAY, 49, 1, 1)], [], NOW_S).states[DAY[:5]].settled == 49
-            primary.kill()
-        replica.socket.rename(primary.socket)  # as a name that now leads to the other server
         with pytest.raises(StoreError, match="not the primary"):
-            store.exchange("ann", 3, [Report(DAY, 49, 1, 1)], [], NOW_S)
-        replica.socket = primary.socket
-        with replica.client() as client:
-            client.replicaof("NO", "ONE")
-        answer = store.exchange("ann", 4, [], [], NOW_S)
-        assert answer.new, "what was acknowledged is not known here"
-        assert store.exchange("ann", 5, [Report(DAY, 49, 1, 1)], [], NOW_S).states[DAY[:5]] == State(49, 1, 1)
+            a_store(replica).exchange("ann", 2, [], [], NOW_S)
+        with primary.client() as client, replica.client() as other:
+            assert client.wait(1, 10_000) == 1
+            other.replicaof("NO", "ONE")
+        assert store.exchange("ann", 2, [Report(DAY, 49, 1, 1)], [], NOW_S).states[DAY[:5]].settled == 49
+        primary.kill()
+        replica.socket.rename(primary.socket)  # as a name that now leads to the other server
+        assert store.exchange("ann", 3, [], [], NOW_S).new, "what was acknowledged is not known here"
+        assert store.exchange("ann", 4, [Report(DAY, 49, 1, 1)], [], NOW_S).states[DAY[:5]] == State(49, 1, 1)
 
 
 def test_a_grant_whose_answer_was_lost_is_taken_back_whenever_the_server_gets_to_it(redis_server: RedisServer) -> None:
@@ -212,7 +213,9 @@ def test_eight_holders_at_once_never_hold_more_than_the_limit(redis_server: Redi
 
     with ThreadPoolExecutor(8) as pool:
         ends = list(pool.map(work, range(8)))
-    assert a_store(redis_server).states(NOW_S)[DAY] == State(sum(s for s, _ in ends), sum(h for _, h in ends), sum(h for _, h in ends))
+    assert a_store(redis_server).states(NOW_S)[DAY] == State(
+        sum(s for s, _ in ends), sum(h for _, h in ends), sum(h for _, h in ends)
+    )
     assert sum(s + h for s, h in ends) == 999, "111 times 9: the limit is used up"
 
 
@@ -250,7 +253,7 @@ def test_every_key_ends_but_those_of_people(redis_server: RedisServer) -> None:
     store.record([Entry(NOW_S, "day", "energy", (), "refuse", "refuse", 1, 2, 3, 4)])
     store.permit("day", None, "Claire Martin", "open day", NOW_S, NOW_S + 60)
     with redis_server.client() as client:
-        ends = {name.partition("}:")[2]: client.pttl(name) / 1000 for name in client.keys()}
+        ends = {name.partition("}:")[2]: client.pttl(name) / 1000 for name in client.scan_iter()}
     assert {name for name, seconds in ends.items() if seconds < 0} == {"log", "overrides"}
     windows = {name: seconds for name, seconds in ends.items() if name.startswith('a:["')}
     assert [round(seconds, -1) for _, seconds in sorted(windows.items())] == [KEEP_S, 86_400 + KEEP_S, 3_600 + KEEP_S]
@@ -292,7 +295,9 @@ def test_a_dead_workers_last_word_settles_it_exactly_and_once(redis_server: Redi
     assert bob.states(NOW_S)[DAY] == State(48)
 
 
-def test_many_accounts_are_released_and_listed_a_few_at_a_time(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_accounts_are_released_and_listed_a_few_at_a_time(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(redis_module, "_AT_ONCE", 3)
     store, accounts = a_store(redis_server), [DAY._replace(key=(f"t{n}",)) for n in range(10)]
     store.exchange("ann", 1, [Report(account, 1, 1, 1) for account in accounts], [], NOW_S)
@@ -334,17 +339,14 @@ def test_over_tls_a_user_who_may_touch_one_service_only_can_do_everything(tls_se
     with pytest.raises(StoreError, match="refuses the user or password") as refused:
         wrong.overrides()
     stranger = RedisStore(tls_server.url.partition("?")[0], "tests")
-    with pytest.raises(StoreError, match="(?i)certificate"):
+    with pytest.raises(StoreError, match=r"(?i)certificate"):
         stranger.overrides()
     assert "s3same" not in str(other.value)
     assert "sesame" not in str(refused.value)
 
 
-def test_a_cluster_takes_every_call(tmp_path_factory: pytest.TempPathFactory) -> None:
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory(prefix="fr-") as folder, RedisServer(Path(folder), cluster=True) as server:
+def test_a_cluster_takes_every_call() -> None:
+    with a_server(cluster=True) as server:
         store = a_store(server)
         answer = store.exchange("ann", 1, [Report(a, 1, 2, 2) for a in ACCOUNTS], [], NOW_S)
         assert answer.states[TENANT[:5]] == State(1, 2, 2)
@@ -375,13 +377,11 @@ def test_a_servers_own_complaint_is_passed_on(redis_server: RedisServer) -> None
     with redis_server.client() as client:
         client.config_set("maxmemory", 1)
         client.config_set("maxmemory-policy", "noeviction")
-    with pytest.raises(StoreError, match="the budget store says: .*maxmemory"):
+    with pytest.raises(StoreError, match=r"the budget store says: .*maxmemory"):
         a_store(redis_server).exchange("ann", 1, [], [], NOW_S)
 
 
 def test_redis_is_imported_by_nobody_who_does_not_use_it() -> None:
-    import subprocess
-
     code = "import sys, frugal_meter.cli, frugal_meter.meter, frugal_meter.middleware; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
     assert redis.__version__

@@ -130,7 +130,7 @@ end
 local longest_ms = input.keep_ms
 for place, name in ipairs(input.names) do
     local known = account(place)
-    if input.drop and known.has_row then
+    if input.drop and (known.has_row or known.changed) then
         local _, row = own(place)
         hold(known, row, 0, 0)
     end

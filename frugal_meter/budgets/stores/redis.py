@@ -3,13 +3,13 @@
 Keys, all of one service with one hash tag (so that a cluster keeps them together, and an ACL rule names them):
 
 =============================  =================================================================================
-``frugal:{service}:a:<JSON>``  an account: a hash of what is settled and of each holder's row; expires `KEEP_S` after it ceased to count
+``frugal:{service}:a:<JSON>``  an account: a hash of its sums and of each holder's row; ends `KEEP_S` after it ceased to count
 ``frugal:{service}:holders``   when each holder was last heard of, by the server's clock
 ``frugal:{service}:h:<id>``    a holder's last ``seq``
 ``frugal:{service}:accounts``  the accounts there are, by the moment at which each may be forgotten
 ``frugal:{service}:log``       the decision log, a stream of the last `LOG_LINES` or a few more
 ``frugal:{service}:overrides`` overrides by number, and the last number
-``frugal:{service}:estimates`` running estimates; expire `ESTIMATES_S` after they were last kept
+``frugal:{service}:estimates`` running estimates; end `ESTIMATES_S` after they were last kept
 =============================  =================================================================================
 
 Needs Redis 5 or newer, or any Valkey.
@@ -208,4 +208,3 @@ class RedisStore:
 
     def _keep(self, override: Override) -> None:
         self._link("HSET", self._prefix + "overrides", override.id, msgspec.json.encode(override))
-

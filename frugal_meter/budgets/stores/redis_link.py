@@ -31,7 +31,7 @@ class Link:
             raise MissingExtraError("redis", f"a budget store at {self.where}") from None
         try:
             # RESP2 and no retries: what it would do on its own blocks for seconds. What we send is safe to send again later.
-            self._client = redis.Redis.from_url(
+            self._client: Any = redis.Redis.from_url(
                 url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
             )
             self._client.connection_pool.make_connection()  # not connected: for options in the URL that mean nothing
