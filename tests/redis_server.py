@@ -51,8 +51,7 @@ class RedisServer:
         self.socket = folder / "redis.sock"
         self.port = _spare_port() if tls or tcp or cluster else 0
         self.url = f"rediss://frugal:s3same@127.0.0.1:{self.port}/0" if tls else f"unix://{self.socket}"
-        if tcp:
-            self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
         if tls:
             self.certificate = _certificate(folder)
             self.url += f"?ssl_ca_certs={self.certificate}"
@@ -153,7 +152,8 @@ def _certificate(folder: Path) -> Path:
     certificate = folder / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", str(folder / "key.pem"), "-out", str(certificate), "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(folder / "key.pem"), "-out", str(certificate)],
         check=True, capture_output=True, timeout=PATIENCE_S,
     )  # fmt: skip
     return certificate
