@@ -345,13 +345,20 @@ def test_over_tls_a_user_who_may_touch_one_service_only_can_do_everything(tls_se
     assert "sesame" not in str(refused.value)
 
 
-def test_a_cluster_takes_every_call() -> None:
-    with a_server(cluster=True) as server:
-        store = a_store(server)
-        answer = store.exchange("ann", 1, [Report(a, 1, 2, 2) for a in ACCOUNTS], [], NOW_S)
-        assert answer.states[TENANT[:5]] == State(1, 2, 2)
-        store.release("ann", 2, [], NOW_S)
-        assert store.states(NOW_S)[DAY] == State(1)
+def test_a_cluster_takes_every_call_at_whichever_node() -> None:
+    with a_server(cluster=True, durable=False) as one, a_server(cluster=True, durable=False) as other:
+        with one.client() as client, other.client() as another:
+            client.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.bus)
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 8_191)
+            another.execute_command("CLUSTER ADDSLOTSRANGE", 8_192, 16_383)
+        for server in (one, other):
+            server.wait_until(lambda client: client.cluster("INFO")["cluster_state"] == "ok")
+        for number, server in enumerate((one, other), 1):
+            store = RedisStore(server.tcp_url, "tests")
+            answer = store.exchange(f"h{number}", 1, [Report(a, 1, 2, 2) for a in ACCOUNTS], [], NOW_S)
+            assert answer.states[TENANT[:5]] == State(number, 2, 2)
+            store.release(f"h{number}", 2, [], NOW_S)
+            assert store.states(NOW_S)[DAY] == State(number)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class Link:
         except (ValueError, TypeError, redis.RedisError):  # its text may quote the URL, and so a password
             raise ConfigurationError(f"the URL of the Redis store at {self.where} is not understood: {_EXAMPLES}") from None
         self._errors = redis.exceptions
+        self._home = dict(self._client.connection_pool.connection_kwargs)
 
     def __call__(self, *command: str | bytes | int | float) -> Any:
         """The answer to one command. Raises StoreError."""
@@ -46,16 +47,29 @@ class Link:
     def many(self, commands: Sequence[Sequence[str | bytes | int | float]]) -> list[Any]:
         """The answers to ``commands``, sent together. Raises StoreError for the first that failed."""
         try:
-            if len(commands) == 1:
-                answers = [self._client.execute_command(*commands[0])]
-            else:
-                pipeline = self._client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                answers = pipeline.execute()
+            try:
+                return self._sent(commands)
+            except self._errors.MovedError as moved:  # a cluster: all our keys are on one node, and this is not it
+                self._go(host=moved.host or self._home.get("host"), port=moved.port)
+                return self._sent(commands)
         except (self._errors.RedisError, OSError) as error:
             raise self._understood(error) from None
+
+    def _sent(self, commands: Sequence[Sequence[str | bytes | int | float]]) -> list[Any]:
+        if len(commands) == 1:
+            return [self._client.execute_command(*commands[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute()
         return answers
+
+    def _go(self, **where: Any) -> None:
+        """Let the connections go, and make the next ones to another place."""
+        pool = self._client.connection_pool
+        pool.disconnect()
+        pool.reset()  # connections that are kept would go where they went before
+        pool.connection_kwargs.update(where)
 
     def script(self, text: str, sha: str, keys: Sequence[str], argument: bytes) -> Any:
         """The answer of a script: by its hash, in full where the server does not know it (new, or taken over)."""
@@ -76,7 +90,7 @@ class Link:
         if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
             what, remedy = "the budget store refuses the user or password", "Check those in the store's URL."
         elif isinstance(error, errors.NoPermissionError):
-            what, remedy = "the budget store's user may not do what is needed", "docs/budgets.md has the ACL rule it needs."
+            what, remedy = "the budget store's user may not do what is needed", "docs/redis.md has the ACL rule it needs."
         elif isinstance(error, errors.ReadOnlyError | errors.MovedError):
             what, remedy = "the budget store is not the primary for these keys", "Point the URL at the primary."
         elif isinstance(error, errors.ResponseError):
@@ -84,8 +98,7 @@ class Link:
         else:
             what = f"the budget store does not answer: {error or type(error).__name__}"
             remedy = "Start it or mend the way to it; until then on_store_error holds."
-        # Another server may stand at the same name by now: look it up again.
-        self._client.connection_pool.disconnect()
+        self._go(**self._home)  # another server may stand at the same name by now
         return StoreError(what, self.where, remedy)
 
 
