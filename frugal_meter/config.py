@@ -106,3 +106,31 @@ def _only(file: Path, where: str, table: Mapping[str, Any], known: Collection[st
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise ConfigurationError(f"{file}: {where} has no setting {key!r}; {hint}")
+
+
+class WatchedFile:
+    """The configuration file, and whether it has changed since it was last read."""
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.path = Path(path or os.environ.get("FRUGAL_CONFIG") or DEFAULT_PATH).absolute()
+        self._seen = self._mark()
+
+    def changed(self) -> bool:
+        """Whether it is another file, or was written, since the last look; one that is gone is not."""
+        mark = self._mark()
+        if mark is None or mark == self._seen:
+            return False
+        self._seen = mark
+        return True
+
+    def budgets(self) -> list[Budget]:
+        """Its budgets now; raises ConfigurationError."""
+        found: list[Budget] = load(self.path)["budgets"]
+        return found
+
+    def _mark(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size

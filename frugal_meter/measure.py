@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextvars import Token
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from .attribution.bare import bare_task, follow, park_at_first_await, unfollow
 from .attribution.clocks import Owner, call, drive, enter, here, leave
@@ -17,10 +17,16 @@ from .attribution.span import SPAN, Kind, Span
 from .errors import BudgetRefused
 from .records import label
 from .refusal import refused
+from .units import parse_quantity
 from .usage import note_usage
 
 P = ParamSpec("P")
 R = TypeVar("R")
+#: quantities that work will need, or a function of its arguments that tells them
+Estimate = str | Sequence[str] | Callable[..., str | Sequence[str]] | None
+Needs = Mapping[str, int] | None
+#: decisions at which a smaller model answers, if there is one
+ASKS_SMALLER: Final = ("degrade", "throttle")
 
 
 class Opener(Protocol):
@@ -32,8 +38,14 @@ class Opener(Protocol):
     def close_span(self, span: Span) -> None:
         """Its end."""
 
-    def decide(self, span: Span) -> None:
+    def decide(self, span: Span, *, later: bool = False) -> None:
         """Ask the budgets that its keys concern."""
+
+    async def decided(self, span: Span) -> None:
+        """The outcome, when it came later."""
+
+    def serve_smaller(self, span: Span, model: str) -> None:
+        """Note that a smaller model answers."""
 
     def place(self, span: Span) -> None:
         """Read a request's route."""
@@ -54,7 +66,9 @@ class Measure:
         fallback: Callable[..., Any] | None = None,
         unit: str | None = None,
         tenant: str | None = None,
+        estimate: Estimate = None,
     ) -> None:
+        self._estimate = estimate if callable(estimate) else _quantities(estimate)
         self._meter, self._fallback = meter, fallback
         self._name, self._model, self._unit, self._tenant = label(name), label(model), label(unit), label(tenant)
         self._open: dict[int, _Block] = {}
@@ -77,7 +91,9 @@ class Measure:
 
     async def __aenter__(self) -> Span:
         watch_running_loop()
-        block = self._begin()
+        block = self._begin(later=True)
+        if block.span.waiting is not None:
+            await self._admitted(block)
         if block.take_over() is not None:
             block.pause()
             try:
@@ -90,11 +106,27 @@ class Measure:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.__exit__(kind, error, tb)
 
-    def _begin(self) -> _Block:
+    def _begin(self, *, later: bool = False) -> _Block:
         block = _Block(self._meter, self._name, self._model, self._unit, self._tenant)
-        block.begin()
+        block.begin(None, self._needs(()), later=later)
         self._open[block.span.key] = block
         return block
+
+    async def _admitted(self, block: _Block) -> None:
+        try:
+            await block.admitted()
+        except BaseException:
+            self._open.pop(block.span.key)
+            raise
+
+    def _needs(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Needs:
+        """What the caller says that this call will need; a function that fails says nothing."""
+        estimate = self._estimate
+        try:
+            return _quantities(estimate(*args, **(kwargs or {}))) if callable(estimate) else estimate
+        except Exception as error:
+            self._meter.fault("estimate", error)
+            return None
 
     def _ended(self) -> _Block:
         """The block that ends here: its context's own, not the last one entered, since tasks that share this interleave."""
@@ -122,16 +154,16 @@ class Measure:
         wrapped.__frugal_model__ = self._model  # type: ignore[attr-defined]
         return wrapped
 
-    def _block(self, fn: Callable[..., Any]) -> _Block:
+    def _block(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, later: bool = False) -> _Block:
         block = _Block(
             self._meter, self._name or label(getattr(fn, "__qualname__", "function")), self._model, self._unit, self._tenant
         )
-        block.begin(self._fallback)
+        block.begin(self._fallback, self._needs(args, kwargs), later=later)
         return block
 
     def _function(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         def metered(*args: Any, **kwargs: Any) -> Any:
-            block = self._block(fn)
+            block = self._block(fn, args, kwargs)
             token, error = block.set(), None
             try:
                 return block.delivered(call(block.span, block.chosen(fn), *args, **kwargs))
@@ -148,7 +180,9 @@ class Measure:
     def _coroutine(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         async def metered(*args: Any, **kwargs: Any) -> Any:
             watch_running_loop()
-            block = self._block(fn)
+            block = self._block(fn, args, kwargs, later=True)
+            if block.span.waiting is not None:
+                await block.admitted()
             token, error = block.set(), None
             try:
                 result = call(block.span, block.chosen(fn), *args, **kwargs)
@@ -169,7 +203,7 @@ class Measure:
 
     def _generator(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         def metered(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            block = self._block(fn)
+            block = self._block(fn, args, kwargs)
             error = None
             try:
                 source = block.inside(block.chosen(fn), *args, **kwargs)
@@ -188,7 +222,9 @@ class Measure:
     def _async_generator(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         async def metered(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             watch_running_loop()
-            block = self._block(fn)
+            block = self._block(fn, args, kwargs, later=True)
+            if block.span.waiting is not None:
+                await block.admitted()
             error, source = None, None
             try:
                 source = await block.opened(block.chosen(fn), *args, **kwargs)
@@ -226,7 +262,7 @@ class Measure:
 class _Block:
     """One run of measured work: its span, from admission to settlement. Only a budget's refusal leaves it."""
 
-    __slots__ = ("_fallback", "_meter", "_model", "_name", "_owner", "_tenant", "_token", "_unit", "span")
+    __slots__ = ("_fallback", "_meter", "_model", "_name", "_owner", "_tenant", "_token", "_unit", "_wanted", "span")
 
     def __init__(self, meter: Opener, name: str | None, model: str | None, unit: str | None, tenant: str | None) -> None:
         self._meter, self._name, self._model, self._unit, self._tenant = meter, name, model, unit, tenant
@@ -234,8 +270,11 @@ class _Block:
         self._owner: Owner | None = None
         self._token: Token[Span | None] | None = None
 
-    def begin(self, fallback: Callable[..., Any] | None = None) -> None:
-        """Open the span and ask the budgets that its keys concern; raises BudgetRefused."""
+    def begin(self, fallback: Callable[..., Any] | None = None, needs: Needs = None, *, later: bool = False) -> None:
+        """Open the span and ask the budgets that its keys concern; raises BudgetRefused.
+
+        With ``later`` the outcome may have to be awaited, by `admitted`, while ``span.waiting`` is set.
+        """
         meter, parent = self._meter, SPAN.get()
         if parent is not None and id(parent.desk) != id(meter):
             parent = None
@@ -245,25 +284,44 @@ class _Block:
             name, parent = parent.route or name, None
         span = self.span = meter.open_span("block", parent)
         span.model, span.tenant, span.unit, span.route = self._model, self._tenant, self._unit, name
+        self._wanted = fallback
         try:
+            span.estimates = needs
+            span.smaller = None if fallback is None else _model_of(fallback)
             if parent is not None:
                 self._inherit(span, parent)
-            meter.decide(span)
+            meter.decide(span, later=later)
         except Exception as error:
             meter.fault("admit", error)
+        if span.waiting is None:
+            self._decided()
+
+    async def admitted(self) -> None:
+        """Wait for the outcome; raises BudgetRefused. Who is cancelled meanwhile has used nothing."""
+        try:
+            await self._meter.decided(self.span)
+        except Exception as error:
+            self._meter.fault("admit", error)
+        except BaseException as error:
+            self.end(error)
+            raise
+        self._decided()
+
+    def _decided(self) -> None:
+        span, fallback = self.span, self._wanted
+        parent = span.parent
         if span.refusal is not None:
             at = parent
             while at is not None:
                 at.refusal = span.refusal
                 at = at.parent
             span.outcome = "refused"
-            meter.close_span(span)
+            self._meter.close_span(span)
             raise refused(span.refusal)
-        asked = span.decision == "degrade" or (parent is not None and parent.decision == "degrade")
-        if fallback is not None and asked:
+        if fallback is not None and (span.decision in ASKS_SMALLER or (parent is not None and parent.decision in ASKS_SMALLER)):
             self._fallback = fallback
             span.decision = "degrade"
-            span.model_served = getattr(fallback, "__frugal_model__", None) or getattr(fallback, "__name__", "fallback")
+            self._meter.serve_smaller(span, _model_of(fallback))
 
     def _inherit(self, span: Span, parent: Span) -> None:
         if parent.scope is not None:
@@ -396,6 +454,18 @@ class _Block:
         finally:
             if hasattr(source, "close"):
                 self.inside(source.close)
+
+
+def _model_of(fallback: Callable[..., Any]) -> str:
+    return str(getattr(fallback, "__frugal_model__", None) or getattr(fallback, "__name__", "fallback"))
+
+
+def _quantities(estimate: str | Sequence[str] | None) -> Needs:
+    """What an estimate says, by resource in the unit that is booked; raises UnitError for what is no quantity."""
+    if estimate is None:
+        return None
+    quantities = [parse_quantity(each) for each in ([estimate] if isinstance(estimate, str) else estimate)]
+    return {quantity.resource: quantity.amount for quantity in quantities}
 
 
 def outcome_of(error: BaseException) -> Any:

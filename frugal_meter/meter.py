@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +28,18 @@ from .budgets.admission import Admission
 from .budgets.budget import Budget
 from .budgets.ladder import strongest
 from .budgets.stores.memory import MemoryStore
+from .budgets.stores.opening import share
+from .budgets.upkeep import LOOK_NS, SIGHT_NS, SIGHT_TICKS
 from .carbon.factors import Factor
 from .carbon.pue import Pue
+from .config import WatchedFile
+from .errors import FrugalMeterError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
 from .figures import Figures
-from .measure import Measure
-from .records import Exporter, Reading, Tick, label
+from .measure import Estimate, Measure
+from .records import Exporter, Reading, Tick, Tier, label
 from .refusal import refused
 from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
@@ -86,6 +89,8 @@ class Meter:
         calibration: str | Path | None = None,
         capture_usage: bool = True,
         workers: str = "auto",
+        store: str = "auto",
+        on_store_error: str = "local",
         clock: Clock | None = None,
     ) -> None:
         setup: Setup = prepare(
@@ -146,7 +151,8 @@ class Meter:
         )
         self.aggregates = Aggregates(self.figures, len(setup.sources))
         self._tenant = tenant
-        self.admission = self._admission(list(budgets))
+        self.admission = self._admission(list(budgets), store, on_store_error, alone=clock is not None)
+        self._config: WatchedFile | None = None
         self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
         self._blocks_only = True
         self._ops_apps: list[object] = []
@@ -170,7 +176,10 @@ class Meter:
         """A meter from ``frugal.toml`` (or ``$FRUGAL_CONFIG``); keyword arguments win over the file."""
         from .config import load
 
-        return cls(**{**load(path), **more})
+        meter = cls(**{**load(path), **more})
+        if "budgets" not in more:
+            meter._config = WatchedFile(path)
+        return meter
 
     def start(self) -> None:
         """Start ticking; counted, so that two applications can share a meter."""
@@ -185,6 +194,8 @@ class Meter:
             if self._starts == 0 and self._running:
                 self._running = False
                 self.sampler.stop()
+                with self.guard("store"):
+                    self.admission.stop()
                 self._dispatch.stop()
 
     def __enter__(self) -> Meter:
@@ -197,7 +208,10 @@ class Meter:
     def _start(self) -> None:
         if self._running or self.disabled:
             return
-        warn_of_workers(self.admission.budgets)
+        if self.admission.sharing is None:
+            warn_of_workers(self.admission.budgets)
+        with self.guard("store"):
+            self.admission.start()
         hooks.install()
         self._dispatch.start()
         self.sampler.start()
@@ -229,14 +243,17 @@ class Meter:
         fallback: Callable[..., Any] | None = None,
         unit: str | None = None,
         tenant: str | None = None,
+        estimate: Estimate = None,
     ) -> Measure:
         """Meter a function (sync, async, generator, async generator) or a ``with`` / ``async with`` block.
 
         ``fallback`` answers instead when a budget degrades; ``unit`` names what one successful call delivers.
+        ``estimate`` is what it will need, where the caller knows better than what was seen so far: "3 J", "400 tokens", a list
+        of such quantities, or a function of the call's arguments that returns one.
         """
         if callable(name):  # @meter.measure without parentheses
             return Measure(self)(name)  # type: ignore[return-value]
-        return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant)
+        return Measure(self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate)
 
     def pool(self, name: str, *, pid: int | None = None, command: str | None = None, cgroup: str | None = None) -> None:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
@@ -312,8 +329,22 @@ class Meter:
                 span.route = self._route_at_door(scope, app)
             if not admission.admit_plainly(span, self._unix_ns()):
                 span.refusal = admission.admit(span, self._unix_ns())
-                if span.refusal is not None and routes.leads_to(scope.get("app") or app, scope, self._ops_apps):
-                    span.refusal = span.decision = None  # a spent budget must not hide the page that tells so
+                if span.refusal is not None or span.waiting is not None:
+                    self._let_ops_through(span, scope, app)
+
+    async def admitted(self, span: Span) -> None:
+        """The outcome for a request that waits at the door; a fault of the meter's own lets it in."""
+        try:
+            span.refusal = await self.admission.wait(span, self._unix_ns)
+        except Exception as error:
+            self.fault("admit", error)
+
+    def _let_ops_through(self, span: Span, scope: Mapping[str, Any], app: object) -> None:
+        """A spent budget must not hide the page that tells so."""
+        if routes.leads_to(scope.get("app") or app, scope, self._ops_apps):
+            if span.waiting is not None:
+                self.admission.line.leave(span.waiting)
+            span.refusal = span.decision = span.waiting = None
 
     def place(self, span: Span) -> None:
         """Route and method of a request from its scope, once routing has been done; then the scope is let go."""
@@ -344,12 +375,29 @@ class Meter:
                 self._path_routes[path] = known
         return known
 
-    def decide(self, span: Span) -> None:
-        """Ask the budgets whose keys are now known; a refusal is left on the span, a decision on it and its parents."""
+    def decide(self, span: Span, *, later: bool = False) -> None:
+        """Ask the budgets whose keys are now known; a refusal is left on the span, a decision on it and its parents.
+
+        Where that takes a while the calling thread waits; with ``later`` it does not, and while ``span.waiting`` is set the
+        outcome is brought by `decided`.
+        """
         admission = self.admission
         if not admission.budgets or self.disabled:
             return
         span.refusal = admission.admit(span, self._unix_ns())
+        if span.waiting is not None:
+            if later:
+                return
+            span.refusal = admission.wait_here(span, self._unix_ns)
+        self._tell_parents(span)
+
+    async def decided(self, span: Span) -> None:
+        """The outcome of a decision that ``span`` waits for."""
+        span.refusal = await self.admission.wait(span, self._unix_ns)
+        self._tell_parents(span)
+
+    @staticmethod
+    def _tell_parents(span: Span) -> None:
         parent = span.parent
         while parent is not None:
             parent.decision = strongest(parent.decision, span.decision)
@@ -367,6 +415,29 @@ class Meter:
         self.decide(span)
         if span.refusal is not None:
             raise refused(span.refusal)
+
+    def serve_smaller(self, span: Span, model: str) -> None:
+        """Note that ``model`` answers for ``span``: its need is what stays reserved."""
+        span.model_served = model
+        if span.leases:
+            self.admission.serve_smaller(span, model)
+
+    def top_up(self, span: Span) -> None:
+        """Ask for more where ``span`` is about to outgrow what is reserved for it; ``span.cut`` then says if it must end.
+
+        Cheap enough for every streamed chunk. The leases may be its own or those of the spans around it.
+        """
+        now_ns = self._mono()
+        if now_ns - span.looked_ns < LOOK_NS:
+            return
+        span.looked_ns = now_ns
+        at: Span | None = span
+        with self.guard("budget"):
+            while at is not None:
+                if at.leases:
+                    self.admission.upkeep.top_up(at, self._unix_ns())
+                    span.cut = span.cut or at.cut
+                at = at.parent
 
     def late(self, span: Span) -> Late:
         """Where work that outlives ``span`` is booked."""
@@ -412,6 +483,31 @@ class Meter:
         self.aggregates.add_ticks(ticks)
         readings, self._readings = self._readings, []
         self._dispatch.send(readings, ticks)
+        with self.guard("budget"):
+            self._tend_budgets()
+
+    def _tend_budgets(self) -> None:
+        admission = self.admission
+        if self._config is not None and self._config.changed():
+            self._reload()
+        if admission.budgets:
+            now_ns = self._mono()
+            if self.sampler.running:
+                admission.sighted_until_ns = now_ns + max(SIGHT_NS, SIGHT_TICKS * int(self.sampler.period_s * 1e9))
+            admission.upkeep.tick(list(self._live), self._unix_ns(), now_ns)
+
+    def _reload(self) -> None:
+        """Take up the budgets of a configuration file that has changed; one that cannot be read changes nothing."""
+        assert self._config is not None
+        try:
+            budgets = self._config.budgets()
+            lines = self.admission.reload(budgets, self._tier_of, self.setup.unavailable, self._unix_ns())
+        except FrugalMeterError as error:
+            log.warning("frugal_meter: the budgets in force stay: %s", error)
+            return
+        log.info("frugal_meter: budgets taken up anew from %s", self._config.path)
+        for line in lines:
+            log.warning("frugal_meter: %s", line)
 
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own, and log the first of each stage; the application goes on."""
@@ -464,11 +560,15 @@ class Meter:
 
         return OpsServer(self.ops_app(token=token, public=public), address, guarded=not public and _ops_token(token) is None)
 
-    def _admission(self, budgets: list[Budget]) -> Admission:
-        admission = Admission(budgets, MemoryStore(), self.figures.amount, has_tenants=self._tenant is not None)
-        tier_of = partial(budget_tier, sources=self.setup.sources)
-        for line in admission.check(tier_of, self.setup.unavailable, self.clock.time_ns()):
+    def _tier_of(self, budget: Budget) -> Tier | None:
+        return budget_tier(budget, self.setup.sources)
+
+    def _admission(self, budgets: list[Budget], store: str, on_store_error: str, *, alone: bool) -> Admission:
+        has_tenants = self._tenant is not None
+        admission = Admission(budgets, MemoryStore(), self.figures.amount, has_tenants=has_tenants, now_ns=self.clock.time_ns)
+        for line in admission.check(self._tier_of, self.setup.unavailable, self.clock.time_ns()):
             log.warning("frugal_meter: %s", line)
+        share(admission, store, on_store_error, self.service, alone=alone, fault=self.fault)
         return admission
 
     def _after_fork_in_child(self) -> None:
@@ -479,7 +579,7 @@ class Meter:
         self._readings = []
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
-        self.admission.store.after_fork_in_child()
+        self.admission.after_fork_in_child()
         self._dispatch.after_fork_in_child()
         self.figures.after_fork_in_child()
 

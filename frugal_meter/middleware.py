@@ -14,6 +14,7 @@ from .attribution.span import SPAN, Span
 from .errors import BudgetRefused
 from .measure import outcome_of
 from .meter import Meter
+from .queueing import Arrivals
 from .refusal import problem
 from .usage import MAX_BYTES, note_body
 
@@ -55,7 +56,9 @@ class MeterMiddleware:
         answer = _Answer(span, receive, send)
         token = SPAN.set(span)
         try:
-            if span.refusal is not None:
+            if span.waiting is not None and await answer.queue(meter):
+                answer.gone = True  # in the queue: the application never knew of this request
+            elif span.refusal is not None:
                 await step(answer.refuse(), span)  # saying no costs CPU too, and it is this request's
             else:
                 respond = answer.send if kind == "http" else answer.send_websocket
@@ -76,6 +79,8 @@ class MeterMiddleware:
                 with meter.guard("usage"):
                     note_body(span, answer.usage)
             meter.close_span(span)
+            if answer.arrivals is not None:
+                answer.arrivals.close()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.meter.guard("start"):
@@ -105,10 +110,16 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
     started: bool = False
     replaced: bool = False
     usage: bytes | None = None
+    arrivals: Arrivals | None = None  # of a request that had to wait
+
+    async def queue(self, meter: Meter) -> bool:
+        """Wait for the budgets' answer; True when the client left meanwhile."""
+        self.arrivals = Arrivals(self._receive)
+        return await self.arrivals.watch(meter.admitted(self.span))
 
     async def receive(self) -> Message:
         """``receive``, noticing a client that leaves before its answer is complete."""
-        message = await self._receive()
+        message = await (self._receive() if self.arrivals is None else self.arrivals.receive())
         if not self.complete and message["type"] in ("http.disconnect", "websocket.disconnect"):
             self.gone = True
         return message

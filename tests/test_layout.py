@@ -22,7 +22,7 @@ FLOORS: Final = {
     "sources": 1,
     "carbon": 2,
     "attribution": 3,
-    **dict.fromkeys(("budgets", "calibration", "figures", "refusal", "usage"), 4),
+    **dict.fromkeys(("budgets", "calibration", "figures", "queueing", "refusal", "usage"), 4),
     **dict.fromkeys(("exporters", "setup", "config", "measure"), 5),
     "meter": 6,
     **dict.fromkeys(("middleware", "testing"), 7),

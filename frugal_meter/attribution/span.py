@@ -146,6 +146,12 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     decision: Decision | None = None
     leases: Any = None
     refusal: Mapping[str, Any] | None = None
+    cut: Mapping[str, Any] | None = None  # by a hard budget, while it ran: the members of a refusal
+    smaller: str | None = None  # the model that could answer instead
+    waiting: Any = None  # for its turn, or for a shared store's answer
+    estimates: Mapping[str, int] | None = None  # its caller's own, by resource, in the unit that is booked
+    looked_ns: int = 0  # when its leases were last compared with what it used
+    renewed: tuple[int, int] | None = None  # CPU and time when it was last seen to use any
     first_byte_ns: int = 0
     account: Account | None = None
     bare_task: Any = None  # the task of a block that nobody steps

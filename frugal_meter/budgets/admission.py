@@ -6,83 +6,86 @@ tenant or route) is named. Each time every budget concerned is asked in one all-
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..attribution.span import Span
 from ..errors import BudgetNotEnforceableError
-from ..records import TIERS, Tier
+from ..records import TIERS, Decision, Tier
 from ..units import BOOKED_IN, SHOWN_IN, Resource
 from .budget import Budget
+from .decisions import Decisions
+from .estimates import Estimates
 from .ladder import strongest
 from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
+from .retry import fits_at_ns
+from .sharing import Sharing
+from .stores import Entry, SharedStore
+from .stores import Estimates as Learnt
 from .stores.memory import MemoryStore
+from .upkeep import Upkeep
+from .waiting import Line
 
 #: what a span used, in thousandths of a budget's unit; None when unknown
 Amount = Callable[[Span], int | None]
 _AT_THE_DOOR = (None, None)
-_MAX_ESTIMATES = 4096
 
 
 class _Plain:
-    """A budget of the whole service on the fast path: its open book, and the committed amount below which all is well."""
+    """A budget of the whole service on the fast path, with its open book."""
 
-    __slots__ = ("admitted", "below", "book", "budget", "counts_flights", "estimate")
+    __slots__ = ("admitted", "book", "budget", "estimate")
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, estimates: Estimates) -> None:
         self.budget = budget
-        self.below = int(budget.limit.amount * min(budget.warn_at, budget.degrade_at or 1.0))
-        self.counts_flights = budget.max_in_flight is not None
         self.book: Book | None = None
-        self.estimate = budget.estimate  # at the door, where neither route nor model is known
+        self.estimate = estimates.of(*_AT_THE_DOOR)  # where neither route nor model is known
         self.admitted = 0
 
 
-class Estimates:
-    """The running 90th percentile of what one (route, model) has used of a budget's resource.
-
-    A stochastic quantile step: up by 9 parts when exceeded, down by 1 part when not, 5 % of the size each.
-    """
-
-    __slots__ = ("_default", "_known", "_one")
-
-    def __init__(self, budget: Budget) -> None:
-        self._default = budget.estimate
-        self._one = budget.resource == "requests"
-        self._known: dict[tuple[str | None, str | None], float] = {}
-
-    def of(self, route: str | None, model: str | None) -> int:
-        """The estimate in the budget's unit, at least 1."""
-        known = self._known.get((route, model))
-        return self._default if known is None else max(1, round(known))
-
-    def learn(self, key: tuple[str | None, str | None], used: float) -> None:
-        """Take note of a settled use, under the (route, model) that it was estimated for."""
-        if self._one:
-            return
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) < _MAX_ESTIMATES:
-                self._known[key] = used
-            return
-        self._known[key] = known + (0.9 if used > known else -0.1) * 0.05 * max(known, used)
-
-
 class Admission:
-    """All budgets of one meter over one store."""
+    """All budgets of one meter over its books, and over a shared store where `share` was called."""
 
     def __init__(
-        self, budgets: Sequence[Budget], store: MemoryStore, amount: Callable[[Resource, str], Amount], *, has_tenants: bool
+        self,
+        budgets: Sequence[Budget],
+        store: MemoryStore,
+        amount: Callable[[Resource, str], Amount],
+        *,
+        has_tenants: bool,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.budgets = tuple(budgets)
         self.store = store
-        self._has_tenants = has_tenants
-        self._estimates = {b.name: Estimates(b) for b in self.budgets}
+        self.sharing: Sharing | None = None
+        self.log = Decisions()
+        self._amount, self._has_tenants = amount, has_tenants
+        #: by budget: what requests are taken to need, with ``estimated``, ``used`` and ``bias``
+        self.estimator: dict[str, Estimates] = {}
         self.tiers: dict[str, Tier | None] = {}
-        self._decided: dict[tuple[str, Action], int] = {(b.name, action): 0 for b in self.budgets for action in ACTIONS}
-        self._plain = [_Plain(b) for b in self.budgets if not b.needs]
-        self._all_plain = len(self._plain) == len(self.budgets)
-        self._used = {b: amount(b.resource, b.basis) for b in self.budgets}
+        self._decided: dict[tuple[str, Action], int] = {}
+        self._now_ns = now_ns
+        self.line = Line(store, now_ns)
+        self.upkeep = Upkeep(self)
+        self.blind = 0  # settlements at the reservation, because the tick had died
+        #: until when (monotonic ns) the meter's figures are alive; later settlements charge what was reserved
+        self.sighted_until_ns: float = math.inf
+        self._plain: list[_Plain] = []
+        self._adopt(budgets)
+
+    def _adopt(self, budgets: Sequence[Budget]) -> None:
+        self.budgets = tuple(budgets)
+        for plain in self._plain:
+            self._decided[plain.budget.name, "admit"] += plain.admitted
+        for budget in self.budgets:
+            estimates = self.estimator.setdefault(budget.name, Estimates(budget))
+            estimates.adopt(budget)
+            for action in ACTIONS:
+                self._decided.setdefault((budget.name, action), 0)
+        self._plain = [_Plain(b, self.estimator[b.name]) for b in self.budgets if not b.needs]
+        self._all_plain = len(self._plain) == len(self.budgets) and not any(b.sliding for b in self.budgets)
+        self.used = {b.name: self._amount(b.resource, b.basis) for b in self.budgets}
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
 
@@ -105,6 +108,29 @@ class Admission:
                 )
         return lines
 
+    def reload(
+        self,
+        budgets: Sequence[Budget],
+        tier_of: Callable[[Budget], Tier | None],
+        unavailable: Mapping[Resource, str],
+        now_ns: int,
+    ) -> list[str]:
+        """Take up changed budgets; what was spent, reserved and learnt stays where it still means the same.
+
+        Raises BudgetNotEnforceableError, and then nothing has changed. Returns lines as `check` does.
+        """
+        for budget in budgets:
+            if (why := unavailable.get(budget.resource)) is not None:
+                raise BudgetNotEnforceableError(budget.name, why, "The budgets in force stay.")
+        self.store.reload(budgets)
+        with self.store.lock:
+            for old in self.budgets:
+                new = next((b for b in budgets if b.name == old.name), None)
+                if new is None or (new.resource, new.basis) != (old.resource, old.basis):
+                    del self.estimator[old.name]
+            self._adopt(budgets)
+        return self.check(tier_of, unavailable, now_ns)
+
     def can_refuse(self, budget: Budget) -> bool:
         """Whether the figure it counts is good enough for its ``require_tier``."""
         tier = self.tiers.get(budget.name)
@@ -120,6 +146,51 @@ class Admission:
             out[plain.budget.name, "admit"] += plain.admitted
         return out
 
+    def share(self, store: SharedStore, **settings: Any) -> None:
+        """Keep the budgets in ``store`` with other workers, from `start` on; ``settings`` are those of `Sharing`."""
+        self.sharing = Sharing(
+            store, self.store, self.log, resolved=self.line.judge, recall=self.recall, now_ns=self._now_ns, **settings
+        )
+        self.line.ask = self.sharing.ask
+
+    def start(self) -> None:
+        """Meet the shared store, if there is one."""
+        if self.sharing is not None:
+            self.sharing.start()
+
+    def stop(self) -> None:
+        """Report to the shared store a last time and return what is unused."""
+        if self.sharing is not None:
+            self.sharing.keep(self.learnt())
+            self.sharing.stop()
+
+    def after_fork_in_child(self) -> None:
+        """Leases, queue and reports in flight are the parent's."""
+        self.store.after_fork_in_child()
+        self.line.after_fork_in_child()
+        self.log.after_fork_in_child()
+        if self.sharing is not None:
+            self.sharing.after_fork_in_child()
+
+    def learnt(self) -> dict[tuple[str, str, str, str], float]:
+        """What a store keeps over a restart: the estimate of every (budget, resource, route, model)."""
+        return {
+            (budget.name, budget.resource, route or "", model or ""): amount
+            for budget in self.budgets
+            for (route, model), amount in self.estimator[budget.name].known().items()
+        }
+
+    def recall(self, learnt: Learnt) -> None:
+        """Take up what was learnt before a restart."""
+        resources = {budget.name: budget.resource for budget in self.budgets}
+        with self.store.lock:
+            for (name, resource, route, model), amount in learnt.items():
+                if resources.get(name) == resource:
+                    self.estimator[name].recall((route or None, model or None), amount)
+            self._learnt()
+
+    # -- admission
+
     def admit_plainly(self, span: Span, now_ns: int) -> bool:
         """The common case, and nothing else: every budget is the whole service's and far from its first step.
 
@@ -131,9 +202,12 @@ class Admission:
         with store.lock:
             for each in self._plain:
                 book = each.book
-                if book is None or now_ns >= book.end_ns:
+                if book is None or not book.start_ns <= now_ns < book.end_ns or book.budget is not each.budget:
                     book = each.book = store.book(each.budget, (), now_ns)
-                if book.settled + book.reserved + each.estimate >= each.below or (each.counts_flights and book.is_full):
+                flight = book.flight
+                if book.settled + book.reserved + each.estimate >= book.calm or (
+                    flight.ceiling is not None and flight.count >= flight.ceiling
+                ):
                     return False
             for each in self._plain:
                 book = each.book
@@ -142,6 +216,8 @@ class Admission:
                 each.admitted += 1
                 book.reserved += estimate
                 book.flight.count += 1
+                if book.cell is not None:
+                    book.note()
                 leases.append(Lease(book, estimate, _AT_THE_DOOR))
         span.leases = leases
         span.decision = "admit"
@@ -150,47 +226,148 @@ class Admission:
     def admit(self, span: Span, now_ns: int) -> Mapping[str, Any] | None:
         """Reserve for ``span`` in every budget whose keys are now known; returns the refusal, or None.
 
-        The decision is left on the span. What an enclosing span was already decided on is not asked again.
+        The decision is left on the span. What an enclosing span was already decided on is not asked again. When its turn
+        or a shared store's answer has yet to come, ``span.waiting`` is set: `wait` or `wait_here` brings the outcome.
         """
-        known = self._known(span)
-        decided = _decided(span)
-        kind = (span.route, span.model)
-        claims = [
-            Claim(b, b.key_of(known), self._estimates[b.name].of(*kind), self.can_refuse(b), kind)
-            for b in self.budgets
-            if b.needs <= known.keys() and (b.name, b.key_of(known)) not in decided and b.concerns(known)
-        ]
+        claims = self._claims(span)
         if not claims:
             return None
         verdict = self.store.admit(claims, now_ns)
+        if verdict.then == "done":
+            return self._conclude(span, claims, verdict, now_ns)
+        span.waiting = self.line.enter(claims, verdict, span.tenant)
+        return None
+
+    async def wait(self, span: Span, now_ns: Callable[[], int]) -> Mapping[str, Any] | None:
+        """Wait for what ``span`` waits for, on the event loop; returns the refusal, or None. Cancelled, it leaves the queue."""
+        waiting, span.waiting = span.waiting, None
+        verdict = await self.line.wait(waiting)
+        return self._conclude(span, waiting.claims, verdict, now_ns())
+
+    def wait_here(self, span: Span, now_ns: Callable[[], int]) -> Mapping[str, Any] | None:
+        """`wait`, blocking the calling thread."""
+        waiting, span.waiting = span.waiting, None
+        verdict = self.line.wait_here(waiting)
+        return self._conclude(span, waiting.claims, verdict, now_ns())
+
+    def _claims(self, span: Span, served: str | None = None) -> list[Claim]:
+        known = self._known(span)
+        decided = _decided(span)
+        kind = (span.route, served or span.model)
+        own = span.estimates if served is None else None
+        claims = []
+        for budget in self.budgets:
+            if budget.needs <= known.keys() and budget.concerns(known):
+                key = budget.key_of(known)
+                if (budget.name, key) not in decided:
+                    estimates = self.estimator[budget.name]
+                    told = own.get(budget.resource) if own else None
+                    estimate = estimates.of(*kind) if told is None else estimates.clamped(told)
+                    claims.append(Claim(budget, key, estimate, self.can_refuse(budget), kind))
+        return claims
+
+    def _conclude(self, span: Span, claims: Sequence[Claim], verdict: Verdict, now_ns: int) -> Mapping[str, Any] | None:
+        """Write a verdict down, on the span and in the log; returns the refusal, or None."""
+        if verdict.refused is not None:
+            instead = self._permitted(claims, verdict, now_ns) or self._smaller(span, verdict, now_ns)
+            if instead is not None:
+                claims, verdict = instead
         span.decision = strongest(span.decision, verdict.decision)
         with self.store.lock:
             for claim, action in zip(claims, verdict.actions, strict=False):  # a refusal ends the asking
                 if verdict.refused is None or claim.budget is verdict.refused.budget:
                     self._decided[claim.budget.name, action] += 1
         if verdict.refused is not None:
-            return self._refusal(verdict, claims[len(verdict.actions) - 1].estimate, now_ns)
+            claim = claims[len(verdict.actions) - 1]
+            self._note(verdict.refused, "refuse", verdict.decision, claim.estimate, now_ns, verdict.reason)
+            return self._refusal(verdict, claim.estimate, now_ns)
+        for lease, action in zip(verdict.leases, verdict.actions, strict=True):
+            if action != "admit":
+                self._note(lease.book, action, verdict.decision, lease.estimate, now_ns)
         span.leases = verdict.leases if span.leases is None else [*span.leases, *verdict.leases]
         return None
 
+    def _permitted(self, claims: Sequence[Claim], verdict: Verdict, now_ns: int) -> tuple[Sequence[Claim], Verdict] | None:
+        """Ask again where an override lets the refusing budget pass: it is metered and charged all the same."""
+        passed: dict[int, str] = {}
+        while verdict.refused is not None:
+            place = len(verdict.actions) - 1
+            claim = claims[place]
+            override = self.log.permit(claim.budget.name, claim.key, now_ns / 1e9)
+            if override is None or place in passed:
+                return None
+            passed[place] = f"{override.id}: {override.who}, {override.why}"
+            claims = [c if i != place else Claim(c.budget, c.key, c.estimate, False, c.learn_as) for i, c in enumerate(claims)]
+            verdict = self.store.admit(claims, now_ns, asked=True, last=True)
+        for place, why in passed.items():
+            verdict.actions[place] = "override"
+            self._note(verdict.leases[place].book, "override", verdict.decision, claims[place].estimate, now_ns, why)
+        return claims, verdict
+
+    def _smaller(self, span: Span, verdict: Verdict, now_ns: int) -> tuple[Sequence[Claim], Verdict] | None:
+        """Ask again for the smaller model where the larger one's need does not fit: one degraded answer instead of none."""
+        if span.smaller is None or verdict.reason != "limit":
+            return None
+        claims = self._claims(span, span.smaller)
+        degrades = [claim.budget.degrade_at is not None for claim in claims]
+        verdict = self.store.admit(claims, now_ns, asked=True, last=True)
+        if verdict.refused is not None or not any(degrades):
+            self.store.settle(verdict.leases, [0] * len(verdict.leases))
+            return None
+        return claims, Verdict(strongest("degrade", verdict.decision) or "degrade", verdict.actions, verdict.leases)
+
+    # -- while it runs
+
+    def serve_smaller(self, span: Span, served: str) -> None:
+        """A smaller model answers: what is reserved on the model's account is its need, no longer the larger one's."""
+        with self.store.lock:
+            for lease in span.leases or ():
+                if lease.learn_as != (span.route, span.model) or lease.charged_milli is not None:
+                    continue
+                estimate = self.estimator[lease.book.budget.name].of(span.route, served)
+                if estimate < lease.estimate:
+                    lease.book.reserved += estimate - lease.estimate
+                    lease.estimate = estimate
+                    lease.book.note()
+                lease.learn_as = (span.route, served)
+
+    def cut(self, span: Span, lease: Lease, used: int, now_ns: int) -> None:
+        """Tell ``span`` that it must end: it has outgrown what a hard budget had left, and no override lets it go on."""
+        book = lease.book
+        if span.cut is not None or self.log.permit(book.budget.name, book.key, now_ns / 1e9) is not None:
+            return
+        span.cut = self._refusal(Verdict("cut", [], [], book), used, now_ns)
+        span.decision = "cut"
+        self._decided[book.budget.name, "cut"] += 1
+        self._note(book, "cut", "cut", used, now_ns)
+
+    # -- settlement
+
     def settle(self, span: Span) -> None:
-        """Charge what ``span`` has used as far as known; the estimate where nothing is. Idempotent."""
+        """Charge what ``span`` has used as far as known; what was reserved where nothing is. Idempotent."""
         leases: list[Lease] = span.leases
-        used = self._used
-        if span.ops or span.outcome == "refused":
+        used = self.used
+        if span.ops or span.outcome == "refused" or span.t1_ns > self.sighted_until_ns:
             amounts = [self._settled(span, lease.book.budget) for lease in leases]
         else:
-            amounts = [used[lease.book.budget](span) for lease in leases]
+            amounts = [used[lease.book.budget.name](span) for lease in leases]
         self.store.settle(leases, amounts)
+        if len(self.line):
+            self.line.next_turns()
 
     def _settled(self, span: Span, budget: Budget) -> int | None:
         if span.ops:
             return 0  # a look at the meter's own pages costs no budget anything
-        return self._of_refused(span, budget) if span.outcome == "refused" else self._used[budget](span)
+        if span.outcome == "refused":
+            return self._of_refused(span, budget)
+        if span.t1_ns > self.sighted_until_ns and not span.settled and budget.resource in ("energy", "carbon", "gpu"):
+            self.blind += 1  # the tick is dead: nothing has told joules for a while
+            return None
+        return self.used[budget.name](span)
 
     def _of_refused(self, span: Span, budget: Budget) -> int | None:
         # A refusal costs nothing; what was used before it does.
-        return 0 if budget.resource == "requests" else self._used[budget](span)
+        return 0 if budget.resource == "requests" else self.used[budget.name](span)
 
     def correct(self, spans: Sequence[Span]) -> None:
         """After a tick has settled ``spans``: learn from them, and one summed correction per book."""
@@ -199,13 +376,17 @@ class Admission:
         for span in spans:
             for lease in span.leases or ():
                 budget = lease.book.budget
+                if lease.charged_milli is None or lease.corrected or budget.name not in self.used:
+                    continue
                 milli = self._settled(span, budget)
-                if milli is None or lease.charged_milli is None or lease.corrected:
+                if milli is None:
                     continue
                 lease.corrected = True
                 # What a smaller model used, or a refusal did not, says nothing of what was asked for.
-                if span.outcome != "refused" and not span.ops and span.model_served in (None, span.model):
-                    self._estimates[budget.name].learn(lease.learn_as, milli / 1000)
+                if span.outcome != "refused" and not span.ops and span.model_served in (None, span.model, lease.learn_as[1]):
+                    estimates = self.estimator[budget.name]
+                    estimates.learn(lease.learn_as, milli / 1000)
+                    estimates.compare(lease.estimate, milli // 1000)
                     learnt = True
                 if milli != lease.charged_milli:
                     corrections[lease.book] = corrections.get(lease.book, 0) + milli - lease.charged_milli
@@ -217,7 +398,7 @@ class Admission:
 
     def _learnt(self) -> None:
         for plain in self._plain:
-            plain.estimate = self._estimates[plain.budget.name].of(*_AT_THE_DOOR)
+            plain.estimate = self.estimator[plain.budget.name].of(*_AT_THE_DOOR)
 
     def _known(self, span: Span) -> dict[str, str | None]:
         known: dict[str, str | None] = {}
@@ -229,12 +410,21 @@ class Admission:
             known["model"] = span.model
         return known
 
+    def _note(self, book: Book, action: Action, decision: Decision | None, estimate: int, now_ns: int, why: str = "") -> None:
+        budget = book.budget
+        settled, reserved, limit = book.settled, book.reserved + book.elsewhere, budget.limit.amount
+        self.log.note(
+            Entry(now_ns / 1e9, budget.name, budget.resource, book.key, action, decision, estimate, settled, reserved, limit, why)
+        )
+
     def _refusal(self, verdict: Verdict, estimate: int, now_ns: int) -> dict[str, Any]:
         book = verdict.refused
         assert book is not None
         budget = book.budget
         scale = BOOKED_IN[budget.resource][1]
-        busy = verdict.reason == "in_flight"
+        soon = verdict.reason != "limit"
+        with self.store.lock:
+            fits_ns = fits_at_ns(book, self.store.earlier(book), estimate, now_ns)
         return {
             "budget": budget.name,
             "reason": verdict.reason,
@@ -243,14 +433,14 @@ class Admission:
             "unit": SHOWN_IN[budget.resource],
             "limit": budget.limit.amount / scale,
             "settled": book.settled / scale,
-            "reserved": book.reserved / scale,
+            "reserved": (book.reserved + book.elsewhere) / scale,
             "estimate": estimate / scale,
             "tier": self.tiers.get(budget.name),
             "basis": budget.basis,
             "window": budget.per,
             "reset": book.end_ns // 1_000_000_000,
-            # Whoever runs now ends soon; a spent window ends when it ends.
-            "retry_after_s": 1 if busy else max(1, -(-(book.end_ns - now_ns) // 1_000_000_000)),
+            # Whoever runs now ends soon, and so does an outage; a spent window ends when it ends.
+            "retry_after_s": 1 if soon else max(1, -(-(fits_ns - now_ns) // 1_000_000_000)),
         }
 
 

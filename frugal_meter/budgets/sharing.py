@@ -20,7 +20,7 @@ from ..errors import StoreError
 from .budget import Budget
 from .decisions import Decisions
 from .leases import Book, Lease
-from .stores import HEARTBEAT_S, SLICE, Account, Answer, Ask, Report, SharedStore
+from .stores import HEARTBEAT_S, SLICE, Account, Answer, Ask, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
 from .survival import FAR_SEQ, Record, prefix, the_dead
 from .waiting import Waiting
@@ -28,8 +28,6 @@ from .windows import SLIDING
 
 OnStoreError = Literal["local", "open", "closed"]
 ON_STORE_ERROR: Final[tuple[OnStoreError, ...]] = ("local", "open", "closed")
-#: how long a request waits for a shared store's answer before ``on_store_error`` decides
-PATIENCE_S: Final = 2.0
 #: ticks without any work after which a slice is given back
 IDLE_TICKS: Final = 10
 #: what a store has just said it has not is not asked for again this long
@@ -49,7 +47,8 @@ class Sharing:
     """This worker's part of a shared store.
 
     slice: the part of a limit that may lie in unused slices over all workers; 0 asks for every lease.
-    ``resolved(waiting, granted)`` is called under the books' lock for each request that waited, once it can be judged.
+    ``resolved(waiting)`` is called under the books' lock for each request that waited, once it can be judged;
+    ``recall(estimates)`` once, with what was learnt before a restart. ``folder``: where workers of this host leave their records.
     """
 
     def __init__(
@@ -63,12 +62,15 @@ class Sharing:
         on_error: OnStoreError,
         now_ns: Callable[[], int],
         resolved: Callable[[Waiting], None],
+        recall: Callable[[Estimates], None],
         fault: Fault,
         folder: Path | None,
         share: float = SLICE,
     ) -> None:
         self.store, self._books, self._log = store, books, log
         self.on_error, self._now_ns, self._resolved, self._fault = on_error, now_ns, resolved, fault
+        self._recall: Callable[[Estimates], None] | None = recall
+        self._keep: Estimates = {}
         self._folder, self._prefix, self._share = folder, prefix(service, address), share
         self._instance = f"@{socket.gethostname()}"
         self._wake = threading.Condition()
@@ -122,7 +124,7 @@ class Sharing:
             self._books.closed_by_store = False
         try:
             self.store.release(self.holder, self._seq, last, self._now_ns() / 1e9)
-            self._log.flush(self.store)
+            self._hand_over()
             kept = True
         except StoreError as error:
             self._fault("store", error)
@@ -176,12 +178,17 @@ class Sharing:
 
     def ask_more(self, lease: Lease, more: int, least: int) -> None:
         """Ask the store for more for running work; nobody waits for that."""
-        if self.down or self._thread is None or lease.asking:
-            return
-        lease.asking = True
-        self._topping.append((lease, more, least))
+        with self._books.lock:
+            if self.down or self._thread is None or lease.asking:
+                return
+            lease.asking = True
+            self._topping.append((lease, more, least))
         with self._wake:
             self._wake.notify_all()
+
+    def keep(self, estimates: Estimates) -> None:
+        """Have the store keep running estimates, with the next exchange."""
+        self._keep = estimates
 
     def tick(self) -> None:
         """The meter's tick: report, return and ask ahead, soon and not here."""
@@ -227,7 +234,7 @@ class Sharing:
             self._exchange()
             self._failures = 0
             now = time.monotonic()
-            self._log.flush(self.store)
+            self._hand_over()
             if now >= self._overrides_at:
                 self._log.overrides, self._overrides_at = self.store.overrides(), now + _OVERRIDES_S
             if now >= self._survivors_at:
@@ -238,6 +245,16 @@ class Sharing:
                 self._fault("store", error)
             self._failures += 1
             self._went_down()
+
+    def _hand_over(self) -> None:
+        """Log lines and estimates: what the store keeps and no grant waits for."""
+        self._log.flush(self.store)
+        if self._recall is not None:
+            self._recall(self.store.estimates())
+            self._recall = None
+        if self._keep:
+            self.store.keep_estimates(self._keep)
+            self._keep = {}
 
     def _bury(self) -> None:
         """Settle what workers of this host left behind when they died."""
@@ -443,7 +460,7 @@ class Sharing:
         for one in waiting:
             self._resolved(one)
         for (lease, _, _), grant in zip(topping, answer.grants[len(waiting) :], strict=False):
-            lease.asking = False
+            lease.asking, lease.denied = False, grant is None
             if grant is not None and lease.charged_milli is None:
                 self._books.enlarge(lease, grant[0])
 

@@ -5,27 +5,37 @@ The queue is fair between tenants: their turns go round, and each tenant's own r
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from itertools import islice
 from typing import Final
 
 from .leases import Book, Claim, Verdict
+from .stores.memory import MemoryStore
 
 #: more than this many wait for nothing: those who come are refused at once
 MOST_WAITING: Final = 1000
+#: turns tried at each settlement: a queue of a thousand tenants must not be walked through by every request that ends
+_TURNS_AT_ONCE: Final = 16
+#: how long a request waits for a shared store's answer before ``on_store_error`` decides; less where that blocks an event loop
+PATIENCE_S: Final = 2.0
+_PATIENCE_ON_A_LOOP_S: Final = 0.25
 
 
 class Waiting:
     """One request that waits. ``future`` brings the verdict; `give_up` is for a client that leaves, or a deadline."""
 
-    __slots__ = ("claims", "deadline", "future", "parked", "tenant")
+    __slots__ = ("claims", "deadline", "future", "parked", "queued", "tenant")
 
     def __init__(self, claims: Sequence[Claim], tenant: str | None, wait_s: float) -> None:
         self.claims, self.tenant = claims, tenant
         self.deadline = time.monotonic() + wait_s
         self.future: Future[Verdict] = Future()
+        self.queued = False
         self.parked: list[tuple[Book, int, int]] = []  # book, amount and slots set aside while a shared store is asked
 
     @property
@@ -84,7 +94,119 @@ class Turns:
         if waiting.tenant in self._by_tenant:
             self._by_tenant.move_to_end(waiting.tenant)
 
+
+class Line:
+    """All that wait for one meter's budgets.
+
+    ``ask(waiting)`` puts the question to the shared store, which brings it back to `judge`; ``now_ns`` is Unix time.
+    """
+
+    def __init__(self, books: MemoryStore, now_ns: Callable[[], int]) -> None:
+        self._books, self._now_ns = books, now_ns
+        self._turns = Turns()
+        self.ask: Callable[[Waiting], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def enter(self, claims: Sequence[Claim], verdict: Verdict, tenant: str | None) -> Waiting:
+        """Wait for what ``verdict`` says: a turn, or an answer. The outcome may be there at once."""
+        waiting = Waiting(claims, tenant, PATIENCE_S)
+        with self._books.lock:
+            if verdict.then == "ask" and self.ask is not None:
+                self.ask(waiting)
+            else:
+                self._queue(waiting)
+        return waiting
+
+    def judge(self, waiting: Waiting) -> None:
+        """Decide over one whose answer from a shared store has come, or will not. The books' lock is held."""
+        verdict = self._books.judge(waiting.claims, self._now_ns(), asked=True)
+        if verdict.then == "wait":
+            self._queue(waiting)
+        else:
+            self._resolve(waiting, verdict)
+
+    def _queue(self, waiting: Waiting) -> None:
+        waits = [claim.budget.throttle_wait for claim in waiting.claims if claim.budget.throttle_at is not None]
+        waiting.deadline = time.monotonic() + min(waits)
+        waiting.queued = True
+        if not self._turns.put(waiting):
+            self._resolve(waiting, self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True))
+
+    def _resolve(self, waiting: Waiting, verdict: Verdict) -> None:
+        if waiting.resolve(verdict):
+            return
+        for lease in verdict.leases:  # its client has left in the meantime: nobody runs, nothing is charged
+            lease.charged_milli = 0
+            lease.book.reserved -= lease.amount
+            lease.book.flight.count -= 1
+            lease.book.note()
+
+    def next_turns(self) -> None:
+        """Let in whose turn it is: after a settlement, and at every tick."""
+        with self._books.lock:
+            for waiting in list(islice(self._turns.heads(), _TURNS_AT_ONCE)):
+                verdict = self._books.judge(waiting.claims, self._now_ns())
+                if verdict.then == "wait":
+                    continue
+                self._turns.served(waiting)
+                if verdict.then == "ask" and self.ask is not None:
+                    self.ask(waiting)
+                else:
+                    self._resolve(waiting, verdict)
+
+    async def wait(self, waiting: Waiting) -> Verdict:
+        """The outcome, awaited on the event loop. Whoever is cancelled leaves the queue and holds nothing."""
+        while True:
+            try:
+                return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(waiting.future)), waiting.seconds)
+            except TimeoutError:
+                if not waiting.seconds:  # a question to the store may have become a place in the queue, with more time
+                    return self._last_word(waiting)
+            except asyncio.CancelledError:
+                self.leave(waiting)
+                raise
+
+    def wait_here(self, waiting: Waiting) -> Verdict:
+        """The outcome, on the calling thread, which is blocked: on an event loop's not for a turn, and for an answer briefly."""
+        on_a_loop = _on_a_loop()
+        while True:
+            seconds = waiting.seconds
+            if on_a_loop:
+                seconds = 0.0 if waiting.queued else min(seconds, _PATIENCE_ON_A_LOOP_S)
+            try:
+                return waiting.future.result(seconds)
+            except FutureTimeoutError:
+                if on_a_loop or not waiting.seconds:
+                    return self._last_word(waiting)
+            except BaseException:
+                self.leave(waiting)
+                raise
+
+    def leave(self, waiting: Waiting) -> None:
+        """Stop waiting; what was admitted in this very moment is given back."""
+        verdict = self._out(waiting)
+        if verdict is not None:
+            self._books.settle(verdict.leases, [0] * len(verdict.leases))
+
+    def _last_word(self, waiting: Waiting) -> Verdict:
+        """The deadline is here: what came in this very moment, else what can be had at once, else a refusal."""
+        return self._out(waiting) or self._books.admit(waiting.claims, self._now_ns(), asked=True, last=True)
+
+    def _out(self, waiting: Waiting) -> Verdict | None:
+        with self._books.lock:
+            self._turns.remove(waiting)
+            return waiting.give_up()
+
     def after_fork_in_child(self) -> None:
         """Who waits is the parent's."""
-        self._by_tenant.clear()
-        self._count = 0
+        self._turns = Turns()
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from ...attribution.election import run_folder
 from ...errors import ConfigurationError
+from ..admission import Admission
 from ..budget import Budget
+from ..sharing import ON_STORE_ERROR
 from . import SharedStore
 
 _KNOWN: Final = '"auto", "memory", "sqlite:///path/to/file" or "redis://host:6379/0" (TLS: "rediss://…")'
@@ -41,7 +43,7 @@ def address_of(
         raise ConfigurationError(f"store={_shown(store)} cannot be: it is {_KNOWN}")
     if not budgets:
         return "memory"
-    local = not store.startswith(("redis://", "rediss://"))
+    local = not store.startswith(("redis://", "rediss://", "unix://"))
     if local and not alone and environ.get("KUBERNETES_SERVICE_HOST"):
         for budget in budgets:
             if budget.scope != "instance":
@@ -69,15 +71,38 @@ def open_store(address: str, service: str) -> SharedStore | None:
     return store
 
 
+def share(
+    admission: Admission,
+    store: object,
+    on_store_error: object,
+    service: str,
+    *,
+    alone: bool,
+    fault: Callable[[str, BaseException], None],
+) -> None:
+    """Let ``admission`` share its budgets as a meter's settings say. Raises ConfigurationError."""
+    if on_store_error not in ON_STORE_ERROR:
+        raise ConfigurationError(f'on_store_error={on_store_error!r} cannot be: it is "local", "open" or "closed"')
+    address = address_of(store, service, admission.budgets, alone=alone)
+    opened = open_store(address, service)
+    if opened is None:
+        return
+    try:
+        folder = run_folder()
+    except ConfigurationError:
+        folder = None  # nowhere to leave a record: a killed worker is then charged what it held
+    admission.share(opened, service=service, address=address, on_error=on_store_error, fault=fault, folder=folder)
+
+
 def _is_address(store: str) -> bool:
     parts = urlsplit(store)
     if parts.scheme == "sqlite":
         return not parts.netloc and parts.path not in ("", "/") and not parts.path.endswith("/")
-    return parts.scheme in ("redis", "rediss") and bool(parts.hostname)
+    return (parts.scheme in ("redis", "rediss") and bool(parts.hostname)) or (parts.scheme == "unix" and bool(parts.path))
 
 
 def _shown(store: object) -> str:
     """As it was given, without a password."""
     if isinstance(store, str) and "@" in store:
-        return repr(store.partition("://")[0] + "://…@" + store.rpartition("@")[2])
+        return repr("…@" + store.rpartition("@")[2])
     return repr(store)

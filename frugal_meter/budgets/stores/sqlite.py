@@ -164,7 +164,8 @@ class SqliteStore:
             try:
                 yield db
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # a full disk has rolled it back already
+                    db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
