@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
 
+from frugal_meter.budgets.stores import Answer
+from frugal_meter.budgets.stores.redis import RedisStore
+
 if TYPE_CHECKING:
     import redis
 
@@ -136,6 +139,31 @@ class RedisServer:
                 assert self._process.poll() is None, (self.folder / "redis.log").read_text()
                 assert time.monotonic() < deadline, "redis-server does not answer"
                 time.sleep(0.01)
+
+
+class StoreOfItsTime(RedisStore):
+    """A store whose server's clock seems to go with ``now_s``: it cannot be turned, so what is written there is made older."""
+
+    def __init__(self, server: RedisServer, service: str, clock: list[float]) -> None:
+        super().__init__(server.url, service)
+        self._server, self._service, self._clock = server, service, clock
+
+    def exchange(self, holder: str, seq: int, reports: Any, asks: Any, now_s: float) -> Answer:
+        """See `RedisStore`; ``clock`` holds the time of the last exchange over all stores of one server."""
+        if self._clock and now_s > self._clock[0]:
+            age(self._server, now_s - self._clock[0], self._service)
+        self._clock[:] = [now_s]
+        return super().exchange(holder, seq, reports, asks, now_s)
+
+
+def age(server: RedisServer, seconds: float, service: str = "tests") -> None:
+    """As if ``seconds`` had gone by since all that was written."""
+    with server.client() as client:
+        holders = f"frugal:{{{service}}}:holders"
+        for holder in client.zrange(holders, 0, -1):
+            client.zincrby(holders, -seconds * 1000, holder)
+        for account in client.scan_iter(f"frugal:{{{service}}}:a:*"):
+            client.hincrby(account, "swept", -round(seconds * 1000))
 
 
 @contextlib.contextmanager

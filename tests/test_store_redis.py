@@ -14,7 +14,7 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_server import RedisServer, a_server
+from redis_server import RedisServer, a_server, age
 
 from frugal_meter.budgets.stores import KEEP_S, TTL_S, Account, Ask, Entry, Report, State, holdings
 from frugal_meter.budgets.stores import redis as redis_module
@@ -34,16 +34,6 @@ def a_store(server: RedisServer, **query: Any) -> RedisStore:
     """A store for the service "tests"; what a test makes the server do takes a tenth of a second at most."""
     more = "&".join(f"{name}={value}" for name, value in query.items())
     return RedisStore(server.url + ("&" if "?" in server.url else "?") + more if more else server.url, "tests")
-
-
-def age(server: RedisServer, seconds: float) -> None:
-    """As if ``seconds`` had gone by since all that was written: the server's own clock cannot be turned."""
-    with server.client() as client:
-        holders = "frugal:{tests}:holders"
-        for holder in client.zrange(holders, 0, -1):
-            client.zincrby(holders, -seconds * 1000, holder)
-        for account in client.keys("frugal:{tests}:a:*"):
-            client.hincrby(account, "swept", -seconds * 1000)
 
 
 class Dicts:
@@ -243,7 +233,7 @@ def test_amounts_are_exact_up_to_two_to_the_fifty_third(redis_server: RedisServe
     assert answer.states[DAY[:5]] == State(most - 3, 3, 1)
     assert store.states(NOW_S)[DAY].settled == 9_007_199_254_740_988
     with pytest.raises(StoreError, match="'day' is beyond"):
-        store.exchange("ann", 2, [], [[Ask(DAY, 2**53, 1, 1)]], NOW_S)
+        store.exchange("ann", 2, [], [[Ask(DAY, 2**53 + 1, 1, 1)]], NOW_S)
 
 
 def test_every_key_ends_but_those_of_people(redis_server: RedisServer) -> None:

@@ -197,7 +197,7 @@ class RedisStore:
         return _Outcome(*self._link.script(_LUA, _SHA, keys, msgspec.json.encode(argument)))
 
     def _asked(self, places: _Places, ask: Ask) -> list[int]:
-        if ask.limit >= LARGEST:
+        if ask.limit > LARGEST:
             name = ask.account.budget
             raise StoreError(f"the limit of budget {name!r} is beyond 2^53 of its integer unit", self.where, "Lower it.")
         return [places.of(ask.account), ask.limit, ask.need, ask.want]
