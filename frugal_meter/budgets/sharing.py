@@ -36,6 +36,8 @@ _RETRY_S: Final = (0.25, 10.0)
 _SURVIVORS_S: Final = 5.0
 _OVERRIDES_S: Final = 2.0
 _UNLIMITED: Final = 2**62
+#: the store has granted slots since they were last reported
+_UNTOLD: Final = (-1, -1)
 Fault = Callable[[str, BaseException], None]
 #: an ask, and the book whose ceiling its grant raises
 Want = tuple[Ask, Book]
@@ -295,7 +297,9 @@ class Sharing:
         """What was allowed for the time alone ends; the books' lock is held."""
         self.down = self._books.closed_by_store = False
         for book in self._books.every():
-            book.ceiling = book.committed
+            book.ceiling, book.idle = book.committed, 0
+            # What an exchange that failed asked for may have been granted all the same: all is told again.
+            book.flight.told = _UNTOLD
             if book.flight.ceiling is not None:
                 book.flight.ceiling = book.flight.count
             book.reckon()
@@ -346,7 +350,7 @@ class Sharing:
             if not (claim.may_refuse and claim.budget.enforce):
                 continue
             book = self._books.book(claim.budget, claim.key, self._now_ns())
-            flight, slots = book.flight, 0
+            flight, slots, book.idle = book.flight, 0, 0  # in use, and so reported on with this exchange
             if flight.ceiling is not None:
                 slots = 1 if flight.count < flight.ceiling else 0
                 flight.ceiling -= slots
@@ -361,7 +365,7 @@ class Sharing:
             waiting.parked.append((book, aside, slots))
             need = claim.estimate - aside + hole
             if need > 0:
-                wants.append(self._want(book, need, need + self._target(book)))
+                wants.append(self._want(book, need, need))  # `_slices` asks ahead, once for all who wait
         return wants
 
     def _unpark(self, waiting: Sequence[Waiting]) -> None:
@@ -435,6 +439,7 @@ class Sharing:
                     book.ceiling += grant[place]
                 elif book.flight.ceiling is not None:
                     book.flight.ceiling += grant[place]
+                    book.flight.told = _UNTOLD
                 book.reckon()
         for book, report in reported:
             more = granted.get(report.account, 0)
