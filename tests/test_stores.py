@@ -87,7 +87,9 @@ def test_what_is_needed_is_granted_and_held_for_who_asked(store: SharedStore) ->
 
 def test_a_group_is_granted_in_all_its_accounts_or_in_none(store: SharedStore) -> None:
     one = Worker(store, "a")
-    answer = one.says(asks=[[ask(DAY, 100, 60), ask(MONTH, 50, 51)], [ask(DAY, 100, 60), ask(MONTH, 50, 50)], [ask(DAY, 100, 41)]])
+    answer = one.says(
+        asks=[[ask(DAY, 100, 60), ask(MONTH, 50, 51)], [ask(DAY, 100, 60), ask(MONTH, 50, 50)], [ask(DAY, 100, 41)]]
+    )
     assert answer.grants == [None, (60, 50), None]
     assert state(store).held == 60
     assert state(store, MONTH).held == 50
@@ -305,7 +307,7 @@ def test_a_file_on_a_network_file_system_is_refused_with_what_to_do(tmp_path: Pa
         f"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n22 21 0:40 / {tmp_path}/share rw shared:1 - nfs4 filer:/x rw\n"
         f"23 22 8:2 / {tmp_path}/share/local\\040disk rw - xfs /dev/sdb rw\n"
     )
-    with pytest.raises(ConfigurationError, match="is on nfs4, a file system of another machine.*redis://"):
+    with pytest.raises(ConfigurationError, match=r"is on nfs4, a file system of another machine.*redis://"):
         SqliteStore(tmp_path / "share" / "deep" / "b.sqlite", mountinfo=mounts)
     assert file_system(tmp_path / "share" / "local disk", mounts) == "xfs"
     assert file_system(tmp_path, mounts) == "ext4"
@@ -337,7 +339,8 @@ def test_a_file_that_another_process_holds_says_so_and_works_afterwards(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"no database at all" * 100, "something else's"), (b"SQLite format 3\x00" + b"\xff" * 2000, "Look|move")]
+    ("content", "says"),
+    [(b"no database at all" * 100, "something else's"), (b"SQLite format 3\x00" + b"\xff" * 2000, "Look|move")],
 )
 def test_a_file_that_is_no_store_is_left_alone_and_named(tmp_path: Path, content: bytes, says: str) -> None:
     path = tmp_path / "b.sqlite"
@@ -416,7 +419,8 @@ def test_one_worker_of_several_shares_a_file_by_itself(
 
 
 @pytest.mark.parametrize(
-    "store", ["postgres://x", "sqlite://", "sqlite:///", "sqlite://host/b.sqlite", "redis://", "", None, 5, "/var/b.sqlite", "Memory"]
+    "store",
+    ["postgres://x", "sqlite://", "sqlite:///", "sqlite://host/b.sqlite", "redis://", "", None, 5, "/var/b.sqlite", "Memory"],
 )
 def test_an_address_that_means_nothing_is_refused_in_one_line(store: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"store=.* cannot be: it is .*sqlite:///path") as told:

@@ -36,13 +36,13 @@ _AT_THE_DOOR = (None, None)
 class _Plain:
     """A budget of the whole service on the fast path, with its open book."""
 
-    __slots__ = ("admitted", "book", "budget", "estimate")
+    __slots__ = ("book", "budget", "counts_flights", "estimate")
 
     def __init__(self, budget: Budget, estimates: Estimates) -> None:
         self.budget = budget
         self.book: Book | None = None
         self.estimate = estimates.of(*_AT_THE_DOOR)  # where neither route nor model is known
-        self.admitted = 0
+        self.counts_flights = budget.max_in_flight is not None
 
 
 class Admission:
@@ -72,12 +72,13 @@ class Admission:
         #: until when (monotonic ns) the meter's figures are alive; later settlements charge what was reserved
         self.sighted_until_ns: float = math.inf
         self._plain: list[_Plain] = []
+        self._admitted = 0
         self._adopt(budgets)
 
     def _adopt(self, budgets: Sequence[Budget]) -> None:
         self.budgets = tuple(budgets)
-        for plain in self._plain:
-            self._decided[plain.budget.name, "admit"] += plain.admitted
+        self._decided = self.decisions
+        self._admitted = 0  # plainly, by every budget
         for budget in self.budgets:
             estimates = self.estimator.setdefault(budget.name, Estimates(budget))
             estimates.adopt(budget)
@@ -142,8 +143,8 @@ class Admission:
     def decisions(self) -> dict[tuple[str, Action], int]:
         """What each budget did so far: (budget, action) → count."""
         out = dict(self._decided)
-        for plain in self._plain:
-            out[plain.budget.name, "admit"] += plain.admitted
+        for plain in self._plain if self._admitted else ():
+            out[plain.budget.name, "admit"] += self._admitted
         return out
 
     def share(self, store: SharedStore, **settings: Any) -> None:
@@ -198,27 +199,22 @@ class Admission:
         """
         if not self._all_plain:
             return False
-        store, leases = self.store, []
+        store = self.store
+        leases: list[Lease] = []
         with store.lock:
             for each in self._plain:
-                book = each.book
-                if book is None or not book.start_ns <= now_ns < book.end_ns or book.budget is not each.budget:
+                book, estimate = each.book, each.estimate
+                if book is None or not book.start_ns <= now_ns < book.end_ns:
                     book = each.book = store.book(each.budget, (), now_ns)
-                flight = book.flight
-                if book.settled + book.reserved + each.estimate >= book.calm or (
-                    flight.ceiling is not None and flight.count >= flight.ceiling
-                ):
+                if book.settled + book.reserved + estimate >= book.calm or (each.counts_flights and book.flight.is_full):
+                    store.undo(leases)
                     return False
-            for each in self._plain:
-                book = each.book
-                assert book is not None
-                estimate = each.estimate
-                each.admitted += 1
                 book.reserved += estimate
                 book.flight.count += 1
                 if book.cell is not None:
                     book.note()
                 leases.append(Lease(book, estimate, _AT_THE_DOOR))
+            self._admitted += 1
         span.leases = leases
         span.decision = "admit"
         return True
@@ -346,13 +342,13 @@ class Admission:
     def settle(self, span: Span) -> None:
         """Charge what ``span`` has used as far as known; what was reserved where nothing is. Idempotent."""
         leases: list[Lease] = span.leases
-        used = self.used
         if span.ops or span.outcome == "refused" or span.t1_ns > self.sighted_until_ns:
             amounts = [self._settled(span, lease.book.budget) for lease in leases]
         else:
+            used = self.used
             amounts = [used[lease.book.budget.name](span) for lease in leases]
         self.store.settle(leases, amounts)
-        if len(self.line):
+        if self.line.queued:
             self.line.next_turns()
 
     def _settled(self, span: Span, budget: Budget) -> int | None:

@@ -146,8 +146,6 @@ class Lease(msgspec.Struct, eq=False, gc=False):  # a book knows no lease: no cy
     corrected: bool = False
     more: int = 0
     blind: bool = False
-    asking: bool = False  # a top-up is on its way to a shared store
-    denied: bool = False  # which had none to give when last asked
 
     @property
     def amount(self) -> int:

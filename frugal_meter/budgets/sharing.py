@@ -87,6 +87,9 @@ class Sharing:
         self._seq = 0
         self._pending: list[Waiting] = []
         self._topping: list[Topping] = []
+        #: top-ups on their way to the store, and those it had nothing for
+        self.asking: set[Lease] = set()
+        self.denied: set[Lease] = set()
         self._asked = self._done = 0
         self._stopping = False
         self._record: Record | None = None
@@ -181,9 +184,9 @@ class Sharing:
     def ask_more(self, lease: Lease, more: int, least: int) -> None:
         """Ask the store for more for running work; nobody waits for that."""
         with self._books.lock:
-            if self.down or self._thread is None or lease.asking:
+            if self.down or self._thread is None or lease in self.asking:
                 return
-            lease.asking = True
+            self.asking.add(lease)
             self._topping.append((lease, more, least))
         with self._wake:
             self._wake.notify_all()
@@ -320,8 +323,7 @@ class Sharing:
             answer = self.store.exchange(self.holder, self._seq, [r for _, r in reported], asks, self._now_ns() / 1e9)
         except BaseException:
             with self._books.lock:
-                for lease, _, _ in topping:
-                    lease.asking = False
+                self.asking.clear()
                 self._unpark(waiting)
                 self._pending = waiting + self._pending  # `_went_down` lets the policy decide
             raise
@@ -357,13 +359,12 @@ class Sharing:
                 flight.parked += slots
                 if not slots:
                     wants.append((Ask(self._slots(book), claim.budget.max_in_flight or 0, 1, 1), book))
-            hole = max(0, -book.room - book.parked)  # running work has outgrown its leases: that is filled first
             aside = min(max(0, book.room), claim.estimate)
             book.ceiling -= aside
             book.parked += aside
             book.reckon()
             waiting.parked.append((book, aside, slots))
-            need = claim.estimate - aside + hole
+            need = claim.estimate - aside
             if need > 0:
                 wants.append(self._want(book, need, need))  # `_slices` asks ahead, once for all who wait
         return wants
@@ -409,9 +410,14 @@ class Sharing:
         """What has moved, and what is in use and so to be looked at: one line per account."""
         out = []
         for book in self._books.every():
-            # What was allowed while the store was away is no holding of ours.
-            held = 0 if self.down else book.ceiling + book.parked - book.settled
-            now = (book.settled - book.base, max(held, book.reserved), book.reserved)
+            held = max(book.ceiling + book.parked - book.settled, book.reserved)
+            if self.down:
+                held = book.reserved  # what was allowed while the store was away is no holding of ours
+            elif held + book.settled - book.parked != book.ceiling:
+                # Work has outgrown its leases: the store books what it took beside what is held, and we hold that again.
+                book.ceiling = held + book.settled - book.parked
+                book.reckon()
+            now = (book.settled - book.base, held, book.reserved)
             if book.told != now or book.idle <= IDLE_TICKS:
                 out.append((book, Report(self._account(book), *now)))
             flight = book.flight
@@ -427,11 +433,13 @@ class Sharing:
             return
         self.holders = max(1, answer.holders)
         granted: dict[Account, int] = {}
+        for book, _ in reported:
+            book.denied = (0, 0)
         denied_ns = self._now_ns() + _DENIED_NS
         for group, grant in zip(groups, answer.grants, strict=True):
             for place, (ask, book) in enumerate(group):
                 if grant is None:
-                    if len(group) == 1 and ask.account.resource != "slots":
+                    if len(group) == 1 and ask.need and ask.account.resource != "slots":
                         book.denied = (ask.need, denied_ns)
                     continue
                 granted[ask.account] = granted.get(ask.account, 0) + grant[place]
@@ -459,14 +467,15 @@ class Sharing:
         """Hand out what was granted, to who waited in turn; what a stale exchange asked for is asked again."""
         if answer.stale:
             self._pending = [*waiting, *self._pending]
-            for lease, _, _ in topping:
-                lease.asking = False
+            self.asking.clear()
             return
         for one in waiting:
             self._resolved(one)
         for (lease, _, _), grant in zip(topping, answer.grants[len(waiting) :], strict=False):
-            lease.asking, lease.denied = False, grant is None
-            if grant is not None and lease.charged_milli is None:
+            self.asking.discard(lease)
+            if grant is None:
+                self.denied.add(lease)
+            elif lease.charged_milli is None:
                 self._books.enlarge(lease, grant[0])
 
     # -- accounts

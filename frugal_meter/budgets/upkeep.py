@@ -53,10 +53,11 @@ class Upkeep:
             self.topped_up += 1
             return
         sharing = admission.sharing
-        if sharing is not None and not sharing.down and not lease.denied:
+        if sharing is not None and not sharing.down and lease not in sharing.denied:
             sharing.ask_more(lease, more, least)
             return
-        lease.denied = False  # ask again at the next look: others may have given back
+        if sharing is not None:
+            sharing.denied.discard(lease)  # ask again at the next look: others may have given back
         if used >= held and lease.book.budget.hard and admission.can_refuse(lease.book.budget):
             admission.cut(span, lease, used, now_ns)
 
@@ -68,7 +69,7 @@ class Upkeep:
                 self.top_up(span, now_ns)
                 if mono_ns - span.t0_ns > LEASE_S * 1e9:
                     self._renew(span, mono_ns)
-        if len(admission.line):
+        if admission.line.queued:
             admission.line.next_turns()
         admission.log.admitted(admission.budgets, admission.decisions, now_ns / 1e9)
         if admission.sharing is not None:

@@ -104,10 +104,8 @@ class Line:
     def __init__(self, books: MemoryStore, now_ns: Callable[[], int]) -> None:
         self._books, self._now_ns = books, now_ns
         self._turns = Turns()
+        self.queued = 0  # how many wait for their turn: looked at by every settlement
         self.ask: Callable[[Waiting], None] | None = None
-
-    def __len__(self) -> int:
-        return len(self._turns)
 
     def enter(self, claims: Sequence[Claim], verdict: Verdict, tenant: str | None) -> Waiting:
         """Wait for what ``verdict`` says: a turn, or an answer. The outcome may be there at once."""
@@ -131,17 +129,15 @@ class Line:
         waits = [claim.budget.throttle_wait for claim in waiting.claims if claim.budget.throttle_at is not None]
         waiting.deadline = time.monotonic() + min(waits)
         waiting.queued = True
-        if not self._turns.put(waiting):
+        fits = self._turns.put(waiting)
+        self.queued = len(self._turns)
+        if not fits:
             self._resolve(waiting, self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True))
 
     def _resolve(self, waiting: Waiting, verdict: Verdict) -> None:
         if waiting.resolve(verdict):
             return
-        for lease in verdict.leases:  # its client has left in the meantime: nobody runs, nothing is charged
-            lease.charged_milli = 0
-            lease.book.reserved -= lease.amount
-            lease.book.flight.count -= 1
-            lease.book.note()
+        self._books.undo(verdict.leases)  # its client has left in the meantime: nobody runs, nothing is charged
 
     def next_turns(self) -> None:
         """Let in whose turn it is: after a settlement, and at every tick."""
@@ -151,6 +147,7 @@ class Line:
                 if verdict.then == "wait":
                     continue
                 self._turns.served(waiting)
+                self.queued = len(self._turns)
                 if verdict.then == "ask" and self.ask is not None:
                     self.ask(waiting)
                 else:
@@ -197,11 +194,13 @@ class Line:
     def _out(self, waiting: Waiting) -> Verdict | None:
         with self._books.lock:
             self._turns.remove(waiting)
+            self.queued = len(self._turns)
             return waiting.give_up()
 
     def after_fork_in_child(self) -> None:
         """Who waits is the parent's."""
         self._turns = Turns()
+        self.queued = 0
 
 
 def _on_a_loop() -> bool:

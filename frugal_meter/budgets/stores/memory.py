@@ -81,6 +81,15 @@ class MemoryStore:
             book.note()
         return Lease(book, estimate, learn_as)
 
+    @staticmethod
+    def undo(leases: Iterable[Lease]) -> None:
+        """Give back what was reserved for work that did not begin; the caller holds the lock."""
+        for lease in leases:
+            lease.charged_milli = 0
+            lease.book.reserved -= lease.amount
+            lease.book.flight.count -= 1
+            lease.book.note()
+
     def top_up(self, lease: Lease, more: int, least: int) -> int:
         """Reserve ``more`` for running work, or what is left when that is at least ``least``; returns what was reserved."""
         with self.lock:

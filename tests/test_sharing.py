@@ -1,0 +1,469 @@
+"""Several workers, one budget: slices, what is asked for, what is returned, what the dead leave, and a store that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exchange import a_meter, account, an_app, ask, later, statuses
+
+from frugal_meter import Budget, Meter
+from frugal_meter.attribution.span import Span
+from frugal_meter.budgets.sharing import ON_STORE_ERROR, Sharing
+from frugal_meter.budgets.stores import SLICE, TTL_S, State
+from frugal_meter.budgets.stores.sqlite import SqliteStore
+from frugal_meter.errors import BudgetRefused, ConfigurationError
+
+A_DAY = {"per": "day", "estimate": "10 tokens", "warn_at": 1.0, "degrade_at": None}
+
+
+@pytest.fixture(autouse=True)
+def _run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("FRUGAL_RUN_DIR", str(folder))
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Callable[..., Meter]]:
+    """Makes workers of one service that share a file; they are stopped at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*budgets: Budget, slices: float = SLICE, **settings: Any) -> Meter:
+            meter = a_meter(budgets=list(budgets), store=f"sqlite://{tmp_path}/b.sqlite", **settings)
+            assert meter.admission.sharing is not None
+            meter.admission.sharing._share = slices
+            return stack.enter_context(meter)
+
+        yield make
+
+
+def sharing(meter: Meter) -> Sharing:
+    assert meter.admission.sharing is not None
+    return meter.admission.sharing
+
+
+def told(meter: Meter) -> None:
+    """Let the store know where this worker is."""
+    assert sharing(meter).settle(20)
+
+
+def stored(tmp_path: Path, resource: str = "tokens") -> State:
+    """Where the one account of ``resource`` is, in the store."""
+    store = SqliteStore(tmp_path / "b.sqlite")
+    try:
+        found = [s for a, s in store.states(1_767_225_600.0).items() if a.resource == resource]
+    finally:
+        store.close()
+    return found[0] if found else State()
+
+
+def spend(meter: Meter, tokens: int) -> str | None:
+    with meter.measure("work") as span:
+        span.add_tokens(output=tokens)
+    return span.decision
+
+
+def begun(meter: Meter) -> Span:
+    """Work that has been decided on, and runs."""
+    span = meter.open_span("block")
+    meter.decide(span)
+    return span
+
+
+def until_refused(meter: Meter, tokens: int = 10, most: int = 1000) -> int:
+    """How many pieces of work were admitted."""
+    for count in range(most):
+        try:
+            spend(meter, tokens)
+        except BudgetRefused:
+            return count
+    return most
+
+
+@pytest.mark.parametrize("slices", [0.0, SLICE], ids=["asking for each", "with slices"])
+def test_two_workers_spend_one_budget_together_and_not_a_token_more(
+    worker: Callable[..., Meter], tmp_path: Path, slices: float
+) -> None:
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    one, two = worker(budget, slices=slices), worker(budget, slices=slices)
+    admitted = [0, 0]
+
+    def work(place: int, meter: Meter) -> None:
+        admitted[place] = until_refused(meter)
+
+    threads = [threading.Thread(target=work, args=each) for each in enumerate((one, two))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for meter in (one, two):
+        told(meter)
+        told(meter)
+    admitted[0] += until_refused(one)  # what lay unused in the other's slice has come back
+    told(one)
+    assert sum(admitted) == 100
+    assert stored(tmp_path).settled == 1000
+
+
+def test_a_slice_is_leased_from_without_asking_the_store(worker: Callable[..., Meter]) -> None:
+    meter = worker(Budget("all", "1000000 tokens", **A_DAY))
+    told(meter)
+    told(meter)
+    before = sharing(meter).exchanges
+    for _ in range(200):
+        spend(meter, 10)
+    assert sharing(meter).exchanges == before
+
+
+def test_without_slices_every_lease_is_asked_for(worker: Callable[..., Meter]) -> None:
+    meter = worker(Budget("all", "1000000 tokens", **A_DAY), slices=0.0)
+    told(meter)
+    before = sharing(meter).exchanges
+    for _ in range(5):
+        spend(meter, 10)
+    assert sharing(meter).exchanges >= before + 5
+
+
+def test_unused_slices_are_bounded_and_shrink_with_what_is_left(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    limit = 100_000
+    budget = Budget("all", f"{limit} tokens", **A_DAY)
+    meters = [worker(budget) for _ in range(3)]
+    for left in (limit, 2000, 200):
+        spend(meters[0], limit - left - stored(tmp_path).settled)
+        for meter in meters * 2:
+            with contextlib.suppress(BudgetRefused):
+                spend(meter, 0)
+            told(meter)
+        stranded = stored(tmp_path).held - stored(tmp_path).reserved
+        assert stranded <= min(SLICE * limit, left / 2 + 1)
+
+
+def test_an_idle_worker_holds_nothing(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    meter = worker(Budget("all", "100000 tokens", **A_DAY))
+    spend(meter, 10)
+    told(meter)
+    assert stored(tmp_path).held > 0
+    for _ in range(15):
+        told(meter)
+    assert stored(tmp_path) == State(settled=10)
+
+
+def test_a_worker_that_stops_returns_its_slice(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    meter = worker(Budget("all", "100000 tokens", **A_DAY))
+    spend(meter, 10)
+    told(meter)
+    meter.stop()
+    assert stored(tmp_path) == State(settled=10)
+    assert list((tmp_path / "run").glob("budget-*")) == []
+
+
+def test_work_that_runs_on_while_its_worker_stops_is_charged_exactly_once(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    meter = worker(Budget("all", "100000 tokens", **A_DAY))
+    with meter.measure("long") as span:
+        meter.stop()
+        assert stored(tmp_path).settled == 10, "its reservation, until more is known"
+        meter.start()
+        span.add_tokens(output=3)
+    told(meter)
+    assert stored(tmp_path).settled == 3
+
+
+def test_a_restart_does_not_forget_what_was_spent(worker: Callable[..., Meter]) -> None:
+    budget = Budget("all", "100 tokens", **A_DAY)
+    worker(budget).stop()
+    first = worker(budget)
+    assert until_refused(first) == 10
+    first.stop()
+    assert until_refused(worker(budget)) == 0
+
+
+def test_estimates_outlive_a_restart(worker: Callable[..., Meter]) -> None:
+    budget = Budget("all", "10000 tokens", per="day", key="route", estimate="10 tokens")
+    first = worker(budget)
+    spend(first, 77)
+    first.settle()
+    first.stop()
+    second = worker(budget)
+    with second.measure("work"):
+        assert account(second, "all", "work").reserved == 77
+
+
+def test_the_ladder_looks_at_what_all_workers_have_spent(worker: Callable[..., Meter]) -> None:
+    budget = Budget("all", "1000 tokens", per="day", estimate="10 tokens")
+    one, two = worker(budget), worker(budget)
+    spend(one, 750)
+    told(one)
+    assert spend(two, 1) in ("warn", "admit")
+    told(two)
+    assert spend(two, 1) == "warn"
+    spend(one, 60)
+    told(one)
+    told(two)
+    assert spend(two, 1) == "degrade"
+
+
+def test_no_more_than_max_in_flight_run_at_once_over_all_workers(worker: Callable[..., Meter]) -> None:
+    budget = Budget("few", "1000 requests", per="day", max_in_flight=2)
+    one, two = worker(budget), worker(budget)
+    first, second, *more = [begun(meter) for meter in (one, two, one, two)]
+    assert (first.refusal, second.refusal) == (None, None)
+    assert [span.refusal["reason"] for span in more] == ["in_flight"] * 2
+    one.close_span(first)
+    told(one)
+    two.close_span(second)
+    assert [begun(two).refusal for _ in range(2)] == [None, None]
+
+
+def test_an_http_request_awaits_the_store_and_the_loop_goes_on(worker: Callable[..., Meter]) -> None:
+    meter = worker(Budget("all", "5 requests", per="day"), slices=0.0)
+    app = an_app(meter)
+    assert statuses(ask(app, *["/hello"] * 7)) == [200] * 5 + [429] * 2
+
+
+def test_an_async_measure_awaits_the_store(worker: Callable[..., Meter]) -> None:
+    meter = worker(Budget("all", "1000 tokens", **A_DAY), slices=0.0)
+
+    @meter.measure("answer")
+    async def answer() -> int:
+        return 1
+
+    @meter.measure("stream")
+    async def stream() -> Any:
+        yield 1
+
+    async def all_of_them() -> list[int]:
+        async with meter.measure("block"):
+            first = await asyncio.gather(*[answer() for _ in range(20)])
+        return [*first, *[piece async for piece in stream()]]
+
+    assert asyncio.run(all_of_them()) == [1] * 21
+    assert not meter.errors
+
+
+def test_a_window_is_charged_to_its_own_account_after_it_has_ended(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    meter = worker(Budget("all", "100 tokens", per="minute", estimate="10 tokens"))
+    span = meter.open_span("block")
+    meter.decide(span)
+    later(meter, 61)
+    spend(meter, 1)
+    span.add_tokens(output=30)
+    meter.close_span(span)
+    told(meter)
+    store = SqliteStore(tmp_path / "b.sqlite")
+    by_start = {a.start_s: s.settled for a, s in store.states(0.0).items()}
+    store.close()
+    assert sorted(by_start.items())[0][1] == 30
+
+
+def test_work_that_outgrows_its_slice_is_topped_up_from_the_store(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    meter = worker(Budget("all", "1000 tokens", **A_DAY), slices=0.0)
+    with meter.measure("long") as span:
+        span.add_tokens(output=9)
+        meter.top_up(span)
+        told(meter)
+        assert account(meter, "all").reserved == 15
+        assert stored(tmp_path).reserved in (10, 15)
+    told(meter)
+    assert stored(tmp_path) == State(settled=9)
+
+
+# -- the dead
+
+
+KILLED = """
+    import os, signal, sys
+    from frugal_meter import Budget, Meter
+    from frugal_meter.testing import SyntheticSource
+    budget = Budget("all", "1000 tokens", per="day", estimate="10 tokens", warn_at=1.0, degrade_at=None)
+    meter = Meter("guichet", zone="FR", sources=SyntheticSource(0, 10), budgets=[budget], store=sys.argv[1], tick=60)
+    meter.start()
+    for _ in range(3):
+        with meter.measure("work") as span:
+            span.add_tokens(output=7)
+    held = meter.measure("running")
+    held.__enter__()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_worker_had_not_reported_is_settled_exactly_by_a_survivor(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/b.sqlite"
+    child = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), url], env=os.environ, capture_output=True, timeout=60)
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    assert len(list((tmp_path / "run").glob("budget-*"))) == 1
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    with Meter("guichet", zone="FR", sources=[], budgets=[budget], store=url, tick=60) as meter:
+        (book,) = meter.admission.store.books(meter.clock.time_ns())
+        told(meter)
+        store = SqliteStore(tmp_path / "b.sqlite")
+        (found,) = store.states(meter.clock.time_ns() / 1e9).values()
+        store.close()
+        assert found.settled == 3 * 7 + 10, "three pieces as they were, and the one that ran at its reservation"
+        assert book.elsewhere == 31
+    assert list((tmp_path / "run").glob("budget-*")) == []
+
+
+def test_a_worker_that_lives_is_not_buried(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    one, two = worker(budget), worker(budget)
+    with one.measure("running"):
+        told(one)
+        sharing(two)._bury()
+        assert stored(tmp_path).reserved == 10
+
+
+def test_a_worker_that_was_buried_alive_goes_on_as_another_and_loses_nothing(
+    worker: Callable[..., Meter], tmp_path: Path
+) -> None:
+    meter = worker(Budget("all", "1000 tokens", **A_DAY))
+    spend(meter, 20)
+    told(meter)
+    sharing(meter).store.release(sharing(meter).holder, 2**40, [], 1_767_225_600.0)
+    spend(meter, 5)
+    told(meter)
+    told(meter)
+    assert stored(tmp_path).settled == 25
+
+
+def test_a_forked_child_is_a_worker_of_its_own(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    meter = worker(Budget("all", "1000 tokens", **A_DAY))
+    spend(meter, 20)
+    told(meter)
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            with meter:
+                spend(meter, 5)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    spend(meter, 1)
+    told(meter)
+    assert stored(tmp_path).settled == 26
+    assert len(list((tmp_path / "run").glob("budget-*"))) == 1, "the parent's, which lives"
+
+
+def test_a_host_that_vanished_is_charged_what_it_held_and_counted(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    store = SqliteStore(tmp_path / "b.sqlite")
+    meter = worker(budget)
+    told(meter)
+    (seen,) = [a for a in store.states(1_767_225_600.0) if a.resource == "tokens"]
+    from frugal_meter.budgets.stores import Ask
+
+    store.exchange("elsewhere", 1, [], [[Ask(seen, 1000, 300, 300)]], 1_767_225_600.0)
+    later(meter, TTL_S + 1)
+    spend(meter, 10)
+    told(meter)
+    (book,) = meter.admission.store.books(meter.clock.time_ns())
+    assert (book.elsewhere, book.expired) == (300, 1)
+    store.close()
+
+
+# -- a store that goes away
+
+
+def broken(tmp_path: Path) -> Callable[[], None]:
+    """Puts something else in the file's place; returns how to bring it back."""
+    path = tmp_path / "b.sqlite"
+    away = tmp_path / "away"
+    away.mkdir()
+    for each in tmp_path.glob("b.sqlite*"):
+        each.rename(away / each.name)
+    path.mkdir()
+
+    def back() -> None:
+        path.rmdir()
+        for each in away.iterdir():
+            each.rename(tmp_path / each.name)
+
+    return back
+
+
+def goes_down(meter: Meter) -> None:
+    store = sharing(meter).store
+    store.close()
+    assert not sharing(meter).settle(20)
+    assert sharing(meter).down
+
+
+@pytest.mark.parametrize(("policy", "admitted"), [("local", 10), ("open", 50), ("closed", 0)])
+def test_while_the_store_is_away_the_policy_decides(
+    worker: Callable[..., Meter], tmp_path: Path, policy: str, admitted: int
+) -> None:
+    meter = worker(Budget("all", "200 tokens", **A_DAY), on_store_error=policy)
+    until_refused(meter, 10, most=10)
+    told(meter)
+    back = broken(tmp_path)
+    goes_down(meter)
+    assert until_refused(meter, 10, most=50) == admitted
+    if policy != "open":
+        with pytest.raises(BudgetRefused) as refused:
+            spend(meter, 1)
+        assert refused.value.refusal["reason"] == ("store" if policy == "closed" else "limit")
+    assert meter.errors == {"store": 1}, "told once, not at every try"
+    back()
+    while sharing(meter).down:
+        sharing(meter).settle(20)
+    told(meter)
+    found = stored(tmp_path)
+    assert (found.settled, found.reserved) == (100 + 10 * admitted, 0), "nothing lost, nothing twice"
+
+
+def test_alone_a_worker_takes_its_part_of_what_was_left(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    one, two = worker(budget, slices=0.0), worker(budget, slices=0.0)
+    spend(one, 400)
+    for meter in (one, two):
+        spend(meter, 0)
+        told(meter)
+    broken(tmp_path)
+    for meter in (one, two):
+        goes_down(meter)
+    assert [until_refused(meter) for meter in (one, two)] == [30, 30]
+
+
+def test_a_store_that_is_not_there_at_the_start_does_not_keep_the_service_from_starting(tmp_path: Path) -> None:
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    with a_meter(budgets=[budget], store=f"sqlite://{tmp_path}/nowhere/b.sqlite") as meter:
+        assert spend(meter, 1) == "admit"
+        assert meter.errors["store"] == 1
+
+
+def test_a_burst_over_a_dying_store_leaves_no_lease_behind(worker: Callable[..., Meter], tmp_path: Path) -> None:
+    meter = worker(Budget("all", "100000 tokens", **A_DAY), slices=0.0)
+    spend(meter, 1)
+
+    def work(number: int) -> None:
+        if number == 60:
+            broken(tmp_path)
+            sharing(meter).store.close()
+        with contextlib.suppress(BudgetRefused):
+            spend(meter, 1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(120)))
+    assert account(meter, "all") == (121, 0)
+    (book,) = meter.admission.store.books(meter.clock.time_ns())
+    assert (book.parked, book.flight.count) == (0, 0)
+
+
+@pytest.mark.parametrize("policy", ["close", "", None, True])
+def test_an_unknown_policy_is_refused(policy: Any) -> None:
+    assert ON_STORE_ERROR == ("local", "open", "closed")
+    with pytest.raises(ConfigurationError, match=r"on_store_error=.*local"):
+        a_meter(on_store_error=policy)
