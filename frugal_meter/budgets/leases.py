@@ -50,7 +50,7 @@ class Book:
 
     __slots__ = (
         "base", "budget", "calm", "carry", "ceiling", "cell", "denied", "elsewhere", "end_ns", "expired", "flight", "idle",
-        "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told", "until_ns",
+        "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told", "typical", "until_ns",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class Book:
         self.carry = 0  # thousandths of the unit not yet booked: small requests are billed in full
         self.ceiling = 0 if shared else budget.limit.amount
         self.elsewhere = self.parked = self.idle = self.expired = 0
+        self.typical = 0  # what was last asked of a shared store for one request
         self.base = 0  # settled before this holder's time: the parent's, after a fork
         self.left: int | None = None  # of the limit, over all, when the shared store was last asked
         self.rung: Decision | None = None

@@ -359,6 +359,7 @@ class Sharing:
                 flight.parked += slots
                 if not slots:
                     wants.append((Ask(self._slots(book), claim.budget.max_in_flight or 0, 1, 1), book))
+            book.typical = claim.estimate
             aside = min(max(0, book.room), claim.estimate)
             book.ceiling -= aside
             book.parked += aside
@@ -385,7 +386,8 @@ class Sharing:
         if book.idle > IDLE_TICKS or not self._share:
             return 0
         most = int(book.budget.limit.amount * self._share) // self.holders
-        return most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))
+        target = most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))
+        return target if target >= book.typical else 0  # a slice that no request fits into is of use to nobody
 
     def _slices(self) -> list[Want]:
         """Return what is held for nothing, and say what to ask ahead."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -60,7 +61,9 @@ class SqliteStore:
                 "use a local folder, or store='redis://…' for workers of several hosts"
             )
         self._db: sqlite3.Connection | None = None
-        self._pid = 0
+        self._pid = os.getpid()
+        self._using = threading.RLock()  # a connection closed while another thread is in it takes the process with it
+        self._inherited: list[sqlite3.Connection | None] = []
         self._tidied_s = 0.0
 
     # -- the contract
@@ -149,33 +152,41 @@ class SqliteStore:
 
     def close(self) -> None:
         """See `stores`."""
-        if self._db is not None and self._pid == os.getpid():
-            self._db.close()
-        self._db = None
+        with self._alone():
+            if self._db is not None:
+                self._db.close()
+            self._db = None
 
     # -- inside
+
+    def _alone(self) -> threading.RLock:
+        """The lock on the connection. After a fork both are the parent's: the child has its own, and leaves the other alone."""
+        if self._pid != os.getpid():
+            self._inherited.append(self._db)  # not even to be closed here: see "How To Corrupt An SQLite Database File", 2.6
+            self._db, self._pid, self._using = None, os.getpid(), threading.RLock()
+        return self._using
 
     @contextlib.contextmanager
     def _transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
         """One atomic step; raises StoreError, and then nothing has changed."""
-        try:
-            db = self._open()
-            db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        with self._alone():
             try:
-                yield db
-            except BaseException:
-                if db.in_transaction:  # a full disk has rolled it back already
-                    db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            self._abandon()
-            raise StoreError(*self._mended(error)) from error
+                db = self._open()
+                db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                try:
+                    yield db
+                except BaseException:
+                    if db.in_transaction:  # a full disk has rolled it back already
+                        db.execute("ROLLBACK")
+                    raise
+                db.execute("COMMIT")
+            except (sqlite3.Error, OSError) as error:
+                self._abandon()
+                raise StoreError(*self._mended(error)) from error
 
     def _open(self) -> sqlite3.Connection:
-        if self._db is not None and self._pid == os.getpid():
+        if self._db is not None:
             return self._db
-        self._db = None  # a connection made before a fork is the parent's
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it names tenants: nobody else's to read
         db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
@@ -186,7 +197,7 @@ class SqliteStore:
         except BaseException:
             db.close()
             raise
-        self._db, self._pid = db, os.getpid()
+        self._db = db
         return db
 
     @staticmethod
