@@ -10,6 +10,7 @@ Needs limits and redis beside the package, and redis-server: without it its rows
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 from frugal_meter import Budget, Meter
+from frugal_meter.budgets.stores import Account, Ask, Report
 from frugal_meter.budgets.stores.redis import RedisStore
 from frugal_meter.testing import SyntheticSource
 
@@ -36,12 +38,12 @@ FAST, SLOW, BATCH = 2_000, 200, 50
 
 
 def summed_up(runs: list[Run]) -> dict[str, float]:
-    """Of all runs: used beyond the limit in % (median, 95th percentile, most), completed, joules wasted (medians)."""
+    """Of all runs: used beyond the limit in % (median, 95th percentile, most), completed and wasted (medians)."""
     over = sorted(100 * run.over for run in runs)
     return {
         "over_median": statistics.median(over), "over_p95": over[-1 - len(over) // 20], "over_most": over[-1],
-        "completed": statistics.median(run.completed for run in runs), "wasted_j": statistics.median(run.wasted_j for run in runs),
-        "runs": len(runs),
+        "completed": statistics.median(run.completed for run in runs),
+        "wasted_j": statistics.median(run.wasted_j for run in runs), "runs": len(runs),
     }  # fmt: skip
 
 
@@ -137,7 +139,20 @@ class Prices:
 
         client = redis.Redis.from_url(url, protocol=2)
         self.calls["PING"] = (client.ping, SLOW)
+        self.calls["ours, Redis, one exchange: report and ask"] = (self._exchange(RedisStore(url, "exchange")), SLOW)
         self.calls["`limits`, Redis (test and hit)"] = (lambda: (limiter.test(item, "a"), limiter.hit(item, "a")), SLOW)
+
+    @staticmethod
+    def _exchange(store: RedisStore):
+        account = Account("all", "tokens", (), int(time.time()), int(time.time()) + 86_400)
+        seq = itertools.count(1)
+
+        def once() -> None:
+            number = next(seq)
+            answer = store.exchange("bench", number, [Report(account, number, 0, 0)], [[Ask(account, 10**12, 1, 1)]], time.time())
+            assert answer.grants == [(1,)]
+
+        return once
 
     def one_round(self) -> dict[str, list[float]]:
         found = {name: timed(call, many) for name, (call, many) in self.calls.items()}
