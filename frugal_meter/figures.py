@@ -317,6 +317,8 @@ class Figures:
             flags = (*flags, "idle:above-observed")
         if span.account is not None and self._gpus:
             flags = (*flags, *notes_as_flags(span.account.gpu_notes), *self._lag(span.account))
+        if span.leases and any(lease.blind for lease in span.leases):
+            flags = (*flags, "budget:reserved")
         if self.ledger.unaligned:
             flags = (*flags, "alignment:tick")
         return (*flags, "cpu:from-first-await") if span.partial else flags

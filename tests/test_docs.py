@@ -186,7 +186,9 @@ def test_fields_that_may_be_none_say_what_that_means(record: type[msgspec.Struct
 def test_flags_are_told_and_no_other_is() -> None:
     sources = "".join(read(path) for path in (ROOT / "frugal_meter").rglob("*.py"))
     told = names(rows("reading.md", "Flags"))
-    used = set(re.findall(r'"((?:pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment):[a-z][a-z-]+)"', sources))
+    used = set(
+        re.findall(r'"((?:pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment|budget):[a-z][a-z-]+)"', sources)
+    )
     assert set(told) == used
 
 

@@ -278,7 +278,7 @@ class Admission:
             self._note(verdict.refused, "refuse", verdict.decision, claim.estimate, now_ns, verdict.reason)
             return self._refusal(verdict, claim.estimate, now_ns)
         for lease, action in zip(verdict.leases, verdict.actions, strict=True):
-            if action != "admit":
+            if action not in ("admit", "override"):  # counted in sums, and noted with its reason above
                 self._note(lease.book, action, verdict.decision, lease.estimate, now_ns)
         span.leases = verdict.leases if span.leases is None else [*span.leases, *verdict.leases]
         return None
@@ -377,7 +377,7 @@ class Admission:
                 milli = self._settled(span, budget)
                 if milli is None:
                     continue
-                lease.corrected = True
+                lease.corrected, lease.blind = True, False
                 # What a smaller model used, or a refusal did not, says nothing of what was asked for.
                 if span.outcome != "refused" and not span.ops and span.model_served in (None, span.model, lease.learn_as[1]):
                     estimates = self.estimator[budget.name]

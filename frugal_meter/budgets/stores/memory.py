@@ -144,9 +144,10 @@ class MemoryStore:
     # -- books
 
     def books(self, now_ns: int) -> list[Book]:
-        """The books of the windows now open; a budget for the whole service always has one."""
+        """The books of the windows now open; a budget for the whole service always has one, a key one once it was seen."""
         with self.lock:
-            return [self.book(book.budget, book.key, now_ns) for book in list(self._books.values())]
+            seen = [b for b in self._books.values() if not b.key or b.start_ns <= now_ns < b.end_ns or b.flight.count]
+            return [self.book(book.budget, book.key, now_ns) for book in seen]
 
     def every(self) -> Iterator[Book]:
         """All books, those of windows that have ended included; the caller holds the lock."""
