@@ -46,7 +46,7 @@ case $purpose in
         install -r examples/assistant/requirements.txt ||
             say "the language model's wheels cannot be had: tests that need it will skip" ;;
     check) install -e '.[test,dev]' ;;
-    bench) install -e '.[test]' prometheus-fastapi-instrumentator starlette_exporter limits ;;
+    bench) install -e '.[test]' prometheus-fastapi-instrumentator starlette_exporter ;;
     docs) install -e '.[docs]' ;;
 esac
 : >"$venv/.$purpose"

@@ -150,7 +150,7 @@ def test_local_goes_on_with_what_was_left_and_tells_all_when_the_store_is_back(
 
 
 @pytest.mark.parametrize("workers", [("local", 2_600)], indirect=True)
-def test_local_shares_what_was_left_at_the_last_tick_and_never_spends_more(redis_server: RedisServer, workers: list[Worker]) -> None:
+def test_local_shares_what_was_left_and_never_spends_more(redis_server: RedisServer, workers: list[Worker]) -> None:
     statuses = asyncio.run(live_through_it(redis_server, workers))
     assert set(statuses) == {200, 429}
     assert sum(worker.used for worker in workers) == TOKENS * (TOGETHER + statuses.count(200)) <= 2_600
