@@ -123,7 +123,7 @@ class RedisServer:
         """A client of the tests' own, with every right."""
         import redis  # takes half a second, and this module is known to all tests
 
-        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True, protocol=2)
 
     def wait_until(self, ready: Callable[[redis.Redis], Any]) -> None:
         """Return once ``ready(client)`` says so; not for longer than a while."""
