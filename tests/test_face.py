@@ -94,12 +94,14 @@ def test_the_signature_of_a_budget_is_the_contract() -> None:
         **{"name": required, "limit": required, "per": required, "key": None, "match": None, "estimate": None},
         **{"warn_at": 0.7, "degrade_at": 0.8, "throttle_at": None, "max_in_flight": None, "hard": False, "enforce": True},
         **{"require_tier": None, "basis": "dynamic", "timezone": "Europe/Paris"},
+        **{"throttle_wait": 10.0, "max_fraction": 1.0, "sliding": False, "scope": "cluster"},
     }
     assert keyword_only(Budget) == signature(Budget).keys() - {"name", "limit"}
 
 
 def test_the_methods_of_a_meter_are_the_contract() -> None:
-    assert signature(Meter.measure) == {"name": None, "model": None, "fallback": None, "unit": None, "tenant": None}
+    measure = {"name": None, "model": None, "fallback": None, "unit": None, "tenant": None, "estimate": None}
+    assert signature(Meter.measure) == measure
     assert signature(Meter.ops_app) == {"token": None, "public": False}
     assert signature(Meter.carry) == {"fn": required}
     assert list(signature(MeterMiddleware)) == ["app", "meter"]
