@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from redis_server import RedisServer, a_server
 
 # The same examples at every run, and no clock in a verdict: the machines are shared.
 settings.register_profile("steady", derandomize=True, deadline=None)
@@ -25,3 +27,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_FOLDER].cleanup()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A server of this test's own, durable."""
+    with a_server() as server:
+        yield server
