@@ -129,7 +129,8 @@ def build(results: list[Result], curves: list[Result], *, makers: list[str] | No
         "unit": "W at the plug of the whole server, divided by its sockets",
         "measured_by": "SPECpower_ssj2008: idle_w at active idle, full_w at 100 % target load",
         "origins": [
-            {**ORIGINS[name], "file": name, "file_sha256": hashlib.sha256((DATA / name).read_bytes()).hexdigest()} for name in FILES
+            {**ORIGINS[name], "file": name, "file_sha256": hashlib.sha256((DATA / name).read_bytes()).hexdigest()}
+            for name in FILES
         ],
         "fitted_makers": makers,
         "thread_sd": _round(_pooled_sd([[math.log(threads_per_socket(r)) for r in row] for row in rows.values()])),

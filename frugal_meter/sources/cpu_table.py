@@ -151,7 +151,15 @@ _INTEL: Final[dict[int, tuple[str, str]]] = {
 _INTEL_EXACT: Final = frozenset(
     {
         *("Nehalem", "Westmere", "Sandy Bridge", "Ivy Bridge", "Haswell", "Broadwell", "Ice Lake server"),
-        *("Sapphire Rapids", "Emerald Rapids", "Granite Rapids", "Sierra Forest", "Sandy Bridge client", "Ivy Bridge client", "Haswell client"),
+        *(
+            "Sapphire Rapids",
+            "Emerald Rapids",
+            "Granite Rapids",
+            "Sierra Forest",
+            "Sandy Bridge client",
+            "Ivy Bridge client",
+            "Haswell client",
+        ),
         *("Skylake client", "Coffee Lake", "Rocket Lake", "Raptor Lake"),
     }
 )

@@ -149,7 +149,11 @@ class _Machine:
             notes.append(model_findings.memory_unknown(self._proc_root / "meminfo"))
         elif "dram" not in covered:
             models.append(MemoryModelSource(self._memory_bytes, watts=self._declared.memory))
-        models.append(ServerRestSource(board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)) if whole else self._board())
+        models.append(
+            ServerRestSource(board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets))
+            if whole
+            else self._board()
+        )
         return models, notes
 
     def _cpu_watts(self, *, apart: bool) -> CpuWatts:
