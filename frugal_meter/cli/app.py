@@ -67,7 +67,7 @@ def _say(message: object) -> None:
 
 
 def config_file(config: Path | None) -> Path | None:
-    """The file that settings come from: asked for, of the environment, or lying in the current folder; None where there is none."""
+    """The file that settings come from: asked for, of the environment, or in the current folder; None where there is none."""
     asked = config or os.environ.get("FRUGAL_CONFIG") or (DEFAULT_PATH if Path(DEFAULT_PATH).is_file() else None)
     return None if asked is None else Path(asked)
 

@@ -269,18 +269,19 @@ def log(found: Opened, lines: Sequence[Entry], words: Words) -> str:
 def log_record(entry: Entry) -> str:
     """One line of the log as one line of JSON: amounts in the unit shown to people, unknown is null."""
     amounts = {name: _amount(getattr(entry, name), entry.resource) for name in ("estimate", "settled", "reserved", "limit")}
-    return json.dumps({**entry._asdict(), **amounts, "unit": SHOWN_IN.get(entry.resource)}, ensure_ascii=False)
+    unit = SHOWN_IN[entry.resource] if entry.resource in BOOKED_IN else None
+    return json.dumps({**entry._asdict(), **amounts, "unit": unit}, ensure_ascii=False)
 
 
 # -- inside
 
 
 def _amount(amount: int | None, resource: str) -> float | None:
-    return None if amount is None or resource not in BOOKED_IN else amount / BOOKED_IN[resource][1]  # type: ignore[index]
+    return None if amount is None or resource not in BOOKED_IN else amount / BOOKED_IN[resource][1]
 
 
 def _figure(amount: int | None, resource: str, words: Words) -> str:
-    return words.figure(_amount(amount, resource), SHOWN_IN.get(resource, ""))  # type: ignore[call-overload]
+    return words.figure(_amount(amount, resource), SHOWN_IN[resource])  # type: ignore[index]
 
 
 def _used(use: Use, words: Words) -> str:

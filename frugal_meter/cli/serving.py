@@ -49,7 +49,8 @@ def serve(
     """Serve ``app`` until SIGINT or SIGTERM, then print the account; returns the exit code.
 
     ``settings`` are keyword arguments of `Meter`, those of ``config`` included, whose budgets are taken up anew when it changes;
-    ``ops`` is an address or "off". What it says goes to stderr, for stdout is the application's. Raises ConfigurationError (a port that is taken, a zone unknown, …) and MissingExtraError.
+    ``ops`` is an address or "off". What it says goes to stderr, for stdout is the application's. Raises ConfigurationError (a
+    port that is taken, a zone unknown, …) and MissingExtraError.
     """
     try:
         import uvicorn
