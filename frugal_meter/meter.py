@@ -30,6 +30,7 @@ from .budgets.ladder import strongest
 from .budgets.stores.memory import MemoryStore
 from .budgets.stores.opening import share
 from .budgets.upkeep import LOOK_NS, SIGHT_NS, SIGHT_TICKS
+from .budgets.waiting import is_on_a_loop
 from .carbon.factors import Factor
 from .carbon.pue import Pue
 from .config import WatchedFile
@@ -331,6 +332,8 @@ class Meter:
                 span.refusal = admission.admit(span, self._unix_ns())
                 if span.refusal is not None or span.waiting is not None:
                     self._let_ops_through(span, scope, app)
+                if span.waiting is not None and not is_on_a_loop():  # trio's: nothing here can be awaited on it
+                    span.refusal = admission.wait_here(span, self._unix_ns, hurried=True)
 
     async def admitted(self, span: Span) -> None:
         """The outcome for a request that waits at the door; a fault of the meter's own lets it in."""

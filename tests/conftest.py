@@ -21,6 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Meters of this run meet nobody else's: tests run side by side, with the same names of services."""
     folder = config.stash[_FOLDER] = tempfile.TemporaryDirectory(prefix="frugal-run-")
     os.environ["FRUGAL_RUN_DIR"] = folder.name
+    for name in ("KUBERNETES_SERVICE_HOST", "WEB_CONCURRENCY"):  # a budget's store is chosen by them, wherever tests run
+        os.environ.pop(name, None)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

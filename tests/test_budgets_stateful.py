@@ -197,6 +197,7 @@ class Budgets(RuleBasedStateMachine):
         worker.exchange()
         if not worker.leases:
             self.tables.release(worker.sharing.holder, FAR_SEQ, [], self.at_s)
+            worker.exchange()  # it learns of it before anybody else is granted what it held: no other order is safe
 
     @rule(minutes=st.sampled_from([1, 6, 59, 61]))
     def time_goes_on(self, minutes: int) -> None:

@@ -194,7 +194,7 @@ class MemoryStore:
     def after_fork_in_child(self) -> None:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
         self.lock = threading.Lock()
-        for book in self._books.values():
+        for book in self.every():
             book.reserved = book.flight.count = 0
 
     def book(self, budget: Budget, key: tuple[str, ...], now_ns: int) -> Book:
