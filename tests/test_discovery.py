@@ -90,7 +90,11 @@ def test_a_measured_cpu_takes_its_idle_baseline_from_the_table(machine):
     PowercapTree.mmio_twin(machine.powercap)
     baseline = machine.discover().baseline
     modelled = next(line for line in machine.discover("model").describe() if line.component == "cpu")
-    assert baseline == modelled.idle_w
+    assert baseline is not None
+    assert baseline.mid == pytest.approx(modelled.idle_w.mid)
+    # apart from the rest of its server it carries the doubt about its share of it
+    assert baseline.low < modelled.idle_w.low
+    assert baseline.high > modelled.idle_w.high
     assert machine.discover(declared=DeclaredWatts(cpu_idle=12, cpu_full=80)).baseline == Interval(12, 12, 12)
 
 

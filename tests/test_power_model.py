@@ -6,7 +6,6 @@ import hashlib
 import math
 import re
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -166,7 +165,9 @@ def test_a_guest_is_surer_of_nothing_than_its_host():
             assert guest.high / guest.low > host.high / host.low
 
 
-@pytest.mark.parametrize(("relation", "row", "vendor"), [("relative", "haswell", None), ("vendor", None, "intel"), ("unknown", None, None)])
+@pytest.mark.parametrize(
+    ("relation", "row", "vendor"), [("relative", "haswell", None), ("vendor", None, "intel"), ("unknown", None, None)]
+)
 def test_the_less_is_known_of_a_cpu_the_wider_is_its_interval_and_it_says_so(relation, row, vendor):
     known = server_watts(exact("haswell"), 36, sockets=1)
     stranger = server_watts(CpuMatch("x", row, relation, vendor), 36, sockets=1)
@@ -190,8 +191,8 @@ def test_independent_errors_combine_as_squares():
     assert combined(Interval(5, 10, 20), Interval(1, 1, 1)) == Interval(5, 10, 20)
     both = combined(Interval(5, 10, 20), Interval(0.5, 1, 2))
     assert both.mid == 10
-    assert both.high == pytest.approx(10 * 2**math.sqrt(2))
-    assert both.low == pytest.approx(10 / 2**math.sqrt(2))
+    assert both.high == pytest.approx(10 * 2 ** math.sqrt(2))
+    assert both.low == pytest.approx(10 / 2 ** math.sqrt(2))
 
 
 # --- the shapes ------------------------------------------------------------------------------------------------------
@@ -270,7 +271,8 @@ def test_what_a_guest_says_of_sockets_is_not_believed():
 
 
 def test_every_flag_of_a_model_is_explained_in_french_and_english():
-    watts = [table_cpu(match, 1, virtual=True) for match in (UNKNOWN, CpuMatch("x", "haswell", "relative"), CpuMatch("x", None, "vendor", "amd"))]
+    strangers = (UNKNOWN, CpuMatch("x", "haswell", "relative"), CpuMatch("x", None, "vendor", "amd"))
+    watts = [table_cpu(match, 1, virtual=True) for match in strangers]
     for each in (*watts, declared_cpu(idle_watts=1, full_watts=2)):
         for flag in each.flags:
             assert ASSUMPTIONS[flag].keys() == {"en", "fr"}

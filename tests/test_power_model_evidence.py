@@ -36,7 +36,9 @@ def evidence() -> ModuleType:
 
 
 def test_the_table_is_the_one_that_its_builder_makes_of_the_data(tmp_path):
-    subprocess.run([sys.executable, ROOT / "benchmarks" / "build_cpu_table.py", "--out", tmp_path], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "build_cpu_table.py", "--out", tmp_path], check=True, capture_output=True
+    )
     for name in ("cpu_watts.json", "cpu_watts.json.sha256"):
         assert (tmp_path / name).read_bytes() == (ROOT / "frugal_meter" / "sources" / "data" / name).read_bytes()
 
