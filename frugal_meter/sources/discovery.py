@@ -149,11 +149,7 @@ class _Machine:
             notes.append(model_findings.memory_unknown(self._proc_root / "meminfo"))
         elif "dram" not in covered:
             models.append(MemoryModelSource(self._memory_bytes, watts=self._declared.memory))
-        models.append(
-            ServerRestSource(board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets))
-            if whole
-            else self._board()
-        )
+        models.append(self._board(whole=whole))
         return models, notes
 
     def _cpu_watts(self, *, apart: bool) -> CpuWatts:
@@ -167,7 +163,10 @@ class _Machine:
         cpu = self.cpu
         return CodecarbonCpuModelSource(cpu_name=cpu.name if cpu else None, sockets=(cpu.sockets if cpu else None) or 1)
 
-    def _board(self) -> BoardModelSource:
+    def _board(self, *, whole: bool) -> ModelSource:
+        if whole:
+            rest = board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)
+            return ServerRestSource(rest)
         if self._declared.board is not None:
             return BoardModelSource(self._declared.board)
         watts = board_watts(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)
