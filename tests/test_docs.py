@@ -187,7 +187,9 @@ def test_flags_are_told_and_no_other_is() -> None:
     sources = "".join(read(path) for path in (ROOT / "frugal_meter").rglob("*.py"))
     told = names(rows("reading.md", "Flags"))
     used = set(
-        re.findall(r'"((?:factor|pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment|budget):[a-z][a-z-]+)"', sources)
+        re.findall(
+            r'"((?:factor|pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment|budget):[a-z][a-z-]+)"', sources
+        )
     )
     assert set(told) == used
 
