@@ -180,10 +180,10 @@ def _add(before: Totals, more: tuple[int, int, int, int, int], gap: str | None) 
 
 
 def _part(now: Totals, before: Totals, mine_nj: int, held_nj: int) -> Part:
-    nj = (one - other for one, other in zip(now[:5], before[:5], strict=True))
+    energy, low, high, idle, gap_nj = (one - other for one, other in zip(now[:5], before[:5], strict=True))
     gap = now.reason if now.gaps != before.gaps else None
     silent = now.silent != before.silent
-    return Part(*nj, mine_nj, held_nj, gap, now.origin, silent)
+    return Part(energy, low, high, idle, gap_nj, mine_nj, held_nj, gap, now.origin, silent)
 
 
 def _plus(one: Part | None, other: Part) -> Part:

@@ -197,5 +197,6 @@ def _is_name(text: str) -> bool:
 
 def _understood(heard: bytes) -> Hello | Ask | None:
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        return question.decode(heard)
+        said: Hello | Ask = question.decode(heard)
+        return said
     return None

@@ -11,9 +11,11 @@ from typing import Final
 from ..records import Tier
 from . import Own, Sample, Scope, Sensor, Source, Window, agent_findings
 from .agent_link import AgentLink
+from .agent_protocol import Offered
 from .findings import Finding
 from .power_model import ModelSource, SourceDescription
 
+_KINDS: Final[tuple[Sensor, ...]] = ("physical", "on-chip estimate")
 #: what each component covers when an agent tells of it: all packages together
 _COVERS: Final = {"cpu": "package:*", "dram": "dram:*"}
 
@@ -37,25 +39,21 @@ class AgentSource:
         self.covers: tuple[str, ...] = (_COVERS[component],)
         self.stood_in = self.gave = False
         self._since_ns = 0
+        self.sensor: Sensor = "unknown"
+        self.resolution_nj: int | None = None
+        self.provenance = f"host agent at {link.address}, which has not answered yet"
+        self._offered: Offered | None = None
+        self._learn()
 
-    @property
-    def sensor(self) -> Sensor:
-        """The kind of the agent's sensor."""
+    def _learn(self) -> bool:
+        """Take what the agent says of its sensor; False where it has not told of one."""
         told = self.link.offered.get(self.component)
-        kinds: tuple[Sensor, ...] = ("physical", "on-chip estimate")
-        return next((kind for kind in kinds if told is not None and told.sensor == kind), "unknown")
-
-    @property
-    def resolution_nj(self) -> int | None:
-        """Resolution of the agent's sensor; None while it has not told."""
-        told = self.link.offered.get(self.component)
-        return None if told is None else told.resolution_nj
-
-    @property
-    def provenance(self) -> str:
-        """What the agent reads, and where it listens."""
-        told = self.link.offered.get(self.component)
-        return f"host agent at {self.link.address}: {'away' if told is None else told.provenance}"
+        if told is not None and told is not self._offered:
+            self._offered, self.sensor = told, "unknown"
+            for kind in _KINDS:
+                self.sensor = kind if told.sensor == kind else self.sensor
+            self.resolution_nj, self.provenance = told.resolution_nj, f"host agent at {self.link.address}: {told.provenance}"
+        return told is not None
 
     def prepare(self, more_ns: int) -> None:
         """Have the agent read now, before clocks are: joules and CPU are then of the same moment. See `AgentLink.refresh`."""
@@ -66,7 +64,7 @@ class AgentSource:
         """The energy from the last record to the agent's newest; None while it is away, and in the tick in which it is back."""
         told = self.link.tell(self._since_ns)
         before_ns, self._since_ns, self.gave = self._since_ns, 0 if told is None else told.t1_ns, False
-        if told is None or self.component not in self.link.offered:
+        if told is None or not self._learn():
             self._since_ns = 0
             return None
         part = told.parts.get(self.component)
@@ -146,4 +144,5 @@ def agent_sources(link: AgentLink, models: list[ModelSource], findings: list[Fin
     if leads:
         leads[0].leads = True
     by = {lead.component: lead for lead in leads}
-    return [*leads, *(StandIn(by[model.component], model) if model.component in by else model for model in models)]
+    sources: list[Source] = [*leads]
+    return [*sources, *(StandIn(by[model.component], model) if model.component in by else model for model in models)]

@@ -23,8 +23,8 @@ def agent_away(where: str, why: str) -> Finding:
         code="agent-away",
         what=f"the host agent does not answer ({why}): the power model stands in until it does",
         where=where,
-        remedy="On the host: systemctl status frugal-meter-agent. Is this user in the group of its socket (id -nG), is the socket "
-        "mounted into this container, and over TCP, does FRUGAL_AGENT_TOKEN name a service of its tokens file?",
+        remedy="On the host: systemctl status frugal-meter-agent. Is this user in the group of its socket (id -nG), is the "
+        "socket mounted into this container, and over TCP, does FRUGAL_AGENT_TOKEN name a service of its tokens file?",
         what_fr=f"l'agent d'hôte ne répond pas ({why}) : le modèle de puissance le remplace en attendant",
         remedy_fr="Sur l'hôte : systemctl status frugal-meter-agent. Cet utilisateur est-il du groupe de sa socket (id -nG), la "
         "socket est-elle montée dans ce conteneur et, par TCP, FRUGAL_AGENT_TOKEN est-il dans son fichier de jetons ?",
@@ -39,5 +39,5 @@ def agent_blind(where: str) -> Finding:
         where=where,
         remedy="Run frugal-meter doctor on the host, as the agent's user: it says why RAPL cannot be read there.",
         what_fr="l'agent d'hôte répond mais n'a pas de capteur du processeur : ses chiffres ne servent pas",
-        remedy_fr="Lancez frugal-meter doctor sur l'hôte, sous l'utilisateur de l'agent : il dit pourquoi RAPL n'y est pas lisible.",
+        remedy_fr="Lancez frugal-meter doctor sur l'hôte, sous l'utilisateur de l'agent : il dit pourquoi.",
     )

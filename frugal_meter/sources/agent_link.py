@@ -187,9 +187,10 @@ class AgentLink:
                 raise ConnectionAbortedError("it hung up" if not more else "its answer is too long")
             heard += more
         try:
-            return answer.decode(heard)
+            said: Answer = answer.decode(heard)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise ConnectionAbortedError("it is no frugal-meter agent, or one of another version") from None
+        return said
 
     def _lost(self, error: OSError) -> None:
         self._hang_up()

@@ -87,7 +87,8 @@ def discover(
     "auto": sensors, and models for what they do not cover; where no CPU sensor can be read, the host agent at the end of
     ``agent``, if it answers or was asked for by name. "model": models only. "rapl": as auto, but a RAPL package is
     required. "agent": the host agent, whether it answers now or later. "codecarbon": as model, with codecarbon's CPU model.
-    A source or a list of them is taken as it is: nothing is added. ``scope`` says whose energy a powercap tree holds ("vm-share": the hypervisor hands down this guest's).
+    A source or a list of them is taken as it is: nothing is added. ``scope`` says whose energy a powercap tree
+    holds ("vm-share": the hypervisor hands down this guest's).
     Raises ``ConfigurationError`` for an unknown word or sources whose covers overlap, ``SourceError`` for a required
     source that is missing.
     """
