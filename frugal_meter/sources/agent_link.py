@@ -85,9 +85,9 @@ class AgentLink:
     """
 
     def __init__(self, address: Address, service: str, *, share: float | None = None, token: str | None = None) -> None:
+        self._socket: socket.socket | None = None
         self.address, self.offered, self.why = address, dict[str, Offered](), ""
         self._service, self._share, self._token = service, share, token
-        self._socket: socket.socket | None = None
         self._pid = os.getpid()
         self._group = self._alone = secrets.token_hex(8)
         self._more_ns = 0
@@ -205,6 +205,9 @@ class AgentLink:
         gone, self._socket, self._told = self._socket, None, None
         if gone is not None:
             gone.close()
+
+    def __del__(self) -> None:
+        self._hang_up()  # of a meter that was made and never started, nobody else would
 
     def close(self) -> None:
         """Hang up; safe to call twice, and `open` opens it again."""
