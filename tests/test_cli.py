@@ -86,6 +86,15 @@ def test_a_machine_without_a_sensor_is_modelled_and_exits_1(machine, lang, verdi
     assert verdict in told.stdout
 
 
+@pytest.mark.parametrize(("lang", "says"), [("fr", "les serveurs de son fabricant"), ("en", "servers of its vendor")])
+def test_a_cpu_of_a_known_vendor_that_is_not_in_the_table_is_said(machine, lang, says):
+    machine.tree.cpuinfo({"vendor_id": "AuthenticAMD", "cpu family": "27", "model": "1", "model name": "AMD EPYC 2030"})
+    told = machine.doctor("--zone", "FR", "--lang", lang, "--sources", "model")
+    assert (told.exit_code, told.stderr) == (1, "")
+    assert says in " ".join(told.stdout.split())
+    assert "cpu_idle" in told.stdout
+
+
 @pytest.mark.parametrize(("lang", "verdict"), [("fr", "INUTILISABLE EN L'ÉTAT."), ("en", "NOT USABLE AS IT IS.")])
 def test_an_unknown_cpu_exits_2_until_its_watts_are_declared(machine, lang, verdict):
     machine.tree.cpuinfo(NOBODY)

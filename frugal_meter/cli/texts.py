@@ -45,6 +45,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "virtual": ("machine virtuelle", "virtual machine"),
     "relation_exact": ("dans la table de puissances", "in the table of watts"),
     "relation_relative": ("table de puissances : son plus proche parent", "table of watts: its nearest relative"),
+    "relation_vendor": ("table de puissances : les serveurs de son fabricant", "table of watts: servers of its vendor"),
     "relation_unknown": ("inconnu de la table de puissances", "not in the table of watts"),
     "relation_declared": ("puissance déclarée", "declared watts"),
     "cpu_time": ("Temps processeur", "CPU time"),
@@ -241,6 +242,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "d'un travail à l'autre, × {low} à × {high} ; à donner au compteur : calibration = \"FICHIER\"",
         'from one kind of work to another, × {low} to × {high}; give it to the meter: calibration = "FILE"',
     ),
+    # agent
+    "agent_serving": ("l'agent lit {sources} et répond à {addresses}", "the agent reads {sources} and answers at {addresses}"),
     # run
     "run_serving": ("{service} est mesuré. Ctrl-C pour arrêter.", "{service} is metered. Ctrl-C stops it."),
     "run_disabled": ("FRUGAL_DISABLED est posé : rien n'est mesuré.", "FRUGAL_DISABLED is set: nothing is metered."),
