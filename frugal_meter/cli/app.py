@@ -5,29 +5,22 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
-from collections.abc import Callable, Mapping
-from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Final, ParamSpec
+from typing import Annotated
 
 import typer
 
-from ..config import DEFAULT_PATH, load
-from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError, SourceError
+from ..config import DEFAULT_PATH
+from ..errors import ConfigurationError, MissingExtraError, SourceError
 from ..sources.host_root import Roots, host_roots
-
-P = ParamSpec("P")
-#: exit code of a setting that cannot mean anything, the same as a command line that cannot (click, argparse)
-BAD_INPUT: Final = 2
+from .budget_commands import budget
+from .options import Config, Json, Language, config_file, one_line, say, settings_of
 
 # plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 Zone = Annotated[str | None, typer.Option(metavar="FR", help="Electricity zone of the machine; never guessed.")]
-Config = Annotated[Path | None, typer.Option(metavar="FILE", help="frugal.toml to use. [default: $FRUGAL_CONFIG, ./frugal.toml]")]
-Language = Annotated[str | None, typer.Option("--lang", metavar="fr|en", help="Language. [default: the locale's]")]
 Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|agent|codecarbon", help="What to read. [default: auto]")]
 _Root = Annotated[Path | None, typer.Option(hidden=True)]
 
@@ -45,42 +38,8 @@ def frugal_meter(
     """Compute, energy and carbon of each request of an AI service."""
 
 
-def _one_line(command: Callable[P, None]) -> Callable[P, None]:
-    """End with one line on stderr and exit code 2 for what the user can mend; anything else is ours to mend, and raises."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except FrugalMeterError as error:
-            _say(error)
-            if kwargs.get("as_json"):
-                told = {"exit_code": BAD_INPUT, "error": type(error).__name__, "message": str(error)}
-                print(json.dumps(told, ensure_ascii=False))
-            raise typer.Exit(BAD_INPUT) from None
-
-    return guarded
-
-
-def _say(message: object) -> None:
-    print(f"frugal-meter: {message}", file=sys.stderr, flush=True)
-
-
-def config_file(config: Path | None) -> Path | None:
-    """The file that settings come from: asked for, of the environment, or in the current folder; None where there is none."""
-    asked = config or os.environ.get("FRUGAL_CONFIG") or (DEFAULT_PATH if Path(DEFAULT_PATH).is_file() else None)
-    return None if asked is None else Path(asked)
-
-
-def settings_of(config: Path | None, **given: Any) -> dict[str, Any]:
-    """Settings of the file under those given here."""
-    path = config_file(config)
-    file: Mapping[str, Any] = {} if path is None else load(path)
-    return {**file, **{name: value for name, value in given.items() if value is not None}}
-
-
 @app.command()
-@_one_line
+@one_line
 def doctor(
     zone: Zone = None,
     config: Config = None,
@@ -117,7 +76,7 @@ def doctor(
 
 
 @app.command()
-@_one_line
+@one_line
 def run(
     target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Any ASGI application, such as main:app.")],
     host: Annotated[str, typer.Option(help="Where the application listens.")] = "127.0.0.1",
@@ -149,7 +108,7 @@ def run(
 
 
 @app.command()
-@_one_line
+@one_line
 def calibrate(
     seconds: Annotated[float, typer.Option(help="How long to measure, about.", min=1, max=3600)] = 20.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of TOML.")] = False,
@@ -168,18 +127,18 @@ def calibrate(
     words, own = Words(language_of(lang)), host_roots()
     roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap)
     try:
-        found = measured(roots, seconds, begin=lambda: _say(words("calibrating", seconds=words.number(seconds))))
+        found = measured(roots, seconds, begin=lambda: say(words("calibrating", seconds=words.number(seconds))))
     except SourceError as error:
-        _say(error)
+        say(error)
         if as_json:
             print(json.dumps({"exit_code": 1, "error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
         raise typer.Exit(1) from None
     print(found.json() if as_json else found.toml(), end="")
-    _say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
+    say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
 
 
 @app.command()
-@_one_line
+@one_line
 def agent(
     socket: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Unix socket for services. [default: /run/frugal-meter/agent.sock]")
@@ -223,10 +182,10 @@ def agent(
     try:
         running = Agent(settings)
     except SourceError as error:
-        _say(error)
+        say(error)
         raise typer.Exit(1) from None
     names = ", ".join(source.name for source in running.host.sources)
-    running.run(lambda addresses: _say(words("agent_serving", sources=names, addresses=", ".join(addresses))))
+    running.run(lambda addresses: say(words("agent_serving", sources=names, addresses=", ".join(addresses))))
 
 
 def _watts(given: str) -> tuple[str, float]:
@@ -242,12 +201,12 @@ def _watts(given: str) -> tuple[str, float]:
 
 factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, import, compare.")
 app.add_typer(factors, name="factors")
+app.add_typer(budget, name="budget")
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 
 @factors.command("list")
-@_one_line
+@one_line
 def factors_list(
     zone: Annotated[
         str | None, typer.Option(metavar="FR", help="Every factor of one zone. [default: each zone's newest]")
@@ -268,7 +227,7 @@ def factors_list(
 
 
 @factors.command("show")
-@_one_line
+@one_line
 def factors_show(
     name: Annotated[str, typer.Argument(metavar="ID|ZONE", help='Such as "ember:FR:2024", or "FR" for the one in force.')],
     pack: Pack = None,
@@ -285,7 +244,7 @@ def factors_show(
 
 
 @factors.command("import")
-@_one_line
+@one_line
 def factors_import(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV file, as its publisher gives it out.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest to write (.toml); its rows go beside it (.csv).")],
@@ -307,7 +266,7 @@ def factors_import(
 
 
 @factors.command("compare")
-@_one_line
+@one_line
 def factors_compare(
     zone: Annotated[str, typer.Option(metavar="FR", help="Whose published factors.")],
     energy: Annotated[str, typer.Option(metavar="1kWh", help='How much electricity: "1 kWh", "50 kJ".')] = "1 kWh",
@@ -320,111 +279,6 @@ def factors_compare(
 
     text, records = compare(zone, energy, Words(language_of(lang)))
     print(json.dumps(records, ensure_ascii=False, indent=2) if as_json else text)
-
-
-budget = typer.Typer(no_args_is_help=True, help="Budgets of a running service: list, show, grant, revoke, log.")
-app.add_typer(budget, name="budget")
-Store = Annotated[str | None, typer.Option(metavar="URL", help="The service's store. [default: [meter] store in the file]")]
-Who = Annotated[str, typer.Option(metavar="NAME", help="Who decides: kept in the log.")]
-
-
-@budget.command("list")
-@_one_line
-def budget_list(config: Config = None, store: Store = None, as_json: Json = False, lang: Language = None) -> None:
-    """What every budget has spent, over all workers, and the overrides in force."""
-    from . import budgets
-    from .texts import Words, language_of
-
-    words = Words(language_of(lang))
-    with budgets.opened(settings_of(config, store=store)) as found:
-        print(_document(budgets.records(found)) if as_json else budgets.listing(found, words))
-
-
-@budget.command("show")
-@_one_line
-def budget_show(
-    name: Annotated[str, typer.Argument(metavar="BUDGET")],
-    config: Config = None,
-    store: Store = None,
-    as_json: Json = False,
-    lang: Language = None,
-) -> None:
-    """One budget: each part, its overrides past and present, its last decisions."""
-    from . import budgets
-    from .texts import Words, language_of
-
-    words = Words(language_of(lang))
-    with budgets.opened(settings_of(config, store=store)) as found:
-        found.named(name)
-        print(_document(budgets.records(found, name)) if as_json else budgets.shown(found, name, words))
-
-
-@budget.command("grant")
-@_one_line
-def budget_grant(
-    name: Annotated[str, typer.Argument(metavar="BUDGET")],
-    who: Who,
-    why: Annotated[str, typer.Option(metavar="TEXT", help="The reason: kept in the log.")],
-    lasting: Annotated[str | None, typer.Option("--for", metavar="2h", help="How long: 30m, 2h, 1d.")] = None,
-    until: Annotated[str | None, typer.Option(metavar="MOMENT", help="Until when: 2026-12-24T18:00, budget's timezone.")] = None,
-    key: Annotated[list[str] | None, typer.Option(help="Only this part; once for each of the budget's keys.")] = None,
-    config: Config = None,
-    store: Store = None,
-    lang: Language = None,
-) -> None:
-    """Let requests pass a budget that would refuse them: named, reasoned, ending. They are metered and charged."""
-    from . import budgets
-    from .texts import Words, language_of
-
-    words = Words(language_of(lang))
-    with budgets.opened(settings_of(config, store=store)) as found:
-        override = budgets.granted(found, name, key or (), who, why, (lasting, until))
-        print(budgets.told(override, found, words), words("granted"), sep="\n")
-
-
-@budget.command("revoke")
-@_one_line
-def budget_revoke(
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As `budget list` tells it.")],
-    who: Who,
-    config: Config = None,
-    store: Store = None,
-    lang: Language = None,
-) -> None:
-    """End an override now."""
-    from . import budgets
-    from .texts import Words, language_of
-
-    words = Words(language_of(lang))
-    with budgets.opened(settings_of(config, store=store)) as found:
-        ended = budgets.revoked(found, number, who)
-        print(budgets.told(ended._replace(revoked_s=found.now_s), found, words))
-
-
-@budget.command("log")
-@_one_line
-def budget_log(
-    since: Annotated[str | None, typer.Option(metavar="1h", help="No older than this: 30m, 2h, 1d.")] = None,
-    name: Annotated[str | None, typer.Option("--budget", metavar="BUDGET", help="One budget only.")] = None,
-    action: Annotated[str | None, typer.Option(metavar="refuse", help="One action only.")] = None,
-    most: Annotated[int, typer.Option(help="The last so many.", min=1, max=100_000)] = 100,
-    config: Config = None,
-    store: Store = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON, one line each.")] = False,
-    lang: Language = None,
-) -> None:
-    """What budgets decided, with the figures of the moment, and what people did to them."""
-    from . import budgets
-    from .texts import Words, language_of
-
-    words = Words(language_of(lang))
-    with budgets.opened(settings_of(config, store=store)) as found:
-        lines = budgets.chosen(found, since, name, action, most)
-        print("\n".join(map(budgets.log_record, lines)) if as_json else budgets.log(found, lines, words))
-
-
-def _document(records: object) -> str:
-    return json.dumps(records, ensure_ascii=False, indent=2)
 
 
 @app.command()
