@@ -10,6 +10,7 @@ need chromium chromium
 need chromedriver chromium-driver
 need cc gcc
 need npm npm
+need systemd-analyze systemd
 apt=$(command -v apt-get || true)
 root=$([ "$(id -u)" = 0 ] && echo yes || true)
 
