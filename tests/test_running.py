@@ -508,3 +508,23 @@ def test_refusals_of_another_thread_do_not_wait_for_a_turn_that_is_not_theirs() 
 def test_http_requests_are_admitted_by_a_meter_of_joules_as_ever() -> None:
     with a_meter(sources=SyntheticSource(0, 10), budgets=[Budget("all", "50 kJ", per="day", sliding=True)]) as meter:
         assert statuses(ask(an_app(meter), *["/hello"] * 3)) == [200] * 3
+
+
+def test_under_trio_a_throttled_request_is_decided_at_once() -> None:
+    import trio
+
+    budget = Budget("all", "100 requests", per="day", throttle_at=0.01, degrade_at=None, warn_at=0.01, throttle_wait=3600)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with a_meter(budgets=[budget]) as meter:
+        ended(meter, begun(meter), 0)
+        begun(meter)
+        scope = {"type": "http", "method": "GET", "path": "/hello", "headers": [], "query_string": b"", "raw_path": b"/hello"}
+        trio.run(an_app(meter, outside=True), scope, receive, send)
+    assert sent[0]["status"] == 429

@@ -239,13 +239,17 @@ class Admission:
     async def wait(self, span: Span, now_ns: Callable[[], int]) -> Mapping[str, Any] | None:
         """Wait for what ``span`` waits for, on the event loop; returns the refusal, or None. Cancelled, it leaves the queue."""
         waiting, span.waiting = span.waiting, None
-        verdict = await self.line.wait(waiting)
+        try:
+            verdict = await self.line.wait(waiting)
+        except BaseException:
+            self.line.leave(waiting)
+            raise
         return self._conclude(span, waiting.claims, verdict, now_ns())
 
-    def wait_here(self, span: Span, now_ns: Callable[[], int]) -> Mapping[str, Any] | None:
-        """`wait`, blocking the calling thread."""
+    def wait_here(self, span: Span, now_ns: Callable[[], int], *, hurried: bool = False) -> Mapping[str, Any] | None:
+        """`wait`, blocking the calling thread; ``hurried``, hardly: see `Line.wait_here`."""
         waiting, span.waiting = span.waiting, None
-        verdict = self.line.wait_here(waiting)
+        verdict = self.line.wait_here(waiting, hurried=hurried)
         return self._conclude(span, waiting.claims, verdict, now_ns())
 
     def _claims(self, span: Span, served: str | None = None) -> list[Claim]:

@@ -45,6 +45,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "virtual": ("machine virtuelle", "virtual machine"),
     "relation_exact": ("dans la table de puissances", "in the table of watts"),
     "relation_relative": ("table de puissances : son plus proche parent", "table of watts: its nearest relative"),
+    "relation_vendor": ("table de puissances : les serveurs de son fabricant", "table of watts: servers of its vendor"),
     "relation_unknown": ("inconnu de la table de puissances", "not in the table of watts"),
     "relation_declared": ("puissance déclarée", "declared watts"),
     "cpu_time": ("Temps processeur", "CPU time"),

@@ -87,10 +87,10 @@ class Sums(msgspec.Struct, array_like=True):
     dropped: int
     errors: dict[str, int]
     decisions: dict[tuple[str, str], int]
-    cut_nj: int
     in_progress: int
     coverage: tuple[int, int] | None
     seat: Seat | None = None
+    cut_nj: int = 0
 
     def settled_nj(self) -> list[int]:
         """Dynamic energy of settled spans, by source."""

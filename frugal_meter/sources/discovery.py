@@ -20,9 +20,9 @@ from .agent import agent_sources
 from .agent_link import AgentLink
 from .cpu_table import CpuMatch, identify, read_stepping
 from .findings import Finding
-from .power_model import BoardModelSource, CpuModelSource, MemoryModelSource, ModelSource, SourceDescription
+from .power_model import BoardModelSource, CpuModelSource, MemoryModelSource, ModelSource, ServerRestSource, SourceDescription
 from .procfs import CpuModel, HostCpu, cpu_model, memory_bytes
-from .watts import CpuWatts, board_watts, declared_cpu, table_cpu
+from .watts import CpuWatts, board_part, board_watts, declared_cpu, table_cpu
 
 #: words of a boundary, in its order, and the components that stand for each
 _BOUNDARY: Final = {"cpu": ("cpu",), "memory": ("dram",), "board": ("board",), "node": ("node",), "gpu": ("gpu",)}
@@ -167,24 +167,28 @@ class _Machine:
         self._threads = self.cpu.threads if self.cpu else HostCpu(proc_root).cpus()
         # no bit tells on Arm: taken for a guest, as most of its servers are; the low end is that of bare metal
         self._virtual = self.cpu is not None and (self.cpu.flags_hypervisor or self.cpu.vendor == "ARM")
+        self._sockets = self.cpu.sockets if self.cpu else None
         self._memory_bytes, self._proc_root = memory_bytes(proc_root), proc_root
 
     def models(self, covered: set[str], *, codecarbon: bool) -> tuple[list[ModelSource], list[Finding]]:
         """Models of every component but those ``covered``, and what is to be known of them."""
         models: list[ModelSource] = []
         notes: list[Finding] = []
+        whole = "cpu" not in covered and not codecarbon and self._declared_cpu is None and self._declared.board is None
         if "cpu" not in covered:
-            models.append(self._codecarbon_cpu() if codecarbon else CpuModelSource(self._cpu_watts()))
+            models.append(self._codecarbon_cpu() if codecarbon else CpuModelSource(self._cpu_watts(apart=not whole)))
             notes += self._cpu_notes()
         if "dram" not in covered and self._declared.memory is None and self._memory_bytes is None:
             notes.append(model_findings.memory_unknown(self._proc_root / "meminfo"))
         elif "dram" not in covered:
             models.append(MemoryModelSource(self._memory_bytes, watts=self._declared.memory))
-        models.append(self._board())
+        models.append(self._board(whole=whole))
         return models, notes
 
-    def _cpu_watts(self) -> CpuWatts:
-        return self._declared_cpu or table_cpu(self.match, self._threads, virtual=self._virtual)
+    def _cpu_watts(self, *, apart: bool) -> CpuWatts:
+        return self._declared_cpu or table_cpu(
+            self.match, self._threads, virtual=self._virtual, sockets=self._sockets, apart=apart
+        )
 
     def _codecarbon_cpu(self) -> ModelSource:
         from .codecarbon_model import CodecarbonCpuModelSource
@@ -192,10 +196,13 @@ class _Machine:
         cpu = self.cpu
         return CodecarbonCpuModelSource(cpu_name=cpu.name if cpu else None, sockets=(cpu.sockets if cpu else None) or 1)
 
-    def _board(self) -> BoardModelSource:
+    def _board(self, *, whole: bool) -> ModelSource:
+        if whole:
+            rest = board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)
+            return ServerRestSource(rest)
         if self._declared.board is not None:
             return BoardModelSource(self._declared.board)
-        watts = board_watts(self.match, self._threads, virtual=self._virtual)
+        watts = board_watts(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)
         return BoardModelSource(watts, f"share of the server around {self._threads} threads of {self.match.microarchitecture}")
 
     def _cpu_notes(self) -> list[Finding]:
@@ -205,6 +212,8 @@ class _Machine:
         where = str(self._proc_root / "cpuinfo")
         if self.match.relation == "relative":
             return [model_findings.cpu_relative(name, self.match, where)]
+        if self.match.relation == "vendor":
+            return [model_findings.cpu_vendor(name, self.match, where)]
         return [model_findings.cpu_unknown(name, where)]
 
     def discovery(self, sources: tuple[Source, ...], findings: list[Finding]) -> Discovery:
@@ -219,7 +228,7 @@ class _Machine:
             match=self.match,
             known_cpu=known,
             boundary=tuple(word for word, stands_for in _BOUNDARY.items() if components & set(stands_for)),
-            baseline=self._cpu_watts().idle if measured and known else None,
+            baseline=self._cpu_watts(apart=True).idle if measured and known else None,
         )
 
 
