@@ -40,7 +40,11 @@ def spans_of(meter: Meter) -> list[Span]:
 
 def sums(of: Aggregates) -> dict[str, Any]:
     rows = {
-        labels: {name: getattr(row, name) for name in row.__struct_fields__ if name != "born_ns"}
+        labels: {
+            name: pytest.approx(value) if isinstance(value := getattr(row, name), float) else value
+            for name in row.__struct_fields__
+            if name != "born_ns"
+        }
         for labels, row in of.rows.items()
     }
     kinds = {

@@ -82,7 +82,7 @@ def test_a_worker_killed_between_folding_and_taking_away_counts_nobody_twice(tmp
         work(meter, 2)
         told = leave_behind(tmp_path, ended=2)
         total = Total()
-        total.add(told, ended=True)
+        total.add(told)
         total.names = [DEAD]  # as it lies there after the fold, with the files not yet taken away
         (folder(tmp_path) / "ended").write_bytes(msgspec.msgpack.encode(total))
         assert requests(meter) == {"ok": 4}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exchange import samples
 from support import assert_books_close, burn, metered
 from worker_house import House, Process, assert_every_record_is_booked_once
 from worker_process import WATTS_PER_CPU
@@ -164,6 +165,43 @@ def test_a_second_worker_makes_the_first_one_share_at_its_next_tick(run_dir: Pat
         assert shared.energy_dynamic_j is not None
         assert shared.energy_low_j <= shared.energy_full_j <= shared.energy_high_j
         assert meter.errors == {}
+
+
+def test_no_counter_falls_when_a_second_worker_comes_nor_when_the_meter_is_stopped_and_started(run_dir: Path) -> None:
+    def told() -> dict[Any, float]:
+        assert sum(samples(meter, "frugal_books_difference_joules").values()) == 0
+        names = ("frugal_host_energy_joules_total", "frugal_unattributed_energy_joules_total", "frugal_overhead_energy_joules_total")
+        every = {(name, key): joules for name in names for key, joules in samples(meter, name).items()}
+        host, attributed = sum(samples(meter, names[0]).values()), sum(samples(meter, "frugal_energy_joules_total").values())
+        assert sum(samples(meter, names[1]).values()) + attributed == pytest.approx(host, abs=1e-8)
+        return every
+
+    def work() -> dict[Any, float]:
+        with meter.measure("work"):
+            burn(0.03)
+        assert meter.settle()
+        return told()
+
+    meter, seen = Meter("x", zone="FR", sources=host_model(), tick=60), []
+    for _ in range(2):
+        with meter:
+            seen.append(work())
+            ring = Ring(next(run_dir.iterdir()), 1)
+            ring.open()
+            state = ring.last()
+            state.pids[SEATS - 1], state.starts[SEATS - 1] = os.getppid(), started(os.getppid()) or 0
+            ring.append(state)
+            ring.file.unlock()
+            seen += [work(), work()]  # a tick that still is its own, and one by the records
+            workers = meter.sampler._workers
+            assert workers is not None
+            assert workers.sharing
+        seen.append(told())
+        ring.close()
+        next(run_dir.iterdir()).unlink()  # as the last one to leave does: the next ring is another one
+    for before, after in itertools.pairwise(seen):
+        for key, joules in before.items():
+            assert after[key] >= joules, key
 
 
 def test_two_meters_of_one_process_are_not_two_workers(run_dir: Path) -> None:

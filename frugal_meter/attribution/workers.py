@@ -85,6 +85,7 @@ class Workers:
         self._locked = False
         self._before: State | None = None  # the totals billed so far; None: not billing through the ring
         self._entered: State | None = None  # the totals from which this worker has billed
+        self.left: list[Taken] = []  # seats given up: a meter that is stopped, or started again, has billed what it has
         self._read_at = [0] * len(shared)
 
     @property
@@ -252,6 +253,8 @@ class Workers:
 
     def leave(self) -> None:
         """Give the seat up; the last one takes the file away."""
+        if (seat := self.seat) is not None:
+            self.left.append(seat)
         ring, self._ring, self._before, self._ledger.held_share = self._ring, None, None, None
         if ring is None:
             return
@@ -269,6 +272,7 @@ class Workers:
     def after_fork_in_child(self) -> None:
         """The seat is the parent's; the child takes one of its own when it starts."""
         ring, self._ring, self._before, self._locked = self._ring, None, None, False
+        self.left = []
         self._ledger.held_share, self._ledger.unaligned = None, False
         if ring is not None:
             self._pools.close()  # its cells are the parent's too

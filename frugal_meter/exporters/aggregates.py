@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import add
 from typing import Final
@@ -129,7 +129,7 @@ class Aggregates:
         self.overflow = self.overflow_kinds = 0
         self.low_nj = self.high_nj = 0
         # One object, replaced as a whole: a scrape beside a tick sees the books before it or after it, never half of it.
-        self._told: tuple[dict[str, int], dict[str, dict[str, int]]] = ({}, {})
+        self._told: tuple[dict[str, int], dict[str, dict[str, int]], dict[str, dict[str, int]]] = ({}, {}, {})
         self.overhead_nj: dict[str, int] = {}
 
     @property
@@ -142,29 +142,33 @@ class Aggregates:
         """Where it was booked: source → bucket → nanojoules."""
         return self._told[1]
 
-    def add_ticks(self, ticks: Sequence[Tick]) -> None:
-        """Add the books of one pass."""
-        energy, buckets = dict(self._told[0]), {source: dict(sums) for source, sums in self._told[1].items()}
+    @property
+    def books_nj(self) -> tuple[Mapping[str, Mapping[str, int]], Mapping[str, Mapping[str, int]]]:
+        """`buckets_nj`, and the same ("told" with them) of what this process did not bill from records that others share."""
+        return self._told[1:]
+
+    def add_ticks(self, ticks: Sequence[Tick], shared: Collection[str] = ()) -> None:
+        """Add the books of one pass; ``shared`` names the sources whose records other workers bill too."""
+        energy, buckets, alone = dict(self._told[0]), *({name: dict(of) for name, of in each.items()} for each in self._told[1:])
         for tick in ticks:
             if tick.low_nj is not None and tick.high_nj is not None:
                 self.low_nj += tick.low_nj
                 self.high_nj += tick.high_nj
             energy[tick.source] = energy.get(tick.source, 0) + tick.energy_nj
-            sums = buckets.setdefault(tick.source, dict.fromkeys(BUCKETS, 0))
             shares = tick.requests_nj
-            sums["requests"] += shares.total if isinstance(shares, Shares) else sum(shares.values())
-            sums["late"] += tick.late_nj
-            sums["overhead"] += tick.overhead_nj
-            sums["other"] += tick.other_nj
-            sums["idle"] += tick.idle_nj
-            sums["gap"] += tick.gap_nj
+            requests = shares.total if isinstance(shares, Shares) else sum(shares.values())
+            booked = (requests, tick.late_nj, tick.overhead_nj, tick.other_nj, tick.idle_nj, tick.gap_nj)
+            _add(buckets.setdefault(tick.source, dict.fromkeys(BUCKETS, 0)), zip(BUCKETS, booked, strict=True))
+            if tick.source not in shared:
+                own = alone.setdefault(tick.source, dict.fromkeys(("told", *BUCKETS), 0))
+                _add(own, zip(own, (tick.energy_nj, *booked), strict=True))
             for part, nj in tick.overhead_parts.items():
                 self.overhead_nj[part] = self.overhead_nj.get(part, 0) + nj
-        self._told = energy, buckets
+        self._told = energy, buckets, alone
 
     def difference_nj(self) -> int:
         """What the sources told minus everything booked: 0 when the books close."""
-        energy, buckets = self._told
+        energy, buckets, _ = self._told
         return sum(energy.values()) - sum(sum(sums.values()) for sums in buckets.values())
 
     def add(self, span: Span) -> None:
@@ -322,6 +326,11 @@ class Aggregates:
     def totals_nj(self) -> Mapping[str, int]:
         """Where the joules went since the start, over all sources: bucket → nanojoules."""
         return {bucket: sum(sums[bucket] for sums in self.buckets_nj.values()) for bucket in BUCKETS}
+
+
+def _add(sums: dict[str, int], more: Iterable[tuple[str, int]]) -> None:
+    for key, nj in more:
+        sums[key] += nj
 
 
 def _inclusive(span: Span) -> tuple[int, int]:

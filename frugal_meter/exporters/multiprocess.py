@@ -27,7 +27,7 @@ from ..ring.peers import lives, started
 from .sums import Sums, Total
 
 #: of the records in these files; workers of different versions do not meet
-VERSION: Final = 1
+VERSION: Final = 2
 _ENDED: Final = "ended"
 _LOCK: Final = "lock"
 _COUNT, _SUMS = ".count", ".sums"
@@ -159,6 +159,7 @@ class Multiprocess:
             gone = [member for member in members if not member.lives]
             if gone:
                 _add_ended(total, gone)
+                total.close_rings([member.sums for member in members if member.lives and member.sums is not None])
                 total.cap()
                 total.names = [member.name for member in gone]
                 _replace(folder / _ENDED, msgspec.msgpack.encode(total))
@@ -175,7 +176,7 @@ def _add_ended(total: Total, members: Sequence[_Member]) -> None:
     for member in members:
         if member.sums is not None and not member.lives:
             settled = sum(sum(row.outcomes.values()) for row in member.sums.rows.values())
-            total.add(member.sums, ended=True, lost=max(0, member.ended - settled))
+            total.add(member.sums, lost=max(0, member.ended - settled))
 
 
 def _in_use(folder: Path) -> bool:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..ring.records import State
 from ..sources import Window
-from .aggregates import BUCKETS
 from .dispatch import OPS_MARK
 from .multiprocess import Multiprocess
-from .sums import Books, Point, Seat, Service, Sums, Total, service_of
+from .sums import NOTHING, Books, Point, Seat, Service, Sums, Total, service_of
 
 if TYPE_CHECKING:
     from ..attribution.workers import Taken
@@ -28,9 +27,6 @@ class Snapshots:
         self._workers = Multiprocess(meter.service, sources, meter.fault)
         self._telling = threading.Lock()
         self._coverage: tuple[int, int] | None = None
-        self._base: State | None = None
-        self._carry_nj: list[int] = []
-        self._shared: tuple[str, ...] = ()
 
     def join(self, ended: int) -> memoryview | None:
         """Be one of the service's workers; the word in which requests that end are to be counted, ``ended`` so far."""
@@ -67,10 +63,9 @@ class Snapshots:
     def own(self) -> Sums:
         """What this process has to tell."""
         meter, sums = self._meter, self._meter.aggregates
-        energy, buckets = sums.energy_nj, sums.buckets_nj
-        seat = meter.sampler.seat
-        self._shared = seat.sources if seat is not None else self._shared
-        own = Sums(
+        buckets, alone = sums.books_nj
+        seat, names = meter.sampler.seat, [books.source.name for books in meter.ledger.books]
+        return Sums(
             pid=os.getpid(),
             at_ns=meter.clock.monotonic_ns(),
             rows=dict(sums.rows),
@@ -78,9 +73,9 @@ class Snapshots:
             overflow={"requests": sums.overflow, "histograms": sums.overflow_kinds},
             overhead_nj=dict(sums.overhead_nj),
             sources=[
-                Books(energy.get(name, 0), dict(buckets.get(name) or dict.fromkeys(BUCKETS, 0)), name in self._shared, books.up)
-                for books in meter.ledger.books
-                for name in [books.source.name]
+                Books(dict(alone.get(name) or NOTHING), booked["late"], booked["overhead"], books.up)
+                for name, books in zip(names, meter.ledger.books, strict=True)
+                for booked in [buckets.get(name) or NOTHING]
             ],
             running_nj=_running_nj(meter),
             process_ns=meter.sampler.process_ns_since_start,
@@ -91,24 +86,18 @@ class Snapshots:
             cut_nj=meter.cut_nj,
             in_progress=_in_progress(meter),
             coverage=self._coverage,
-        )
-        if seat is not None:
-            own.seat = self._seat(own, seat)
-        return own
-
-    def _seat(self, own: Sums, seat: Taken) -> Seat:
-        if seat.base is not self._base:  # a new seat: what was booked before it is not of it
-            self._base, self._carry_nj = seat.base, own.booked_nj()
-        names = [books.source.name for books in self._meter.ledger.books]
-        return Seat(
-            seat.born, seat.place, _point(seat.base, seat.sources, names), _point(seat.last, seat.sources, names), self._carry_nj
+            seat=None if seat is None else _seat(seat, names),
+            left=[_seat(each, names) for each in meter.sampler.seats_left],
         )
 
     def after_fork_in_child(self) -> None:
         """The parent's place is the parent's."""
         self._workers.after_fork_in_child()
         self._telling = threading.Lock()
-        self._base, self._shared = None, ()
+
+
+def _seat(seat: Taken, names: list[str]) -> Seat:
+    return Seat(seat.born, seat.place, _point(seat.base, seat.sources, names), _point(seat.last, seat.sources, names))
 
 
 def _point(state: State, shared: tuple[str, ...], names: list[str]) -> Point:
