@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,11 @@ def test_a_second_worker_makes_the_first_one_share_at_its_next_tick(run_dir: Pat
 def test_no_counter_falls_when_a_second_worker_comes_nor_when_the_meter_is_stopped_and_started(run_dir: Path) -> None:
     def told() -> dict[Any, float]:
         assert sum(samples(meter, "frugal_books_difference_joules").values()) == 0
-        names = ("frugal_host_energy_joules_total", "frugal_unattributed_energy_joules_total", "frugal_overhead_energy_joules_total")
+        names = (
+            "frugal_host_energy_joules_total",
+            "frugal_unattributed_energy_joules_total",
+            "frugal_overhead_energy_joules_total",
+        )
         every = {(name, key): joules for name in names for key, joules in samples(meter, name).items()}
         host, attributed = sum(samples(meter, names[0]).values()), sum(samples(meter, "frugal_energy_joules_total").values())
         assert sum(samples(meter, names[1]).values()) + attributed == pytest.approx(host, abs=1e-8)
@@ -202,6 +207,52 @@ def test_no_counter_falls_when_a_second_worker_comes_nor_when_the_meter_is_stopp
     for before, after in itertools.pairwise(seen):
         for key, joules in before.items():
             assert after[key] >= joules, key
+
+
+def _written_over(path: Path, meter: Meter) -> None:
+    with path.open("r+b") as file:
+        file.write(random.Random(7).randbytes(path.stat().st_size))
+
+
+def _emptied(path: Path, meter: Meter) -> None:
+    with path.open("r+b") as file:
+        file.seek(64)
+        file.write(bytes(path.stat().st_size - 64))
+
+
+def _taken_away(path: Path, meter: Meter) -> None:
+    path.unlink()
+
+
+def _given_to_another(path: Path, meter: Meter) -> None:
+    ring = Ring(path, 1)
+    ring.open()
+    state, start = ring.last(), started(os.getppid())
+    assert start is not None
+    state.pids[0], state.starts[0] = os.getppid(), start
+    ring.append(state)
+    ring.close()
+
+
+@pytest.mark.parametrize("harm", [_written_over, _emptied, _taken_away, _given_to_another])
+def test_a_worker_whose_seat_is_gone_takes_another_and_bills_on(run_dir: Path, harm: Any) -> None:
+    with metered(sources=host_model(), workers="shared") as (meter, out):
+        for again in range(4):
+            if again == 1:
+                harm(next(run_dir.iterdir()), meter)
+            with meter.measure("work"):
+                burn(0.05)
+            assert meter.settle()
+        assert_books_close(out.ticks)
+        assert all((reading.energy_dynamic_j or 0) > 0 for reading in out.readings)
+        assert sum(tick.energy_nj for tick in out.ticks) < 90e9 * meter.sampler.probe.cpus() * 60
+        assert meter.errors == {"workers": 1}
+        workers = meter.sampler._workers
+        assert workers is not None
+        assert workers.sharing
+        assert sum(samples(meter, "frugal_books_difference_joules").values()) == 0
+        (host,) = samples(meter, "frugal_host_energy_joules_total").values()
+        assert host == pytest.approx(sum(tick.energy_nj for tick in out.ticks) / 1e9)
 
 
 def test_two_meters_of_one_process_are_not_two_workers(run_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -230,6 +231,7 @@ def _own(meter: MeterView, service: Service) -> dict[str, list[Any]]:
     }
 
 
+@functools.cache  # a file to read, and a scrape is beside requests
 def version() -> str:
     """The installed version of this package."""
     from importlib.metadata import PackageNotFoundError, version

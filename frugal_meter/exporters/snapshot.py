@@ -7,6 +7,7 @@ import threading
 from operator import add
 from typing import TYPE_CHECKING
 
+from ..ring.peers import BLIND
 from ..ring.records import State
 from ..sources import Window
 from .dispatch import OPS_MARK
@@ -27,6 +28,7 @@ class Snapshots:
         self._workers = Multiprocess(meter.service, sources, meter.fault)
         self._telling = threading.Lock()
         self._coverage: tuple[int, int] | None = None
+        self._last: Service | None = None
 
     def join(self, ended: int) -> memoryview | None:
         """Be one of the service's workers; the word in which requests that end are to be counted, ``ended`` so far."""
@@ -46,9 +48,12 @@ class Snapshots:
             try:
                 ended, living = self._workers.gather()
                 if living:
-                    return service_of(ended, living)
+                    self._last = service_of(ended, living)
+                    return self._last
             except Exception as error:  # somebody else's hand in the folder: a scrape is answered all the same
                 self._meter.fault("share", error)
+                if getattr(error, "errno", None) in BLIND and self._last is not None:
+                    return self._last  # no file could be opened just now: counters that fall and rise again count twice
         return self.alone()
 
     def alone(self) -> Service:
@@ -94,6 +99,7 @@ class Snapshots:
         """The parent's place is the parent's."""
         self._workers.after_fork_in_child()
         self._telling = threading.Lock()
+        self._last = None
 
 
 def _seat(seat: Taken, names: list[str]) -> Seat:
