@@ -167,8 +167,8 @@ def test_the_cap_holds_over_all_workers_and_who_is_in_stays_in(monkeypatch: pyte
 
 def test_the_last_observation_of_a_bucket_is_the_one_that_ended_last() -> None:
     one, other = (alone({("r", "m", "t"): a_row(1, 1, 1)}, requests=1) for _ in range(2))
-    for each, t0_ns in ((one, 500), (other, 900)):
-        each.kinds["r", "m"].cpu_s.observe(2, 0.003, (10, 3, 1, t0_ns, t0_ns, 1, None))
+    for each, ended_ns in ((one, 500), (other, 900)):
+        each.kinds["r", "m"].cpu_s.observe(2, 0.003, (10, 3, 1, ended_ns, 0, 1, 1, None))
     histogram = service_of(Total(), [other, one]).total.kinds["r", "m"].cpu_s
     assert histogram.counts[2] == 2
     mark = histogram.marks[2]

@@ -47,6 +47,8 @@ ENERGY_BUCKETS_J: Final = (
 CPU_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300)
 #: label sets beyond this are folded into "other" and counted
 MAX_LABEL_SETS: Final = 1000
+#: names of functional units of one label set
+MAX_UNITS: Final = 20
 OTHER: Final = ("other", "other", "other")
 OTHER_KIND: Final = ("other", "other")
 BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
@@ -55,8 +57,9 @@ MAX_DISTRIBUTIONS: Final = 200
 #: routes × declared models whose series are made in advance
 MAX_PAIRS: Final = 100
 Labels = tuple[str, str, str]
-#: one observation to point at: wall ns, CPU ns, nJ, start (monotonic ns), the span's key, its process's random bits, trace id
-Mark = tuple[int, int, int, int, int, int, str | None]
+#: one observation to point at: wall ns, CPU ns, nJ, end (Unix, ns), what its id is made of (time, the span's key, its process's
+#: random bits), trace id
+Mark = tuple[int, int, int, int, int, int, int, str | None]
 
 
 class Histogram(msgspec.Struct, array_like=True, eq=False):
@@ -191,6 +194,9 @@ class Aggregates:
             row.tokens_out = (row.tokens_out or 0) + span.tokens_out
         if span.units:
             unit = span.unit or "unit"
+            if unit not in row.units and len(row.units) >= MAX_UNITS:
+                self.overflow += 1
+                unit = OTHER[0]
             row.units[unit] = row.units.get(unit, 0) + span.units
         if span.quality_sum is not None:
             row.quality_sum += span.quality_sum
@@ -263,7 +269,10 @@ class Aggregates:
         return self._figures.weight(span).grams_per_joule * self._figures.pue.value / NJ_PER_J
 
     def _mark(self, span: Span, cpu_ns: int, nj: int) -> Mark:
-        return (span.t1_ns - span.t0_ns, cpu_ns, nj, span.t0_ns, span.key, self._figures.random, span.trace_id)
+        figures = self._figures
+        ended_ns = span.t1_ns + figures.unix_offset_ns
+        wall_ns = span.t1_ns - span.t0_ns
+        return (wall_ns, cpu_ns, nj, ended_ns, figures.stamp_ns(span.t0_ns), span.key, figures.random, span.trace_id)
 
     def _add_request(self, span: Span, row: Row, model: str) -> None:
         status = (str(span.status) if span.status is not None else "none", span.outcome)

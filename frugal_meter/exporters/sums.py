@@ -363,4 +363,4 @@ def _add_histogram(histogram: Histogram, more: Histogram) -> None:
 
 
 def _ended(mark: Mark) -> int:
-    return mark[0] + mark[3]
+    return mark[3]
