@@ -384,7 +384,7 @@ def test_every_text_has_both_languages_with_the_same_blanks():
     [
         ('[meter]\nservice = "a"\npuee = 1.2\n', (), "did you mean pue?"),
         ('[meter]\nservice = "a"\npue = 0.5\n', (), "pue is 0.5"),
-        ('[meter]\nservice = "a"\nsources = ["rapl"]\n', (), "write one of auto, model, rapl, codecarbon"),
+        ('[meter]\nservice = "a"\nsources = ["rapl"]\n', (), "write one of auto, model, rapl, agent, codecarbon"),
         ("[meter\n", (), "not valid TOML"),
         ('[meter]\nservice = "a"\n', ("--zone", "Frnace"), "Did you mean FR (France)"),
         ('[meter]\nservice = "a"\n', ("--lang", "de"), "use fr or en"),

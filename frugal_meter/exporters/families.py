@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
@@ -37,7 +38,6 @@ class Observed(NamedTuple):
     histogram: Histogram
     bounds: Sequence[float]
     figure: Literal[0, 1, 2]
-    unix_offset_ns: int
 
     @property
     def total(self) -> float:
@@ -68,10 +68,9 @@ def of_histogram(observed: Observed) -> Iterator[tuple[str, float, Exemplar | No
 
 
 def _exemplar(mark: Mark, observed: Observed) -> Exemplar:
-    wall_ns, _, _, t0_ns, key, random, trace_id = mark
-    began_ns = t0_ns + observed.unix_offset_ns
-    labels = {"trace_id": trace_id} if trace_id is not None else {"reading_id": reading_id(began_ns, key, random)}
-    return labels, mark[observed.figure] / 1e9, (began_ns + wall_ns) / 1e9
+    *_, ended_ns, stamp_ns, key, random, trace_id = mark
+    labels = {"trace_id": trace_id} if trace_id is not None else {"reading_id": reading_id(stamp_ns, key, random)}
+    return labels, mark[observed.figure] / 1e9, ended_ns / 1e9
 
 
 def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
@@ -104,15 +103,10 @@ def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
 
 
 def _histograms(meter: MeterView, kinds: list[tuple[tuple[str, str], Distribution]]) -> dict[str, list[Any]]:
-    offset_ns = meter.figures.unix_offset_ns
     return {
-        "frugal_request_duration_seconds": [
-            (key, Observed(d.duration_s, aggregates.DURATION_BUCKETS_S, 0, offset_ns)) for key, d in kinds
-        ],
-        "frugal_request_cpu_seconds": [(key, Observed(d.cpu_s, aggregates.CPU_BUCKETS_S, 1, offset_ns)) for key, d in kinds],
-        "frugal_request_energy_joules": [
-            (key, Observed(d.energy_j, aggregates.ENERGY_BUCKETS_J, 2, offset_ns)) for key, d in kinds
-        ]
+        "frugal_request_duration_seconds": [(key, Observed(d.duration_s, aggregates.DURATION_BUCKETS_S, 0)) for key, d in kinds],
+        "frugal_request_cpu_seconds": [(key, Observed(d.cpu_s, aggregates.CPU_BUCKETS_S, 1)) for key, d in kinds],
+        "frugal_request_energy_joules": [(key, Observed(d.energy_j, aggregates.ENERGY_BUCKETS_J, 2)) for key, d in kinds]
         if meter.ledger.books
         else [],
     }
@@ -178,6 +172,7 @@ def _own(meter: MeterView, service: Service) -> dict[str, list[Any]]:
     }
 
 
+@functools.cache  # a file to read, and a scrape is beside requests
 def version() -> str:
     """The installed version of this package."""
     from importlib.metadata import PackageNotFoundError, version
