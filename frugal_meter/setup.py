@@ -236,8 +236,7 @@ def check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
         raise ConfigurationError(f"tenant is a function of the ASGI scope that returns a name or None, not {tenant!r}")
     if not isinstance(exporters, list | tuple) or not all(callable(getattr(e, "export", None)) for e in exporters):
         raise ConfigurationError(f"exporters is a list of objects with export(readings, ticks), not {exporters!r}")
-    if not isinstance(capture_usage, bool):
-        raise ConfigurationError(f"capture_usage is True or False, not {capture_usage!r}")
+    check_flag("capture_usage", capture_usage)
 
 
 def check_flag(name: str, value: Any) -> bool:
