@@ -240,6 +240,13 @@ def check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
         raise ConfigurationError(f"capture_usage is True or False, not {capture_usage!r}")
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """A setting that is True or False; anything else is refused in one line."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} is True or False, not {value!r}")
+    return value
+
+
 def check_number(name: str, value: Any, low: float, high: float, what: str) -> None:
     """Refuse in one line a number that cannot be."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
