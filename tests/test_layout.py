@@ -34,8 +34,6 @@ BIGGEST_ROOM = 0.25
 MODULE_LINES, FUNCTION_LINES = 420, 60
 #: what is longer, up to where, and why
 LONG: Final = {
-    "cli/app.py": (440, "every command with its options, in the order of --help: what each does is in a module of its own"),
-    "setup.py": (425, "every setting checked once, before anything is built"),
     "meter.py": (725, "the composition: one class that wires every part, in short methods"),
     "measure.py": (510, "one lifecycle and its five drivers, each the shape of the others: apart they would drift"),
     "budgets/admission.py": (490, "one decision from the door to its settlement: what is counted, noted and charged must agree"),
