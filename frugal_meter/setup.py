@@ -27,8 +27,7 @@ from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
 from .ring.election import is_one_of_several
 from .sources import Source
-from .sources.agent import AgentSource
-from .sources.agent_link import AgentLink, agent_address, agent_token
+from .sources.agent import AgentSource, agent_link
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.host_root import Roots, host_roots
 from .sources.procfs import HostCpu, memory_bytes
@@ -188,16 +187,6 @@ def prepare(
         steps,
         live,
     )
-
-
-def agent_link(sources: Any, service: str, host_share: float | None, roots: Roots) -> AgentLink | None:
-    """A line to the host agent where there is one and these ``sources`` would use it; raises ConfigurationError."""
-    address = agent_address() if isinstance(sources, str) and sources in ("auto", "agent") else None
-    if address is None:
-        return None
-    quota, threads = roots.quota_cpus(), HostCpu(roots.proc, roots.sys).cpus()
-    share = host_share if host_share is not None else None if quota is None else min(1.0, quota / threads)
-    return AgentLink(address, service, share=share, token=None if address.path else agent_token())
 
 
 def _sources(sources: Any) -> Any:
