@@ -47,6 +47,7 @@ from .records import Exporter, Reading, Tick, Tier, label
 from .refusal import Refusals, refused
 from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
+from .usage import note_usage
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -299,6 +300,56 @@ class Meter:
         return Measure(
             self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate, min_quality=min_quality
         )
+
+    def remote(
+        self,
+        *,
+        model: str,
+        provider: str,
+        zone: str | None = None,
+        like: str | None = None,
+        metered: bool = False,
+        fallback: Callable[..., Any] | None = None,
+        estimate: Estimate = None,
+    ) -> Measure:
+        """Meter a call to a model elsewhere: ``with meter.remote(model="mistral-small", provider="mistralai") as span``, then
+        ``span.note(reply)``; or as a decorator of a function that returns the reply or yields its pieces.
+
+        Its joules are ``energy_remote_j`` of the request around it, tier ``sourced``, by EcoLogits (extra ``llm``). ``zone`` is
+        where the model runs (ISO 3166-1 alpha-3); ``like`` a "provider/model" to estimate as. ``metered``: the callee is metered
+        by us, its ``usage.frugal`` is believed and comes first. Raises MissingExtraError, ConfigurationError.
+        """
+        from .remote.call import calls
+
+        call = calls(provider, model, zone=zone, like=like, metered=metered)
+        return Measure(self, f"{provider}/{model}", model=model, fallback=fallback, estimate=estimate, call=call)
+
+    def remote_client(
+        self, client: Any, *, provider: str, zone: str | None = None, like: str | None = None, metered: Sequence[str] = ()
+    ) -> Any:
+        """Meter every OpenAI-shaped call that ``client``, an ``httpx.Client`` or ``AsyncClient``, makes; returns it.
+
+        ``OpenAI(http_client=meter.remote_client(httpx.Client(), provider="mistralai"))``. ``metered`` are hosts
+        ("albert.interne", "10.0.0.7:8000") whose ``usage.frugal`` is believed. Raises MissingExtraError, ConfigurationError.
+        """
+        from .remote.client import listen
+
+        return listen(self, client, provider=provider, zone=zone, like=like, metered=metered)
+
+    def note(self, span: Span, reply: Any) -> None:
+        """Take what a model's reply tells of tokens. Never raises."""
+        try:
+            if span.call is not None:
+                span.call.heard.take(reply)
+            else:
+                note_usage(span, reply.get("usage") if isinstance(reply, Mapping) else getattr(reply, "usage", None))
+        except Exception as error:
+            self.fault("usage", error)
+
+    def hang_up(self, span: Span) -> None:
+        """Book what the call of ``span`` cost. Never raises."""
+        with self.guard("remote"):
+            span.call.finish(span, (self._mono() - span.t0_ns) / 1e9)
 
     def declare(self, block: str, model: str) -> None:
         """Note that the measured function ``block`` runs ``model``."""

@@ -87,6 +87,7 @@ STAGES: Final = (
     "exit",
     "export",
     "open",
+    "remote",
     "route",
     "settle",
     "share",
