@@ -34,6 +34,8 @@ METER_KEYS: Final = (
     "rewrite",
     "rewrite_limit",
     "qualities",
+    "usage_carbon",
+    "callers",
 )
 BUDGET_KEYS: Final = (
     "name",

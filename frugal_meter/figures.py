@@ -163,8 +163,13 @@ class Figures:
         if resource == "energy" and basis == "dynamic":
 
             def joules(span: Span) -> int | None:
-                if (span.account is None and span.cells is None and span.nested is None and span.folded is None
-                        and span.elsewhere is None):
+                if (
+                    span.account is None
+                    and span.cells is None
+                    and span.nested is None
+                    and span.folded is None
+                    and span.elsewhere is None
+                ):
                     # A plain request at its end, before any tick: the path that every request takes.
                     lam = ledger.lam
                     return None if lam is None else int(span.cpu_ns * lam)
@@ -317,9 +322,7 @@ class Figures:
                 dynamic_j=dynamic / NJ_PER_J,
                 idle_j=idle / NJ_PER_J,
             )
-            for books, tier, dynamic, idle in zip(
-                self.ledger.books, self.tiers, account.sources_nj, account.idle_nj, strict=True
-            )
+            for books, tier, dynamic, idle in zip(self.ledger.books, self.tiers, account.sources_nj, account.idle_nj, strict=True)
         )
 
     def _embodied(self, grams: float) -> Interval:

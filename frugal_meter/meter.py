@@ -45,6 +45,7 @@ from .figures import Figures
 from .measure import Estimate, Measure
 from .records import Exporter, Reading, Tick, Tier, label
 from .refusal import Refusals, refused
+from .remote.told import Told
 from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
 from .usage import note_usage
@@ -105,6 +106,8 @@ class Meter:
         rewrite: Mapping[str, str] | None = None,
         rewrite_limit: int = MAX_BODY_BYTES,
         qualities: Mapping[str, float] | None = None,
+        usage_carbon: bool = False,
+        callers: Sequence[str] = (),
         clock: Clock | None = None,
         host_root: str | Path | None = None,
     ) -> None:
@@ -130,6 +133,7 @@ class Meter:
         self.service, self.setup = setup.service, setup
         self.refusals = Refusals.of(refusals)
         self.degrading = Degrading(rewrite, rewrite_limit, qualities)
+        self.told = Told.of(usage_carbon, callers)
         self.clock: Clock = clock or SystemClock()
         self.disabled = switched_off()
         self.capture_usage = capture_usage
@@ -641,7 +645,12 @@ class Meter:
 
     def _shaping(self) -> bool:
         """Whether requests pass through more than the watching of their exchange: the middleware asks at each."""
-        return bool(self.degrading.rewrite) or self.refusals.rate_limit or any(b.hard for b in self.admission.budgets)
+        return (
+            bool(self.degrading.rewrite)
+            or self.refusals.rate_limit
+            or bool(self.told)
+            or any(b.hard for b in self.admission.budgets)
+        )
 
     def _reload(self) -> None:
         """Take up the budgets of a configuration file that has changed; one that cannot be read changes nothing."""

@@ -41,13 +41,18 @@ def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
         sent = next((value for name, value in headers if name == b"authorization"), b"")
         return hmac.compare_digest(sent, b"Bearer " + token.encode())
     client = scope.get("client")
-    if client is None or any(_is_forwarded(name.lower()) for name, _ in headers):
+    if client is None or not is_direct(scope):
         return False
     try:
         address = ipaddress.ip_address(str(client[0]).split("%")[0])
     except ValueError:
         return False
     return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)  # type: ignore[union-attr]
+
+
+def is_direct(scope: Any) -> bool:
+    """Whether a request carries no sign of a proxy between its client and this server."""
+    return not any(_is_forwarded(name.lower()) for name, _ in scope.get("headers", ()))
 
 
 def _is_forwarded(name: bytes) -> bool:

@@ -42,9 +42,7 @@ class Switchboard(Protocol):
         """Count a fault of the meter's own."""
 
 
-def listen(
-    meter: Switchboard, client: Any, *, provider: str, zone: str | None, like: str | None, metered: Sequence[str]
-) -> Any:
+def listen(meter: Switchboard, client: Any, *, provider: str, zone: str | None, like: str | None, metered: Sequence[str]) -> Any:
     """Hang `_Line`'s hooks on ``client``; see `Meter.remote_client`."""
     hooks = getattr(client, "event_hooks", None)
     if not isinstance(hooks, dict):

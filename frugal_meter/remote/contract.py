@@ -32,7 +32,9 @@ def carbon_of(reading: Reading) -> dict[str, Any] | None:
         if call.energy_j is None:
             return None
         over = call.pue or Interval(1.0, 1.0, 1.0)
-        remote_kwh = Interval(remote_kwh.low + call.energy_j.low * over.low, 0.0, remote_kwh.high + call.energy_j.high * over.high)
+        remote_kwh = Interval(
+            remote_kwh.low + call.energy_j.low * over.low, 0.0, remote_kwh.high + call.energy_j.high * over.high
+        )
     return {
         "kWh": {
             "min": (own.low * reading.pue.low + remote_kwh.low) / J_PER_KWH,

@@ -41,7 +41,9 @@ class Estimator:
         self._flags: tuple[str, ...] = ()
         self._known = known
         if known is None:
-            log.warning("frugal_meter: EcoLogits knows no model %r of %r: its calls have no figure (like= names a kin)", model, provider)
+            log.warning(
+                "frugal_meter: EcoLogits knows no model %r of %r: its calls have no figure (like= names a kin)", model, provider
+            )
             return
         if (known.provider, known.model) != (provider, model):
             self._flags = (f"remote:as={known.provider}/{known.model}",)
@@ -136,7 +138,9 @@ def _mix(zone: str | None, known: _Known) -> Any:
     asked = zone or known.location or "WOR"
     found = utils.electricity_mixes.find_electricity_mix(zone=asked)
     if found is None:
-        raise ConfigurationError(f'remote: zone {asked!r} has no mix in EcoLogits; write an ISO 3166-1 alpha-3 code such as "FRA"')
+        raise ConfigurationError(
+            f'remote: zone {asked!r} has no mix in EcoLogits; write an ISO 3166-1 alpha-3 code such as "FRA"'
+        )
     return found
 
 
@@ -165,9 +169,14 @@ def _spread(provider: str, model: str, zone: str) -> tuple[tuple[float, float], 
     assert known is not None  # the names are of one that was found
     mix = _mix(zone, known)
     usual, *ends = (_impacts(known, mix, _REFERENCE_TOKENS, math.inf, **{"batch_size": b} if b else {}) for b in (0, *BATCHES))
-    energy = [_range(each.usage.energy.value).mid / _range(usual.usage.energy.value).mid for each in ends]
-    made = [_range(each.embodied.gwp.value).mid / _range(usual.embodied.gwp.value).mid for each in ends]
-    return (min(1.0, *energy), max(1.0, *energy)), (min(1.0, *made), max(1.0, *made))
+    energy = _ends([each.usage.energy.value for each in ends], usual.usage.energy.value)
+    return energy, _ends([each.embodied.gwp.value for each in ends], usual.embodied.gwp.value)
+
+
+def _ends(values: list[Any], usual: Any) -> tuple[float, float]:
+    """The lowest of all low ends as a multiple of the usual one's, and the highest of all high ends."""
+    ranges, own = [_range(each) for each in values], _range(usual)
+    return min(1.0, *(each.low / own.low for each in ranges)), max(1.0, *(each.high / own.high for each in ranges))
 
 
 def _range(value: Any) -> Interval:
