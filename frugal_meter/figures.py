@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from .attribution.elsewhere import Elsewhere, plus
+from .attribution.elsewhere import plus, remote_fields
 from .attribution.gpu import notes_as_flags
+from .attribution.ids import reading_id
 from .attribution.ledger import KEY, Ledger
 from .attribution.span import Account, Folded, Span
 from .carbon.factors import Factor
@@ -117,17 +117,14 @@ class Figures:
         return Energy(cpu_ns * ledger.lam, 0, cpu_ns * ledger.lam_low, cpu_ns * ledger.lam_high)
 
     def tier(self, span: Span) -> tuple[Tier | None, float | None]:
-        """The weakest tier that holds 5 % of the span's energy (of a call to a model elsewhere, there too), and the measured
-        share of it.
-        """
+        """The weakest tier that holds 5 % of the span's energy (a call's elsewhere too), and the measured share of it."""
         by = self._by_tier(span, elsewhere=span.is_call)
         if not (whole := sum(by.values())):
             return self.weakest_tier, None
         return _weakest(by), by.get("measured", 0) / whole
 
     def _by_tier(self, span: Span, *, elsewhere: bool) -> dict[Tier, float]:
-        account = span.account
-        by: dict[Tier, float] = {}
+        account, by = span.account, dict[Tier, float]()
         if account is not None:
             for tier, dynamic, idle in zip(self.tiers, account.sources_nj, account.idle_nj, strict=True):
                 by[tier] = by.get(tier, 0) + dynamic + idle
@@ -193,7 +190,7 @@ class Figures:
         inside = self._inside_milli(span, resource, basis)
         if inside is None or span.elsewhere is None or resource not in ("energy", "carbon"):
             return inside
-        return inside + _elsewhere_milli(span.elsewhere, resource)
+        return inside + span.elsewhere.milli(resource)
 
     def _inside_milli(self, span: Span, resource: Resource, basis: str) -> int | None:
         own = self._own_milli(span, resource, basis)
@@ -306,7 +303,7 @@ class Figures:
             grams_per_kwh=weight.grams_per_joule * J_PER_KWH,
             embodied_g=self._embodied(account.embodied_g if account is not None else 0.0),
             **self._inclusive(span, cpu_ns, energy),
-            **_remote(span.pays, span.elsewhere),
+            **remote_fields(span.pays, span.elsewhere),
         )
 
     def _parts(self, span: Span) -> tuple[Part, ...]:
@@ -329,7 +326,7 @@ class Figures:
         low, high = self._embodied_spread
         return Interval(grams * low, grams, grams * high)
 
-    def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None) -> dict[str, float | None]:
+    def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None) -> dict[str, Any]:
         embodied_g = span.account.embodied_g if span.account is not None else 0.0
         if span.folded is not None or span.nested:
             cpu_ns, energy, embodied_g = self._whole(span, cpu_ns, energy)
@@ -421,34 +418,3 @@ def _weakest(by: dict[Tier, float]) -> Tier | None:
     """The weakest of the tiers that hold 5 % of the energy given by tier."""
     least = TIER_SHARE * sum(by.values())
     return max((tier for tier, nj in by.items() if nj and nj >= least), key=TIERS.index, default=None)
-
-
-def _elsewhere_milli(elsewhere: Elsewhere, resource: Resource) -> int:
-    """What calls elsewhere cost, in `Figures.milli`'s unit. What is unknown is counted by nobody: the reading says so."""
-    known = [call.energy_j if resource == "energy" else call.carbon_g for call in elsewhere.calls]
-    whole = elsewhere.energy_j if resource == "energy" else elsewhere.carbon_g
-    amount = whole.mid if whole is not None else sum(each.mid for each in known if each is not None)
-    return int(amount * (NJ_PER_J if resource == "energy" else 1e12))
-
-
-def _remote(pays: Elsewhere | None, elsewhere: Elsewhere | None) -> dict[str, Any]:
-    """The fields of a reading that tell of models elsewhere: what this span pays for, and what was spent inside it."""
-    own = pays.energy_j if pays is not None else None
-    grams = pays.carbon_g if pays is not None else None
-    spent = elsewhere.energy_j if elsewhere is not None else None
-    return {
-        "energy_remote_j": None if own is None else own.mid,
-        "energy_remote_low_j": None if own is None else own.low,
-        "energy_remote_high_j": None if own is None else own.high,
-        "carbon_remote_g": None if grams is None else grams.mid,
-        "remote_tier": elsewhere.tier if elsewhere is not None else None,
-        "inclusive_energy_remote_j": None if spent is None else spent.mid,
-        "remote": elsewhere.calls if elsewhere is not None else (),
-    }
-
-
-def reading_id(unix_ns: int, key: int, random: int) -> str:
-    """A UUIDv7 (RFC 9562) made of a span's start, its key, and 40 random bits of its process."""
-    low = (random << 34 | key & (1 << 34) - 1) & (1 << 74) - 1
-    value = unix_ns // 1_000_000 << 80 | 0x7 << 76 | (low >> 62) << 64 | 0b10 << 62 | low & (1 << 62) - 1
-    return str(uuid.UUID(int=value))

@@ -19,6 +19,7 @@ from .attribution import hooks
 from .attribution.clocks import here
 from .attribution.gpu import declared_weights
 from .attribution.idle import Baseline, HostSlice
+from .attribution.ids import key_of
 from .attribution.ledger import Ledger
 from .attribution.pools import Sections
 from .attribution.sampler import Clock, Sampler, SystemClock
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("frugal_meter")
 _SETTLE_TIMEOUT_S = 10.0
+#: settled spans whose reading can still be asked for by id, where there is an ops page to ask
+MOST_KEPT = 10_000
 _alive: weakref.WeakSet[Meter] = weakref.WeakSet()
 
 
@@ -184,6 +187,7 @@ class Meter:
         self.shapes = self._shaping()
         self.cut_nj = 0  # dynamic energy of requests that a hard budget cut: drawn, and nobody was served whole
         self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
+        self._kept: deque[Span] = deque(maxlen=MOST_KEPT)
         self._blocks_only = True
         self._ops_apps: list[object] = []
         self.last_ticks: Sequence[Tick] = ()
@@ -578,6 +582,11 @@ class Meter:
                     span.cut = span.cut or at.cut
                 at = at.parent
 
+    def find(self, id: str) -> Reading | None:
+        """The reading of that id, of the last 10,000 that settled in this process since an ops page was made; else None."""
+        key = key_of(id)
+        return next((self.figures.reading(s) for s in list(self._kept) if s.key == key and self.figures.uuid(s) == id), None)
+
     def late(self, span: Span) -> Late:
         """Where work that outlives ``span`` is booked."""
         self.place(span)
@@ -590,6 +599,8 @@ class Meter:
         for span in spans:
             try:
                 span.settled = True
+                if self._ops_apps:
+                    self._kept.append(span)
                 if span.scope is not None:
                     self.place(span)
                 if span.parent is not None:
@@ -704,7 +715,7 @@ class Meter:
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        app = ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public)
+        app = ops_app(self.metrics, lambda: live_state(self), self.find, token=_ops_token(token), public=public)
         self._ops_apps.append(app)
         return app
 

@@ -230,4 +230,6 @@ def as_dict(record: Reading | Tick) -> dict[str, Any]:
     for key, value in out.items():
         if isinstance(value, Mapping):
             out[key] = {str(k): v for k, v in value.items()}
+        elif isinstance(value, msgspec.Struct) or (isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct)):
+            out[key] = msgspec.to_builtins(value)
     return out

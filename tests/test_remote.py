@@ -19,12 +19,11 @@ from ecologits.tracers.utils import llm_impacts
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from support import assert_books_close, burn, metered, served
 
 from frugal_meter import FrugalMeterError, MeterMiddleware
-from frugal_meter.remote.estimate import BATCHES, estimator
 from frugal_meter.records import RemoteCall
-
-from support import assert_books_close, burn, metered, served
+from frugal_meter.remote.estimate import BATCHES, estimator
 
 USAGE = {"prompt_tokens": 12, "completion_tokens": 200, "total_tokens": 212}
 WORDS = ["Bon", "jour", " !"]
@@ -311,14 +310,13 @@ def test_what_is_no_completion_passes_a_listened_client_unmetered(meter):
 
     async def run() -> None:
         app = Starlette(routes=[Route("/", other, methods=["GET", "POST"])])
-        async with served(app) as port:
-            async with meter.remote_client(httpx.AsyncClient(), provider="mistralai") as client:
-                async with meter.measure("request") as request:
-                    await client.get(f"http://127.0.0.1:{port}/")
-                    await client.post(f"http://127.0.0.1:{port}/", json={"a": 1})
-                    with pytest.raises(httpx.ConnectError):
-                        await client.post("http://127.0.0.1:1/", json={"model": "m"})
-                assert request.reading.remote == ()
+        async with served(app) as port, meter.remote_client(httpx.AsyncClient(), provider="mistralai") as client:
+            async with meter.measure("request") as request:
+                await client.get(f"http://127.0.0.1:{port}/")
+                await client.post(f"http://127.0.0.1:{port}/", json={"a": 1})
+                with pytest.raises(httpx.ConnectError):
+                    await client.post("http://127.0.0.1:1/", json={"model": "m"})
+            assert request.reading.remote == ()
         assert meter.errors == {}
 
     asyncio.run(run())
@@ -466,7 +464,7 @@ def test_replies_stay_as_they_are_unless_opted_in_and_when_they_are_not_ours_to_
 
 @pytest.mark.parametrize("wrong", [{"usage_carbon": 1}, {"callers": "10.0.0.1"}, {"callers": ["paris"]}, {"callers": [None]}])
 def test_settings_of_replies_are_checked(wrong):
-    with pytest.raises(FrugalMeterError, match="usage_carbon|callers"), metered(**wrong):
+    with pytest.raises(FrugalMeterError, match=r"usage_carbon|callers"), metered(**wrong):
         pass
 
 

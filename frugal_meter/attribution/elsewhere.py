@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from ..records import MAX_CALLS, TIERS, Interval, RemoteCall, Tier
+from ..units import NJ_PER_J, Resource
 
 _NOTHING: Final = Interval(0.0, 0.0, 0.0)
 
@@ -44,6 +45,16 @@ class Elsewhere:
         """Known joules by tier."""
         return self._joules
 
+    def milli(self, resource: Resource) -> int:
+        """Joules or grams in thousandths of a budget's unit. What is unknown is counted by nobody: the reading says so."""
+        whole = self._energy_j if resource == "energy" else self._carbon_g
+        if whole is None:
+            known = [call.energy_j if resource == "energy" else call.carbon_g for call in self.calls]
+            amount = sum(each.mid for each in known if each is not None)
+        else:
+            amount = whole.mid
+        return int(amount * (NJ_PER_J if resource == "energy" else 1e12))
+
     @property
     def tier(self) -> Tier | None:
         """The weakest tier among its calls; None when no call's energy is known."""
@@ -63,6 +74,22 @@ class Elsewhere:
     def flags(self) -> tuple[str, ...]:
         """Flags of the calls kept."""
         return tuple(dict.fromkeys(flag for call in self.calls for flag in call.flags))
+
+
+def remote_fields(pays: Elsewhere | None, elsewhere: Elsewhere | None) -> dict[str, Any]:
+    """The fields of a reading that tell of models elsewhere: what its span pays for, and what was spent inside it."""
+    own = pays.energy_j if pays is not None else None
+    grams = pays.carbon_g if pays is not None else None
+    spent = elsewhere.energy_j if elsewhere is not None else None
+    return {
+        "energy_remote_j": None if own is None else own.mid,
+        "energy_remote_low_j": None if own is None else own.low,
+        "energy_remote_high_j": None if own is None else own.high,
+        "carbon_remote_g": None if grams is None else grams.mid,
+        "remote_tier": elsewhere.tier if elsewhere is not None else None,
+        "inclusive_energy_remote_j": None if spent is None else spent.mid,
+        "remote": elsewhere.calls if elsewhere is not None else (),
+    }
 
 
 def plus(one: Interval | None, other: Interval | None) -> Interval | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from ..figures import reading_id
+from ..attribution.ids import reading_id
 from ..units import NJ_PER_J
 from . import aggregates
 from .aggregates import Distribution, Histogram, Labels, Mark, Row

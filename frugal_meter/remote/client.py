@@ -106,7 +106,7 @@ class _Line:
             ear.close()
             if ear.heard_nothing:
                 return
-            parent = around if around is not None and around.desk is meter and not around.t1_ns else None
+            parent = around if around is not None and id(around.desk) == id(meter) and not around.t1_ns else None
             span = meter.open_span("block", parent)
             # The client's own CPU is its caller's already: this span has the call's time, and what it cost there.
             span.t0_ns = began_ns

@@ -127,9 +127,9 @@ def _known(provider: str, model: str) -> _Known | None:
             size = found.architecture.parameters
             active, total = (getattr(size, "active", size), getattr(size, "total", size))
             deployed = found.deployment
-            speed = (deployed.tps, deployed.ttft) if deployed else (None, None)
-            where = (place.datacenter_pue, place.datacenter_wue, place.datacenter_location)
-            return _Known(provider, name, active, total, *speed, *where)
+            tps, ttft = (deployed.tps, deployed.ttft) if deployed else (None, None)
+            pue, wue, location = place.datacenter_pue, place.datacenter_wue, place.datacenter_location
+            return _Known(provider, name, active, total, tps, ttft, pue, wue, location)
     return None
 
 
