@@ -36,6 +36,8 @@ def _head(r: Reading, words: Words) -> Iterator[str]:
     yield f"{words('energy')}{words.colon} {words.known(energy, 'J')}, {_tier(r.tier, words)} · {r.method_id}"
     if r.remote:
         away = _bounds(r.energy_remote_low_j, r.energy_remote_j, r.energy_remote_high_j)
+        if away is None and r.inclusive_energy_remote_j is not None:  # paid by the request around it
+            away = Interval(*(sum(getattr(c.energy_j, end) for c in r.remote) for end in ("low", "mid", "high")))
         yield f"{words('x_elsewhere')}{words.colon} {words.known(away, 'J')}, {_tier(r.remote_tier, words)}"
     carbon_tier = _tier(r.carbon_tier or r.tier, words)
     yield f"{words('x_carbon')}{words.colon} {words.known(grams, 'gCO2e')}, {carbon_tier} · {', '.join(r.factor_ids)}"
@@ -113,8 +115,15 @@ def _carbon(r: Reading, words: Words) -> Iterator[str]:
     if r.carbon_g is None:
         yield "  " + words("x_carbon_unknown")
     elif r.carbon_remote_g is not None:
+        if len(r.remote) < MAX_CALLS and r.carbon_low_g is not None and r.carbon_high_g is not None:
+            yield from (_total(r, end, whole, words) for end, whole in (("low", r.carbon_low_g), ("high", r.carbon_high_g)))
         here = r.carbon_g - r.carbon_remote_g
         yield f"  {n(here)} g + {n(r.carbon_remote_g)} g {words('x_there')} = {n(r.carbon_g)} g"
+
+
+def _total(r: Reading, end: str, whole: float, words: Words) -> str:
+    n, there = _numbers(words), sum(getattr(call.carbon_g, end) for call in r.remote)
+    return f"  {words('x_' + end)}{words.colon} {n(whole - there)} g + {n(there)} g {words('x_there')} = {n(whole)} g"
 
 
 def _grams(joules: float, pue: float, grams_per_kwh: float, embodied_g: float, words: Words) -> str:
