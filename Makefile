@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test check bench bench-attribution docs clean
+.PHONY: help demo test check bench bench-attribution bench-budgets docs clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ bench: $(VENV)/.bench  ## overhead beside peers, interleaved
 
 bench-attribution: $(VENV)/.bench  ## is each request charged what it used? against ground truth, beside naive methods
 	@$(BIN)/python benchmarks/attribution.py $(ARGS)
+
+bench-budgets: $(VENV)/.bench  ## do budgets hold under a burst, and what does a decision cost? beside limits
+	@PATH="$(CURDIR)/.cache/system/usr/bin:$$PATH" $(BIN)/python benchmarks/budgets.py $(ARGS)
 
 docs: $(VENV)/.docs  ## the documentation into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q

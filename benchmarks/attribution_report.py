@@ -53,7 +53,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{about['load_before']} before and {about['load_after']} after, {found['seconds']} s; {found['requests']} requests"
     yield f"a run (half for native long), medians of {found['repeats']} runs.\n"
     beside = ", ".join(f"{shape} {ns / 1e6:.2f} ms" for shape, ns in found["framework_ns"].items())
-    yield f"The truth is what the burns measured, and the framework's CPU of an empty request without a meter: {beside}.\n"
+    yield f"The truth is what the burns measured, and the framework's CPU of a light request without a meter: {beside}.\n"
     yield "## Joules that follow CPU time\n"
     yield "| mix | at once | method | error median | p95 | heavy : light (10) | sum ÷ process | books off | coverage |"
     yield "|---|---|---|---|---|---|---|---|---|"

@@ -1,7 +1,7 @@
 """Work whose cost is known: burns that read their own clocks, in every shape of a request's work, and a source of known joules.
 
 A `Job` is what one request has to do and, once done, what it truly used: the CPU that its burns measured on the threads they
-ran on. What the framework around them uses (routing, the response) is measured apart, on empty requests without a meter.
+ran on. What the framework around them uses (routing, the response) is measured apart, on light requests without a meter.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from .budgets.ladder import strongest
 from .budgets.stores.memory import MemoryStore
 from .budgets.stores.opening import share
 from .budgets.upkeep import LOOK_NS, SIGHT_NS, SIGHT_TICKS
+from .budgets.waiting import is_on_a_loop
 from .carbon.factors import Factor
 from .carbon.in_force import InForce
 from .carbon.pue import Pue
@@ -413,7 +414,8 @@ class Meter:
         except KeyError:  # closed before, or opened before a fork (the parent's to settle), or the meter is disabled
             span.t1_ns = span.t1_ns or self._mono()
             return
-        span.t1_ns = self._mono()
+        now = self._mono
+        span.t1_ns = now()
         if span.scope is not None:
             self.place(span)
         if span.leases:
@@ -438,7 +440,8 @@ class Meter:
         """A span for one HTTP request or websocket, decided over the budgets whose keys are known at the door."""
         if not self._running:
             self._start_lazily()
-        span = Span(self, next(self._keys), self._mono(), kind, None, here(), scope, scope.get("root_path", ""))
+        now = self._mono  # called in place it would be looked up anew each time
+        span = Span(self, next(self._keys), now(), kind, None, here(), scope, scope.get("root_path", ""))
         self._live.add(span)
         try:
             budgets = self.admission
@@ -463,6 +466,8 @@ class Meter:
                 span.refusal = admission.admit(span, self._unix_ns())
                 if span.refusal is not None or span.waiting is not None:
                     self._let_ops_through(span, scope, app)
+                if span.waiting is not None and not is_on_a_loop():  # trio's: nothing here can be awaited on it
+                    span.refusal = admission.wait_here(span, self._unix_ns, hurried=True)
 
     async def admitted(self, span: Span) -> None:
         """The outcome for a request that waits at the door; a fault of the meter's own lets it in."""

@@ -27,6 +27,8 @@ from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
 from .ring.election import is_one_of_several
 from .sources import Source
+from .sources.agent import AgentSource
+from .sources.agent_link import AgentLink, agent_address, agent_token
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.host_root import Roots, host_roots
 from .sources.procfs import HostCpu, memory_bytes
@@ -165,6 +167,7 @@ def prepare(
         proc_root=roots.proc,
         sys_root=roots.sys,
         declared=declared_watts(declared),
+        agent=agent_link(sources, service, host_share, roots),
     )
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
@@ -192,13 +195,25 @@ def prepare(
     )
 
 
+def agent_link(sources: Any, service: str, host_share: float | None, roots: Roots) -> AgentLink | None:
+    """A line to the host agent where there is one and these ``sources`` would use it; raises ConfigurationError."""
+    address = agent_address() if sources in ("auto", "agent") else None
+    if address is None:
+        return None
+    quota, threads = roots.quota_cpus(), HostCpu(roots.proc, roots.sys).cpus()
+    share = host_share if host_share is not None else None if quota is None else min(1.0, quota / threads)
+    return AgentLink(address, service, share=share, token=None if address.path else agent_token())
+
+
 def _sources(sources: Any) -> Any:
     if isinstance(sources, str):
         return sources
     given = list(sources) if isinstance(sources, list | tuple) else [sources]
     for source in given:
         if not all(hasattr(source, needed) for needed in ("read", "name", "covers", "component", "tier")):
-            raise ConfigurationError(f'sources is "auto", "model", "rapl", "codecarbon" or Source objects, not {source!r}')
+            raise ConfigurationError(
+                f'sources is "auto", "model", "rapl", "agent", "codecarbon" or Source objects, not {source!r}'
+            )
     return given
 
 
@@ -214,6 +229,10 @@ def _idle_watts(idle_watts: Any, sources: Sequence[Source]) -> None:
                 f"idle_watts names {name!r}, which is no source or component here; known: {', '.join(sorted(known))}"
             )
         check_number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
+        if any(isinstance(s, AgentSource) and name in (s.name, s.component) for s in sources):
+            raise ConfigurationError(
+                f"idle_watts of {name!r} is the host agent's to know: give it to frugal-meter agent --idle-watts"
+            )
 
 
 def check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:

@@ -10,6 +10,8 @@ need chromium chromium
 need chromedriver chromium-driver
 need cc gcc
 need npm npm
+# The package redis-server would start a service; the same binary comes with redis-tools, under another name.
+command -v redis-server >/dev/null 2>&1 || need redis-check-rdb redis-tools
 apt=$(command -v apt-get || true)
 root=$([ "$(id -u)" = 0 ] && echo yes || true)
 
@@ -35,4 +37,10 @@ if ! command -v promtool >/dev/null 2>&1 && [ ! -x .cache/system/usr/bin/promtoo
     else
         say "missing, and the tests that need it will skip: promtool (Debian, Ubuntu: package prometheus)"
     fi
+fi
+
+rdb=$(command -v redis-check-rdb || true)
+if [ -n "$rdb" ] && ! command -v redis-server >/dev/null 2>&1; then
+    mkdir -p .cache/system/usr/bin
+    ln -sf "$rdb" .cache/system/usr/bin/redis-server
 fi

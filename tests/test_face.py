@@ -95,12 +95,13 @@ def test_the_signature_of_a_budget_is_the_contract() -> None:
         **{"warn_at": 0.7, "degrade_at": 0.8, "throttle_at": None, "max_in_flight": None, "hard": False, "enforce": True},
         **{"require_tier": None, "basis": "dynamic", "timezone": "Europe/Paris"},
         **{"min_quality": None, "fallback_url": None},
+        **{"throttle_wait": 10.0, "max_fraction": 1.0, "sliding": False, "scope": "cluster"},
     }
     assert keyword_only(Budget) == signature(Budget).keys() - {"name", "limit"}
 
 
 def test_the_methods_of_a_meter_are_the_contract() -> None:
-    measured = ("name", "model", "fallback", "unit", "tenant", "min_quality")
+    measured = ("name", "model", "fallback", "unit", "tenant", "estimate", "min_quality")
     assert signature(Meter.measure) == dict.fromkeys(measured)
     assert signature(Meter.ops_app) == {"token": None, "public": False}
     assert signature(Meter.carry) == {"fn": required}

@@ -213,7 +213,7 @@ def test_readings_budgets_and_metrics_follow_the_factor_in_force(tmp_path: Path)
         assert reading.energy_full_j
         assert reading.carbon_g == pytest.approx(reading.energy_full_j * grams_per_kwh / 3.6e6)
     assert spent_ng == pytest.approx((early.carbon_g + late.carbon_g) * 1e9, rel=0.01)
-    total_g = sum(meter.aggregates.operational_g(row) for row in meter.aggregates.rows.values())
+    total_g = sum(row.operational_g for row in meter.aggregates.rows.values())
     assert total_g == pytest.approx(early.carbon_g + late.carbon_g)
 
 

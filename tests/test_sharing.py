@@ -43,7 +43,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[..., Meter]]:
         def make(*budgets: Budget, slices: float = SLICE, **settings: Any) -> Meter:
             meter = a_meter(budgets=list(budgets), store=f"sqlite://{tmp_path}/b.sqlite", **settings)
             assert meter.admission.sharing is not None
-            meter.admission.sharing._share = slices
+            meter.admission.sharing._slices.share = slices
             return stack.enter_context(meter)
 
         yield make

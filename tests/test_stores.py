@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis_server import RedisServer, StoreOfItsTime, a_server
 
 from frugal_meter import Budget
 from frugal_meter.budgets.stores import LOG_LINES, TTL_S, Account, Ask, Entry, Report, SharedStore, State, granted
@@ -26,13 +27,23 @@ SLOTS = Account("chat", "slots", (), 0, 0)
 Opened = Callable[[], SharedStore]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with a_server(durable=False) as one:
+        yield one
+
+
+@pytest.fixture(params=["sqlite", "redis"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     """Opens the same store anew at every call, as another worker would."""
     stores: list[SharedStore] = []
+    clock: list[float] = []
 
     def another() -> SharedStore:
-        stores.append(SqliteStore(tmp_path / "budgets.sqlite"))
+        if request.param == "sqlite":
+            stores.append(SqliteStore(tmp_path / "budgets.sqlite"))
+        else:
+            stores.append(StoreOfItsTime(request.getfixturevalue("server"), tmp_path.name, clock))
         return stores[-1]
 
     yield another

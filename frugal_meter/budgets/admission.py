@@ -239,13 +239,17 @@ class Admission:
     async def wait(self, span: Span, now_ns: Callable[[], int]) -> Mapping[str, Any] | None:
         """Wait for what ``span`` waits for, on the event loop; returns the refusal, or None. Cancelled, it leaves the queue."""
         waiting, span.waiting = span.waiting, None
-        verdict = await self.line.wait(waiting)
+        try:
+            verdict = await self.line.wait(waiting)
+        except BaseException:
+            self.line.leave(waiting)
+            raise
         return self._conclude(span, waiting.claims, verdict, now_ns())
 
-    def wait_here(self, span: Span, now_ns: Callable[[], int]) -> Mapping[str, Any] | None:
-        """`wait`, blocking the calling thread."""
+    def wait_here(self, span: Span, now_ns: Callable[[], int], *, hurried: bool = False) -> Mapping[str, Any] | None:
+        """`wait`, blocking the calling thread; ``hurried``, hardly: see `Line.wait_here`."""
         waiting, span.waiting = span.waiting, None
-        verdict = self.line.wait_here(waiting)
+        verdict = self.line.wait_here(waiting, hurried=hurried)
         return self._conclude(span, waiting.claims, verdict, now_ns())
 
     def _claims(self, span: Span, served: str | None = None) -> list[Claim]:
@@ -282,7 +286,7 @@ class Admission:
             self._note(verdict.refused, "refuse", verdict.decision, claim.estimate, now_ns, verdict.reason)
             return self._refusal(verdict, claim.estimate, now_ns)
         for lease, action in zip(verdict.leases, verdict.actions, strict=True):
-            if action != "admit":
+            if action not in ("admit", "override"):  # counted in sums, and noted with its reason above
                 self._note(lease.book, action, verdict.decision, lease.estimate, now_ns)
         span.leases = verdict.leases if span.leases is None else [*span.leases, *verdict.leases]
         return None
@@ -393,7 +397,7 @@ class Admission:
                 milli = self._settled(span, budget)
                 if milli is None:
                     continue
-                lease.corrected = True
+                lease.corrected, lease.blind = True, False
                 # What a smaller model used, or a refusal did not, says nothing of what was asked for.
                 if span.outcome != "refused" and not span.ops and span.model_served in (None, span.model, lease.learn_as[1]):
                     estimates = self.estimator[budget.name]

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ..errors import StoreError
-from .budget import Budget
 from .decisions import Decisions
 from .leases import Book, Lease
-from .stores import HEARTBEAT_S, SLICE, Account, Answer, Ask, Estimates, Report, SharedStore
+from .slices import UNTOLD, Slices
+from .stores import HEARTBEAT_S, SLICE, Answer, Ask, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
 from .survival import FAR_SEQ, Record, prefix, the_dead
 from .waiting import Waiting
-from .windows import SLIDING
 
 OnStoreError = Literal["local", "open", "closed"]
 ON_STORE_ERROR: Final[tuple[OnStoreError, ...]] = ("local", "open", "closed")
@@ -71,11 +70,11 @@ class Sharing:
         self.on_error, self._now_ns, self._resolved, self._fault = on_error, now_ns, resolved, fault
         self._recall: Callable[[Estimates], None] | None = recall
         self._keep: Estimates = {}
-        self._folder, self._prefix, self._share = folder, prefix(service, address), share
-        self._instance = f"@{socket.gethostname()}"
+        self._folder, self._prefix = folder, prefix(service, address)
+        self._slices = Slices(books, now_ns, spans_hosts=store.spans_hosts, share=share)
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
-        self.holders, self.exchanges = 1, 0
+        self.exchanges = 0
         self.down = False
         self._failures = 0
         self._begin()
@@ -94,6 +93,11 @@ class Sharing:
         self._cells: dict[Book, int] = {}
         self._survivors_at = self._overrides_at = 0.0
         self._books.on_new = self._new_book
+
+    @property
+    def holders(self) -> int:
+        """How many workers share, as last told."""
+        return self._slices.holders
 
     # -- life
 
@@ -123,7 +127,7 @@ class Sharing:
         thread.join(timeout_s)
         with self._books.lock:
             self._seq += 1
-            last = [Report(self._account(b), b.committed - b.base, 0, 0) for b in self._books.every()]
+            last = [Report(self._slices.account(b), b.committed - b.base, 0, 0) for b in self._books.every()]
             self._books.closed_by_store = False
         try:
             self.store.release(self.holder, self._seq, last, self._now_ns() / 1e9)
@@ -289,16 +293,18 @@ class Sharing:
             book.ceiling = book.committed
         else:
             left = book.budget.limit.amount if book.left is None else max(0, book.left)
-            book.ceiling += left // self.holders
+            book.ceiling += left // self._slices.holders
             if most is not None:
-                book.flight.ceiling = max(1, most // self.holders)
+                book.flight.ceiling = max(1, most // self._slices.holders)
         book.reckon()
 
     def _came_back(self) -> None:
         """What was allowed for the time alone ends; the books' lock is held."""
         self.down = self._books.closed_by_store = False
         for book in self._books.every():
-            book.ceiling = book.committed
+            book.ceiling, book.idle = book.committed, 0
+            # What an exchange that failed asked for may have been granted all the same: all is told again.
+            book.flight.told = UNTOLD
             if book.flight.ceiling is not None:
                 book.flight.ceiling = book.flight.count
             book.reckon()
@@ -309,10 +315,10 @@ class Sharing:
         with self._books.lock:
             waiting, self._pending = self._pending, []
             topping, self._topping = self._topping, []
-            groups = [self._park(one) for one in waiting]
-            groups += [[self._want(lease.book, least, more)] for lease, more, least in topping]
-            groups += [[want] for want in self._slices()]
-            reported = self._reports()
+            groups = [self._slices.park(one) for one in waiting]
+            groups += [[self._slices.want(lease.book, least, more)] for lease, more, least in topping]
+            groups += [[want] for want in self._slices.ahead(alone=self.down)]
+            reported = self._slices.reports(alone=self.down)
             self._seq += 1
         try:
             asks = [[ask for ask, _ in group] for group in groups]
@@ -320,17 +326,20 @@ class Sharing:
         except BaseException:
             with self._books.lock:
                 self.asking.clear()
-                self._unpark(waiting)
+                self._slices.unpark(waiting)
                 self._pending = waiting + self._pending  # `_went_down` lets the policy decide
             raise
         self.exchanges += 1
         with self._books.lock:
-            self._unpark(waiting)
+            self._slices.unpark(waiting)
             if self.down:
                 self._came_back()
             if answer.stale:
                 self._rise_again()
-            self._apply(answer, reported, groups)
+            self._slices.apply(answer, reported, groups)
+            if answer.new and self._seq > 1:  # the store has lost its data: it is told everything again
+                for book in self._books.every():
+                    book.told, book.flight.told = None, (0, 0)
             self._answer(answer, waiting, topping)
 
     def _rise_again(self) -> None:
@@ -340,125 +349,6 @@ class Sharing:
             book.told, book.flight.told, book.ceiling = None, (0, 0), book.committed
             book.reckon()
         self.holder, self._seq = f"{self.holder}+", 0
-
-    def _park(self, waiting: Waiting) -> list[Want]:
-        """Set aside what there is for ``waiting`` and say what is missing. Nobody else can take it until the answer is here."""
-        wants = []
-        for claim in waiting.claims:
-            if not (claim.may_refuse and claim.budget.enforce):
-                continue
-            book = self._books.book(claim.budget, claim.key, self._now_ns())
-            flight, slots = book.flight, 0
-            if flight.ceiling is not None:
-                slots = 1 if flight.count < flight.ceiling else 0
-                flight.ceiling -= slots
-                flight.parked += slots
-                if not slots:
-                    wants.append((Ask(self._slots(book), claim.budget.max_in_flight or 0, 1, 1), book))
-            book.typical = claim.estimate
-            aside = min(max(0, book.room), claim.estimate)
-            book.ceiling -= aside
-            book.parked += aside
-            book.reckon()
-            waiting.parked.append((book, aside, slots))
-            need = claim.estimate - aside
-            if need > 0:
-                wants.append(self._want(book, need, need + self._target(book)))
-        return wants
-
-    def _unpark(self, waiting: Sequence[Waiting]) -> None:
-        for one in waiting:
-            for book, aside, slots in one.parked:
-                book.ceiling += aside
-                book.parked -= aside
-                if book.flight.ceiling is not None:
-                    book.flight.ceiling += slots
-                book.flight.parked -= slots
-                book.reckon()
-            one.parked = []
-
-    def _target(self, book: Book) -> int:
-        """How large this worker's unused slice of ``book`` may be."""
-        if book.idle > IDLE_TICKS or not self._share:
-            return 0
-        most = int(book.budget.limit.amount * self._share) // self.holders
-        target = most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))
-        return target if target >= book.typical else 0  # a slice that no request fits into is of use to nobody
-
-    def _slices(self) -> list[Want]:
-        """Return what is held for nothing, and say what to ask ahead."""
-        now_ns, wants = self._now_ns(), []
-        for book in self._books.every():
-            moved = book.told is None or (book.settled - book.base, book.reserved) != (book.told[0], book.told[2])
-            book.idle = 0 if moved else book.idle + 1
-            if self.down:
-                continue
-            if book.flight.ceiling is not None:
-                book.flight.ceiling = book.flight.count
-            open_now = book.start_ns <= now_ns < book.end_ns
-            target = self._target(book) if open_now else 0
-            if book.room > target:
-                book.ceiling -= book.room - target
-                book.reckon()
-            elif open_now and book.left is not None and max(0, book.room) < target // 2:
-                wants.append(self._want(book, 0, target - max(0, book.room)))
-        return wants
-
-    def _reports(self) -> list[tuple[Book, Report]]:
-        """What has moved, and what is in use and so to be looked at: one line per account."""
-        out = []
-        for book in self._books.every():
-            held = max(book.ceiling + book.parked - book.settled, book.reserved)
-            if self.down:
-                held = book.reserved  # what was allowed while the store was away is no holding of ours
-            elif held + book.settled - book.parked != book.ceiling:
-                # Work has outgrown its leases: the store books what it took beside what is held, and we hold that again.
-                book.ceiling = held + book.settled - book.parked
-                book.reckon()
-            now = (book.settled - book.base, held, book.reserved)
-            if book.told != now or book.idle <= IDLE_TICKS:
-                out.append((book, Report(self._account(book), *now)))
-            flight = book.flight
-            if flight.ceiling is not None:
-                slots = (flight.count if self.down else max(flight.ceiling + flight.parked, flight.count), flight.count)
-                if flight.told != slots:
-                    out.append((book, Report(self._slots(book), 0, *slots)))
-        return out
-
-    def _apply(self, answer: Answer, reported: Sequence[tuple[Book, Report]], groups: Sequence[Sequence[Want]]) -> None:
-        """Take note of what the store knows now of this worker and of all others, and raise ceilings by what was granted."""
-        if answer.stale:
-            return
-        self.holders = max(1, answer.holders)
-        granted: dict[Account, int] = {}
-        for book, _ in reported:
-            book.denied = (0, 0)
-        denied_ns = self._now_ns() + _DENIED_NS
-        for group, grant in zip(groups, answer.grants, strict=True):
-            for place, (ask, book) in enumerate(group):
-                if grant is None:
-                    if len(group) == 1 and ask.need and ask.account.resource != "slots":
-                        book.denied = (ask.need, denied_ns)
-                    continue
-                granted[ask.account] = granted.get(ask.account, 0) + grant[place]
-                if ask.account.resource != "slots":
-                    book.ceiling += grant[place]
-                elif book.flight.ceiling is not None:
-                    book.flight.ceiling += grant[place]
-                book.reckon()
-        for book, report in reported:
-            more = granted.get(report.account, 0)
-            if report.account.resource == "slots":
-                book.flight.told = (report.held + more, report.reserved)
-                continue
-            state = answer.states[report.account[:5]]
-            book.told = (report.settled, report.held + more, report.reserved)
-            book.elsewhere = max(0, state.settled + state.reserved - report.settled - report.reserved - book.base)
-            book.left, book.expired = book.budget.limit.amount - state.committed, state.expired
-            book.reckon()
-        if answer.new and self._seq > 1:  # the store has lost its data: it is told everything again
-            for book in self._books.every():
-                book.told, book.flight.told = None, (0, 0)
 
     def _answer(self, answer: Answer, waiting: Sequence[Waiting], topping: Sequence[Topping]) -> None:
         """Hand out what was granted, to who waited in turn; what a stale exchange asked for is asked again."""
@@ -479,26 +369,9 @@ class Sharing:
 
     def _new_book(self, book: Book) -> None:
         if self._record is not None:
-            cell = self._record.take(self._account(book), book.base)
+            cell = self._record.take(self._slices.account(book), book.base)
             if cell is not None:
                 self._cells[book], book.cell = cell
                 book.note()
         if self.down:
             self._alone(book)
-
-    def _want(self, book: Book, need: int, want: int) -> Want:
-        return Ask(self._account(book), book.budget.limit.amount, need, want), book
-
-    def _name(self, budget: Budget) -> str:
-        return budget.name + self._instance if budget.scope == "instance" and self.store.spans_hosts else budget.name
-
-    def _account(self, book: Book) -> Account:
-        budget, start_s = book.budget, book.start_ns // 10**9
-        earlier: tuple[int, ...] = ()
-        if budget.sliding:
-            length, each = SLIDING[budget.per]
-            earlier = tuple(range(start_s - length, start_s, each))
-        return Account(self._name(budget), budget.resource, book.key, start_s, book.until_ns // 10**9, earlier)
-
-    def _slots(self, book: Book) -> Account:
-        return Account(self._name(book.budget), "slots", book.key, 0, 0)

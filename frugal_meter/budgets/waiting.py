@@ -165,9 +165,11 @@ class Line:
                 self.leave(waiting)
                 raise
 
-    def wait_here(self, waiting: Waiting) -> Verdict:
-        """The outcome, on the calling thread, which is blocked: on an event loop's not for a turn, and for an answer briefly."""
-        on_a_loop = _on_a_loop()
+    def wait_here(self, waiting: Waiting, *, hurried: bool = False) -> Verdict:
+        """The outcome, on the calling thread, which is blocked: on an event loop's (``hurried`` where that is not asyncio's) not
+        for a turn, and for an answer briefly.
+        """
+        on_a_loop = hurried or is_on_a_loop()
         while True:
             seconds = waiting.seconds
             if on_a_loop:
@@ -203,7 +205,8 @@ class Line:
         self.queued = 0
 
 
-def _on_a_loop() -> bool:
+def is_on_a_loop() -> bool:
+    """Whether the calling thread runs an asyncio event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 Zone = Annotated[str | None, typer.Option(metavar="FR", help="Electricity zone of the machine; never guessed.")]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="frugal.toml to use. [default: $FRUGAL_CONFIG, ./frugal.toml]")]
 Language = Annotated[str | None, typer.Option("--lang", metavar="fr|en", help="Language. [default: the locale's]")]
-Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|codecarbon", help="What to read. [default: auto]")]
+Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|agent|codecarbon", help="What to read. [default: auto]")]
 _Root = Annotated[Path | None, typer.Option(hidden=True)]
 
 
@@ -169,6 +169,68 @@ def calibrate(
         raise typer.Exit(1) from None
     print(found.json() if as_json else found.toml(), end="")
     _say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
+
+
+@app.command()
+@_one_line
+def agent(
+    socket: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Unix socket for services. [default: /run/frugal-meter/agent.sock]")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Group whose users may open it. [default: its owner]")
+    ] = None,
+    tcp: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Listen here too, for services with a token.")] = None,
+    tokens: Annotated[Path | None, typer.Option(metavar="FILE", help="Tokens by service, for --tcp.")] = None,
+    metrics: Annotated[str, typer.Option(help='Where the host\'s /metrics listens; "off" for nowhere.')] = "127.0.0.1:9466",
+    period: Annotated[float, typer.Option(help="Seconds between passes that nobody asked for, 0.1 to 60.")] = 1.0,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="Where counters are kept over a restart.")] = None,
+    idle_watts: Annotated[list[str] | None, typer.Option(metavar="cpu=35", help="Measured idle watts; repeat it.")] = None,
+    no_socket: Annotated[bool, typer.Option("--no-socket", help="No Unix socket; --tcp alone.")] = False,
+    lang: Language = None,
+    proc_root: _Root = None,
+    sys_root: _Root = None,
+    powercap_root: _Root = None,
+) -> None:
+    """Read this host's sensors once, for all its services: they need no rights of their own.
+
+    Exit code: 0 stopped by a signal, 1 no sensor can be read here, 2 bad input.
+    """
+    from ..agent.running import Agent, Settings
+    from ..sources.agent_protocol import SOCKET
+    from .texts import Words, language_of
+
+    words, own = Words(language_of(lang)), host_roots()
+    settings = Settings(
+        socket=None if no_socket else socket or SOCKET,
+        group=group,
+        tcp=tcp,
+        tokens=tokens,
+        metrics=None if metrics == "off" else metrics,
+        metrics_token=os.environ.get("FRUGAL_OPS_TOKEN") or None,
+        period_s=period,
+        state=state,
+        idle_watts=dict(map(_watts, idle_watts or ())),
+        roots=Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap, own.mounted),
+    )
+    try:
+        running = Agent(settings)
+    except SourceError as error:
+        _say(error)
+        raise typer.Exit(1) from None
+    names = ", ".join(source.name for source in running.host.sources)
+    running.run(lambda addresses: _say(words("agent_serving", sources=names, addresses=", ".join(addresses))))
+
+
+def _watts(given: str) -> tuple[str, float]:
+    name, _, watts = given.partition("=")
+    try:
+        value = float(watts)
+    except ValueError:
+        value = -1.0
+    if not name or not 0 <= value <= 1e5:
+        raise ConfigurationError(f"--idle-watts {given!r}: write a component and its watts, such as cpu=35")
+    return name, value
 
 
 factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, import, compare.")

@@ -193,6 +193,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "d'un travail à l'autre, × {low} à × {high} ; à donner au compteur : calibration = \"FICHIER\"",
         'from one kind of work to another, × {low} to × {high}; give it to the meter: calibration = "FILE"',
     ),
+    # agent
+    "agent_serving": ("l'agent lit {sources} et répond à {addresses}", "the agent reads {sources} and answers at {addresses}"),
     # run
     "run_serving": ("{service} est mesuré. Ctrl-C pour arrêter.", "{service} is metered. Ctrl-C stops it."),
     "run_disabled": ("FRUGAL_DISABLED est posé : rien n'est mesuré.", "FRUGAL_DISABLED is set: nothing is metered."),

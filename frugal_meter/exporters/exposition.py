@@ -18,7 +18,7 @@ MAX_EXEMPLAR: Final = 128
 
 
 def write(families: Iterable[Family], *, openmetrics: bool) -> bytes:
-    """The families as text, in UTF-8; exemplars in OpenMetrics only."""
+    """The families as text, in UTF-8, labels by name; exemplars in OpenMetrics only."""
     lines: list[str] = []
     for family in families:
         kind, text, labels = SPEC[family.name]
@@ -28,8 +28,10 @@ def write(families: Iterable[Family], *, openmetrics: bool) -> bytes:
         unit = family.name.rpartition("_")[2]
         if openmetrics and unit in _UNITS:
             lines.append(f"# UNIT {head} {unit}\n")
+        order = sorted(range(len(labels)), key=labels.__getitem__)
+        names = [labels[i] for i in order]
         for values, value in family.samples:
-            pairs = _pairs(labels, values)
+            pairs = _pairs(names, [values[i] for i in order])
             if kind == "histogram":
                 _write_histogram(lines, name, pairs, value, openmetrics)
             else:
@@ -43,7 +45,7 @@ def _write_histogram(lines: list[str], name: str, pairs: str, observed: Observed
     count = 0.0
     for le, count, exemplar in of_histogram(observed):
         note = _note(exemplar) if openmetrics and exemplar is not None else ""
-        lines.append(f'{name}_bucket{{{pairs},le="{le}"}} {count!r}{note}\n')
+        lines.append(f'{name}_bucket{{le="{le}",{pairs}}} {count!r}{note}\n')
     lines.append(f"{name}_count{{{pairs}}} {count!r}\n{name}_sum{{{pairs}}} {observed.total!r}\n")
 
 

@@ -1,7 +1,7 @@
 """Every name that leaves over OpenTelemetry, mapped here and nowhere else.
 
 Metrics keep the sums and the meaning of `prometheus.SPEC`. Where the semantic conventions have a name it is taken:
-``hw.energy``, ``hw.power``, ``hw.host.energy``, ``hw.host.power``, ``hw.id`` and ``hw.type`` (status Development),
+``hw.energy``, ``hw.host.energy``, ``hw.id`` and ``hw.type`` (status Development),
 ``http.route`` and ``http.response.status_code`` (Stable), ``gen_ai.*`` (Development; 1.44.0 lists them as moved to a
 repository of their own). They know neither carbon nor energy per request: those are ``frugal.*``.
 `http.server.request.duration` is left alone: it requires method and scheme, which our sums do not keep.
@@ -38,7 +38,6 @@ _SUFFIXES: Final = {
     "_seconds": "s",
     "_joules": "J",
     "_grams": "g",
-    "_watts": "W",
     "_bytes": "By",
     "_ratio": "1",
 }
@@ -54,20 +53,14 @@ _COUNTED: Final = {
     "frugal_meter_errors": "{error}",
     "frugal_meter_dropped_readings": "{reading}",
     "frugal_label_overflow": "{request}",
+    "frugal_workers": "{worker}",
 }
 _NAMESPACES: Final = ("request", "budget", "meter", "grid")
-#: by component: a sensor of the whole machine must not be summed with those of its parts (semantic conventions, hw)
-_HARDWARE: Final = {"frugal_host_energy_joules": ("energy", "J"), "frugal_host_power_watts": ("power", "W")}
+#: a sensor of the whole machine must not be summed with those of its parts (semantic conventions, hw)
 _WHOLE_HOST: Final = "node"
 #: one metric has one unit: limits in different ones are metrics of their own
-_LIMITS: Final = {
-    "energy": "J",
-    "carbon": "g",
-    "cpu": "s",
-    "gpu": "s",
-    "tokens": "{token}",
-    "requests": "{request}",
-}
+_LIMITS: Final = {"joules": "J", "grams": "g", "seconds": "s", "tokens": "{token}", "requests": "{request}"}
+_LIMIT: Final = "frugal_budget_limit_"
 
 _ATTRIBUTES: Final = {
     "model": "gen_ai.response.model",
@@ -83,12 +76,11 @@ _HW_TYPES: Final = {"dram": "memory"}
 
 def metric(name: str, labels: Mapping[str, str]) -> Named:
     """The metric that carries the samples of ``name`` (as in `prometheus.SPEC`, so without ``_total``) with ``labels``."""
-    if name in _HARDWARE:
-        what, unit = _HARDWARE[name]
-        return Named(f"hw.host.{what}" if labels.get("component") == _WHOLE_HOST else f"hw.{what}", unit)
-    if name == "frugal_budget_limit":
-        resource = labels["resource"]
-        return Named(f"frugal.budget.limit.{resource}", _LIMITS.get(resource, ""))
+    if name == "frugal_host_energy_joules":
+        return Named("hw.host.energy" if labels.get("component") == _WHOLE_HOST else "hw.energy", "J")
+    if name.startswith(_LIMIT):
+        counted = name.removeprefix(_LIMIT)
+        return Named(f"frugal.budget.limit.{counted}", _LIMITS[counted])
     suffix = next((each for each in _SUFFIXES if name.endswith(each)), "")
     words = name.removeprefix("frugal_").removesuffix(suffix)
     first, _, rest = words.partition("_")

@@ -1,9 +1,8 @@
-"""Which row of the bundled table of watts stands for a CPU, and how sure that is.
+"""Which row of the bundled table of watts stands for a CPU, and the table itself.
 
-The table (``data/cpu_watts.json``, with its NOTICE, checksums and builder) gives idle and full-load watts per
-hardware thread for eleven microarchitectures: means of published SPECpower_ssj2008 results, as bundled in two
-packages of Cloud Carbon Footprint (Apache-2.0, 2021). They are watts **of the whole server at the plug**, divided by
-its threads: `power_model` takes the CPU's part out of them.
+The table (``data/cpu_watts.json``, with its NOTICE and checksum; ``benchmarks/build_cpu_table.py`` builds it) gives idle
+and full-load watts per socket and microarchitecture, fitted to published SPECpower_ssj2008 results of 2011 to 2026.
+They are watts **of the whole server at the plug**: `server_power` makes intervals of them, `watts` takes the CPU's part.
 
 A CPU is recognised by vendor, family, model and stepping as CPUID numbers them (Intel: Linux
 ``arch/x86/include/asm/intel-family.h``; AMD: Linux ``arch/x86/kernel/cpu/amd.c``; Arm parts: Linux
@@ -18,87 +17,119 @@ import re
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from statistics import median
 from typing import Final, Literal
 
 import msgspec
 
-from ..records import Interval
 from .procfs import CpuModel
 
-Relation = Literal["exact", "relative", "unknown"]
-
-#: How far a CPU newer or older than the table may lie from its nearest relative in it, per thread. From the table's own
-#: origin: its coefficients of March 2026 (ccf-coefficients b0032d92) put EPYC 4th gen at 1.64/1.13 times the idle/full
-#: watts of the 3rd, Sapphire Rapids at 1.62/1.05, Emerald Rapids at 1.27/1.13 and Granite Rapids at 0.91/0.64 times
-#: Cascade Lake; the EPYC 9965 in its SPECpower list (May 2025: 150 W idle, 800 W full, 768 threads) is at 0.43/0.52.
-RELATIVE_LOW: Final = 0.4
-RELATIVE_HIGH: Final = 1.7
+Relation = Literal["exact", "relative", "vendor", "unknown"]
 
 
-class TableRow(msgspec.Struct, frozen=True, rename={"sources": "from"}):
-    """Watts per hardware thread of one microarchitecture: whole server, at the plug."""
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """Watts per socket of whole servers at ``threads_per_socket``, and how they vary.
+
+    ``…_exponent``: watts per socket grow with this power of the threads per socket. ``…_sd``: standard deviation of the
+    natural logarithm for one more server. ``thread_sd``: that of the threads per socket, which a guest cannot see.
+    """
+
+    threads_per_socket: float
+    idle_w: float
+    idle_exponent: float
+    idle_sd: float
+    full_w: float
+    full_exponent: float
+    full_sd: float
+    thread_sd: float | None = None
+
+
+class TableRow(Estimate, frozen=True, kw_only=True):
+    """One microarchitecture; ``results`` is how many servers it was fitted to."""
 
     label: str
-    idle_w: float
-    full_w: float
-    gb_per_chip: float
-    sources: tuple[str, ...]
-    copy_of: str | None
+    family: str
+    results: int
+
+
+class Steps(msgspec.Struct, frozen=True):
+    """From one microarchitecture of a family to the next: root mean square of the step in logarithms, None if alone."""
+
+    idle_sd: float | None = None
+    full_sd: float | None = None
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """Share of ``full - idle`` at 0, 10 … 100 % load."""
+
+    low: tuple[float, ...]
+    mid: tuple[float, ...]
+    high: tuple[float, ...]
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """One package the table was taken from."""
+    """One data set the table was fitted to; ``file`` is the selection of it that the source tree holds."""
 
-    package: str
+    dataset: str
     version: str
     license: str
-    copyright: str
     year: int
     file: str
     file_sha256: str
-    archive_sha256: str
-    memory_w_per_gb: float
 
 
 class CpuTable(msgspec.Struct, frozen=True):
-    """The bundled table; ``rows`` by microarchitecture."""
+    """The bundled table; ``rows`` by microarchitecture, ``pools`` by vendor and "world"."""
 
     title: str
     unit: str
     measured_by: str
     origins: tuple[Origin, ...]
-    changes: str
+    fitted_makers: tuple[str, ...]
+    thread_sd: float
+    curve: Curve
+    families: dict[str, Steps]
+    pools: dict[str, Estimate]
     rows: dict[str, TableRow]
 
     @property
     def provenance(self) -> str:
         """Dataset, year and licence in one line."""
-        names = " + ".join(f"{origin.package} {origin.version}" for origin in self.origins)
-        return f"{names}, {self.origins[0].year}, {self.origins[0].license}, sha256 {table_sha256()[:12]} (SPECpower_ssj2008)"
+        origin = self.origins[0]
+        return f"SPECpower_ssj2008 by {origin.dataset}, {origin.year}, {origin.license}, sha256 {table_sha256()[:12]}"
 
 
 class CpuMatch(msgspec.Struct, frozen=True):
-    """What a CPU was recognised as: ``row`` of the table is the CPU's own, its nearest relative's, or None."""
+    """What a CPU was recognised as.
+
+    ``row`` of the table is the CPU's own ("exact") or its nearest relative's ("relative"); None when only its vendor is
+    known (the pool ``vendor``) or nothing.
+    """
 
     microarchitecture: str
     row: str | None
     relation: Relation
+    vendor: str | None = None
 
 
 UNKNOWN: Final = CpuMatch("unknown", None, "unknown")
+#: CPUID vendor -> pool of the table
+_VENDORS: Final = {"GenuineIntel": "intel", "AuthenticAMD": "amd", "HygonGenuine": "amd"}
 _SKYLAKE: Final = CpuMatch("Skylake server", "skylake", "exact")
 _CASCADE_LAKE: Final = CpuMatch("Cascade Lake", "cascade-lake", "exact")
 
-# Intel family 6: model -> (microarchitecture, row). Desktop and laptop parts newer than the table go to Coffee Lake,
-# its one row of single-socket desktop-class machines, not to a server of their own generation.
+# Intel family 6: model -> (microarchitecture, row). Desktop and laptop parts go to the two rows of single-socket
+# desktop-class machines, not to a server of their own generation.
 _INTEL: Final[dict[int, tuple[str, str]]] = {
-    **dict.fromkeys((0x1A, 0x1E, 0x1F, 0x2E), ("Nehalem", "sandy-bridge")),
-    **dict.fromkeys((0x25, 0x2C, 0x2F), ("Westmere", "sandy-bridge")),
-    **dict.fromkeys((0x2A, 0x2D), ("Sandy Bridge", "sandy-bridge")),
-    **dict.fromkeys((0x3A, 0x3E), ("Ivy Bridge", "ivy-bridge")),
-    **dict.fromkeys((0x3C, 0x3F, 0x45, 0x46), ("Haswell", "haswell")),
-    **dict.fromkeys((0x3D, 0x47, 0x4F, 0x56), ("Broadwell", "broadwell")),
+    **dict.fromkeys((0x1A, 0x1E, 0x1F, 0x2E), ("Nehalem", "westmere")),
+    **dict.fromkeys((0x25, 0x2C, 0x2F), ("Westmere", "westmere")),
+    0x2A: ("Sandy Bridge client", "sandy-bridge-desktop"),
+    0x2D: ("Sandy Bridge", "sandy-bridge"),
+    0x3A: ("Ivy Bridge client", "sandy-bridge-desktop"),
+    0x3E: ("Ivy Bridge", "ivy-bridge"),
+    **dict.fromkeys((0x3C, 0x45, 0x46), ("Haswell client", "sandy-bridge-desktop")),
+    0x3F: ("Haswell", "haswell"),
+    **dict.fromkeys((0x3D, 0x47), ("Broadwell client", "sandy-bridge-desktop")),
+    **dict.fromkeys((0x4F, 0x56), ("Broadwell", "broadwell")),
     **dict.fromkeys((0x4E, 0x5E), ("Skylake client", "coffee-lake")),
     **dict.fromkeys((0x8E, 0x9E), ("Coffee Lake", "coffee-lake")),
     **dict.fromkeys((0xA5, 0xA6), ("Comet Lake", "coffee-lake")),
@@ -110,42 +141,58 @@ _INTEL: Final[dict[int, tuple[str, str]]] = {
     **dict.fromkeys((0xAA, 0xAC), ("Meteor Lake", "coffee-lake")),
     **dict.fromkeys((0xB5, 0xC5, 0xC6), ("Arrow Lake", "coffee-lake")),
     0xBD: ("Lunar Lake", "coffee-lake"),
-    **dict.fromkeys((0x6A, 0x6C), ("Ice Lake server", "cascade-lake")),
-    0x8F: ("Sapphire Rapids", "cascade-lake"),
-    0xCF: ("Emerald Rapids", "cascade-lake"),
-    **dict.fromkeys((0xAD, 0xAE), ("Granite Rapids", "cascade-lake")),
+    **dict.fromkeys((0x6A, 0x6C), ("Ice Lake server", "ice-lake")),
+    0x8F: ("Sapphire Rapids", "sapphire-rapids"),
+    0xCF: ("Emerald Rapids", "emerald-rapids"),
+    **dict.fromkeys((0xAD, 0xAE), ("Granite Rapids", "granite-rapids")),
+    0xAF: ("Sierra Forest", "sierra-forest"),
 }
-_INTEL_EXACT: Final = frozenset({"Sandy Bridge", "Ivy Bridge", "Haswell", "Broadwell", "Coffee Lake"})
+#: what a row was fitted to, or what its results of other makers were: the others are relatives of it
+_INTEL_EXACT: Final = frozenset(
+    {
+        *("Nehalem", "Westmere", "Sandy Bridge", "Ivy Bridge", "Haswell", "Broadwell", "Ice Lake server"),
+        *(
+            "Sapphire Rapids",
+            "Emerald Rapids",
+            "Granite Rapids",
+            "Sierra Forest",
+            "Sandy Bridge client",
+            "Ivy Bridge client",
+            "Haswell client",
+        ),
+        *("Skylake client", "Coffee Lake", "Rocket Lake", "Raptor Lake"),
+    }
+)
 
 # AMD: (family, first model, last model, microarchitecture, row). Ranges that hold both server and desktop chips are
 # told apart by the name; APUs and Ryzen are desktop-class and go to Coffee Lake's row too.
 _AMD: Final[tuple[tuple[int, int, int, str, str], ...]] = (
+    (0x10, 0x02, 0x0A, "K10", "opteron"),
+    (0x15, 0x00, 0x0F, "Bulldozer or Piledriver", "opteron"),
     (0x17, 0x00, 0x0F, "Zen", "amd-epyc-1st-gen"),
     (0x17, 0x10, 0x2F, "Zen APU", "coffee-lake"),
     (0x17, 0x30, 0x3F, "Zen 2", "amd-epyc-2nd-gen"),
     (0x17, 0x40, 0xAF, "Zen 2 client", "coffee-lake"),
     (0x18, 0x00, 0x0F, "Hygon Dhyana (Zen)", "amd-epyc-1st-gen"),
     (0x19, 0x00, 0x0F, "Zen 3", "amd-epyc-3rd-gen"),
-    (0x19, 0x10, 0x1F, "Zen 4", "amd-epyc-3rd-gen"),
-    (0x19, 0xA0, 0xAF, "Zen 4c", "amd-epyc-3rd-gen"),
+    (0x19, 0x10, 0x1F, "Zen 4", "amd-epyc-4th-gen"),
+    (0x19, 0xA0, 0xAF, "Zen 4c", "amd-epyc-4th-gen-dense"),
     (0x19, 0x20, 0x5F, "Zen 3 client", "coffee-lake"),
     (0x19, 0x60, 0x7F, "Zen 4 client", "coffee-lake"),
-    (0x1A, 0x00, 0x0F, "Zen 5", "amd-epyc-3rd-gen"),
-    (0x1A, 0x10, 0x1F, "Zen 5c", "amd-epyc-3rd-gen"),
+    (0x1A, 0x00, 0x0F, "Zen 5", "amd-epyc-5th-gen"),
+    (0x1A, 0x10, 0x1F, "Zen 5c", "amd-epyc-5th-gen-dense"),
     (0x1A, 0x20, 0x4F, "Zen 5 client", "coffee-lake"),
     (0x1A, 0x60, 0x7F, "Zen 5 client", "coffee-lake"),
-    (0x1A, 0x50, 0xCF, "Zen 6", "amd-epyc-3rd-gen"),
+    (0x1A, 0x50, 0xCF, "Zen 6", "amd-epyc-5th-gen"),
 )
-_AMD_EXACT: Final = frozenset({"Zen", "Zen 2", "Zen 3"})
-_AMD_DESKTOP: Final = re.compile(r"ryzen|threadripper|athlon", re.I)
+_AMD_EXACT: Final = frozenset({"K10", "Bulldozer or Piledriver", "Zen", "Zen 2", "Zen 3", "Zen 4", "Zen 4c", "Zen 5", "Zen 5c"})
+_AMD_DESKTOP: Final = re.compile(r"ryzen|threadripper|athlon|phenom|\bfx\b", re.I)
 
-# Arm's own designs, by part number, on servers; the one row for them was itself filled in by the origin
+# Arm's own designs, by part number, on servers. The V series is no relative of the N: the one server of it that was
+# published (Grace, 298 W idle, 619 W full) draws four times what the row of the N1 says.
 _ARM: Final[dict[int, str]] = {
-    0xD0C: "Neoverse N1 (Graviton2, Altra)",
-    0xD40: "Neoverse V1 (Graviton3)",
+    0xD0C: "Neoverse N1 (Altra, Graviton2)",
     0xD49: "Neoverse N2",
-    0xD4F: "Neoverse V2 (Graviton4, Grace)",
-    0xD84: "Neoverse V3",
     0xD8E: "Neoverse N3",
 }
 _CASCADE_NAME: Final = re.compile(r"cascade|\b[3-9]2\d\d[a-z]*\b", re.I)
@@ -153,20 +200,22 @@ _SKYLAKE_NAME: Final = re.compile(r"skylake|\b[3-8]1\d\d[a-z]*\b", re.I)
 
 
 def identify(cpu: CpuModel | None, *, stepping: int | None = None) -> CpuMatch:
-    """The row of the table that stands for ``cpu``; ``UNKNOWN`` for a CPU that no row is near to.
+    """The row of the table that stands for ``cpu``, else its vendor's servers; ``UNKNOWN`` when not even that is known.
 
     ``stepping`` (see `read_stepping`) tells Skylake, Cascade Lake and Cooper Lake apart, which share one model number.
     """
-    if cpu is None or cpu.model is None:
+    if cpu is None or cpu.vendor is None:
         return UNKNOWN
+    if cpu.model is None:
+        return _vendor(cpu.vendor)
     name = cpu.name or ""
     if cpu.vendor == "GenuineIntel" and cpu.family == 6:
         return _skylake_server(name, stepping) if cpu.model == 0x55 else _intel(cpu.model)
     if cpu.vendor in ("AuthenticAMD", "HygonGenuine"):
         return _amd(cpu.family, cpu.model, name)
     if cpu.vendor == "ARM" and cpu.model in _ARM:
-        return CpuMatch(_ARM[cpu.model], "aws-graviton-2", "relative")
-    return UNKNOWN
+        return CpuMatch(_ARM[cpu.model], "neoverse-n1", "exact" if cpu.model == 0xD0C else "relative")
+    return _vendor(cpu.vendor)
 
 
 def read_stepping(root: Path = Path("/proc")) -> int | None:
@@ -180,18 +229,23 @@ def read_stepping(root: Path = Path("/proc")) -> int | None:
 
 def _intel(model: int) -> CpuMatch:
     found = _INTEL.get(model)
-    return CpuMatch(*found, "exact" if found[0] in _INTEL_EXACT else "relative") if found else UNKNOWN
+    return CpuMatch(*found, "exact" if found[0] in _INTEL_EXACT else "relative") if found else _vendor("GenuineIntel")
+
+
+def _vendor(vendor: str) -> CpuMatch:
+    pool = _VENDORS.get(vendor)
+    return CpuMatch(f"unknown {pool}", None, "vendor", pool) if pool else UNKNOWN
 
 
 def _skylake_server(name: str, stepping: int | None) -> CpuMatch:
     """Model 0x55 is three generations: steppings 0-4 Skylake, 5-7 Cascade Lake, 10-11 Cooper Lake."""
     if stepping is not None and stepping > 7:
-        return CpuMatch("Cooper Lake", "cascade-lake", "relative")
+        return CpuMatch("Cooper Lake", "cooper-lake", "exact")
     if stepping is not None:
         return _CASCADE_LAKE if stepping > 4 else _SKYLAKE
     if _CASCADE_NAME.search(name):
         return _CASCADE_LAKE
-    # nameless and without stepping the two rows are within 7 % of each other; the wider interval holds both
+    # nameless and without stepping: full-load watts of the two are within 1 %, and the wider interval holds both
     return _SKYLAKE if _SKYLAKE_NAME.search(name) else CpuMatch("Skylake or Cascade Lake", "skylake", "relative")
 
 
@@ -201,24 +255,7 @@ def _amd(family: int | None, model: int, name: str) -> CpuMatch:
             if row != "coffee-lake" and _AMD_DESKTOP.search(name):
                 return CpuMatch(f"{micro} client", "coffee-lake", "relative")
             return CpuMatch(micro, row, "exact" if micro in _AMD_EXACT else "relative")
-    return UNKNOWN
-
-
-def server_watts(match: CpuMatch) -> tuple[Interval, Interval]:
-    """Idle and full-load watts per hardware thread of the whole server, W.
-
-    An exact row has no spread of its own; a relative one is widened by ``RELATIVE_LOW … RELATIVE_HIGH``; an unknown
-    CPU takes the envelope of the table: lowest, median and highest row.
-    """
-    table = load_table()
-    if match.row is None:
-        idles = [row.idle_w for row in table.rows.values()]
-        fulls = [row.full_w for row in table.rows.values()]
-        return Interval(min(idles), median(idles), max(idles)), Interval(min(fulls), median(fulls), max(fulls))
-    row = table.rows[match.row]
-    low, high = (1.0, 1.0) if match.relation == "exact" else (RELATIVE_LOW, RELATIVE_HIGH)
-    idle, full = (Interval(watts * low, watts, watts * high) for watts in (row.idle_w, row.full_w))
-    return idle, full
+    return _vendor("AuthenticAMD")
 
 
 @lru_cache(maxsize=1)

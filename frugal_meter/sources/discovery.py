@@ -15,18 +15,20 @@ import msgspec
 
 from ..errors import ConfigurationError, SourceError
 from ..records import Interval
-from . import Scope, Source, model_findings, nvml, rapl
+from . import Scope, Source, agent_findings, model_findings, nvml, rapl
+from .agent import agent_sources
+from .agent_link import AgentLink
 from .cpu_table import CpuMatch, identify, read_stepping
 from .findings import Finding
-from .power_model import BoardModelSource, CpuModelSource, MemoryModelSource, ModelSource, SourceDescription
+from .power_model import BoardModelSource, CpuModelSource, MemoryModelSource, ModelSource, ServerRestSource, SourceDescription
 from .procfs import CpuModel, HostCpu, cpu_model, memory_bytes
-from .watts import CpuWatts, board_watts, declared_cpu, table_cpu
+from .watts import CpuWatts, board_part, board_watts, declared_cpu, table_cpu
 
 #: words of a boundary, in its order, and the components that stand for each
 _BOUNDARY: Final = {"cpu": ("cpu",), "memory": ("dram",), "board": ("board",), "node": ("node",), "gpu": ("gpu",)}
 #: what a cover of this kind contains besides itself: a node meter sees the whole server, psys the packages
 _CONTAINS: Final = {"node": {"node", "psys", "package", "dram", "board", "gpu"}, "psys": {"psys", "package", "dram"}}
-_CHOICES: Final = ("auto", "model", "rapl", "codecarbon")
+_CHOICES: Final = ("auto", "model", "rapl", "agent", "codecarbon")
 
 
 class DeclaredWatts(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,12 +80,15 @@ def discover(
     sys_root: Path = Path("/sys"),
     declared: DeclaredWatts | None = None,
     scope: Scope = "host",
+    agent: AgentLink | None = None,
 ) -> Discovery:
     """The sources to count with.
 
-    "auto": sensors, and models for what they do not cover. "model": models only. "rapl": as auto, but a RAPL package is
-    required. "codecarbon": as model, with codecarbon's CPU model. A source or a list of them is taken as it is: nothing
-    is added. ``scope`` says whose energy a powercap tree holds ("vm-share": the hypervisor hands down this guest's).
+    "auto": sensors, and models for what they do not cover; where no CPU sensor can be read, the host agent at the end of
+    ``agent``, if it answers or was asked for by name. "model": models only. "rapl": as auto, but a RAPL package is
+    required. "agent": the host agent, whether it answers now or later. "codecarbon": as model, with codecarbon's CPU model.
+    A source or a list of them is taken as it is: nothing is added. ``scope`` says whose energy a powercap tree
+    holds ("vm-share": the hypervisor hands down this guest's).
     Raises ``ConfigurationError`` for an unknown word or sources whose covers overlap, ``SourceError`` for a required
     source that is missing.
     """
@@ -104,8 +109,36 @@ def discover(
         of_rapl = (finding for finding in findings if finding.code.startswith("rapl"))
         why = next(of_rapl, model_findings.no_package(powercap_root))
         raise SourceError(f"RAPL is required and cannot be read: {why.what}", why.where, why.remedy)
+    if sources == "agent" or (sources == "auto" and not any(source.component == "cpu" for source in sensors)):
+        found = _of_agent(machine, agent, required=sources == "agent")
+        if found is not None:
+            gpus = sensors if sources == "auto" else list(nvml.discover(proc_root).sources)
+            others = [finding for finding in findings if not finding.code.startswith("rapl")]
+            return machine.discovery((*found[0], *(each for each in gpus if each.component == "gpu")), found[1] + others)
     models, notes = machine.models({source.component for source in sensors}, codecarbon=sources == "codecarbon")
     return machine.discovery((*sensors, *models), findings + notes)
+
+
+def _of_agent(machine: _Machine, link: AgentLink | None, *, required: bool) -> tuple[list[Source], list[Finding]] | None:
+    """What the host agent tells of, and what is to be known of it; None where there is no agent to use."""
+    if link is None:
+        if required:
+            raise SourceError(
+                "no host agent is here", "FRUGAL_AGENT", "start frugal-meter agent on the host, or say where it listens"
+            )
+        return None
+    link.open()
+    if not link.up and not required and not link.address.asked:
+        return None  # a socket that an agent has left behind
+    if link.up and "cpu" not in link.offered:
+        link.close()
+        if required:
+            raise SourceError(agent_findings.agent_blind("").what, str(link.address), agent_findings.agent_blind("").remedy)
+        return None
+    notes: list[Finding] = [agent_findings.agent_used(str(link.address))] if link.up else []
+    models, of_models = machine.models(set(), codecarbon=False)
+    sources = agent_sources(link, models, notes)
+    return sources, notes + of_models
 
 
 def _sensors(powercap: Path, host: HostCpu, scope: Scope, cpu: CpuModel | None) -> tuple[list[Source], list[Finding]]:
@@ -134,24 +167,28 @@ class _Machine:
         self._threads = self.cpu.threads if self.cpu else HostCpu(proc_root).cpus()
         # no bit tells on Arm: taken for a guest, as most of its servers are; the low end is that of bare metal
         self._virtual = self.cpu is not None and (self.cpu.flags_hypervisor or self.cpu.vendor == "ARM")
+        self._sockets = self.cpu.sockets if self.cpu else None
         self._memory_bytes, self._proc_root = memory_bytes(proc_root), proc_root
 
     def models(self, covered: set[str], *, codecarbon: bool) -> tuple[list[ModelSource], list[Finding]]:
         """Models of every component but those ``covered``, and what is to be known of them."""
         models: list[ModelSource] = []
         notes: list[Finding] = []
+        whole = "cpu" not in covered and not codecarbon and self._declared_cpu is None and self._declared.board is None
         if "cpu" not in covered:
-            models.append(self._codecarbon_cpu() if codecarbon else CpuModelSource(self._cpu_watts()))
+            models.append(self._codecarbon_cpu() if codecarbon else CpuModelSource(self._cpu_watts(apart=not whole)))
             notes += self._cpu_notes()
         if "dram" not in covered and self._declared.memory is None and self._memory_bytes is None:
             notes.append(model_findings.memory_unknown(self._proc_root / "meminfo"))
         elif "dram" not in covered:
             models.append(MemoryModelSource(self._memory_bytes, watts=self._declared.memory))
-        models.append(self._board())
+        models.append(self._board(whole=whole))
         return models, notes
 
-    def _cpu_watts(self) -> CpuWatts:
-        return self._declared_cpu or table_cpu(self.match, self._threads, virtual=self._virtual)
+    def _cpu_watts(self, *, apart: bool) -> CpuWatts:
+        return self._declared_cpu or table_cpu(
+            self.match, self._threads, virtual=self._virtual, sockets=self._sockets, apart=apart
+        )
 
     def _codecarbon_cpu(self) -> ModelSource:
         from .codecarbon_model import CodecarbonCpuModelSource
@@ -159,10 +196,13 @@ class _Machine:
         cpu = self.cpu
         return CodecarbonCpuModelSource(cpu_name=cpu.name if cpu else None, sockets=(cpu.sockets if cpu else None) or 1)
 
-    def _board(self) -> BoardModelSource:
+    def _board(self, *, whole: bool) -> ModelSource:
+        if whole:
+            rest = board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)
+            return ServerRestSource(rest)
         if self._declared.board is not None:
             return BoardModelSource(self._declared.board)
-        watts = board_watts(self.match, self._threads, virtual=self._virtual)
+        watts = board_watts(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)
         return BoardModelSource(watts, f"share of the server around {self._threads} threads of {self.match.microarchitecture}")
 
     def _cpu_notes(self) -> list[Finding]:
@@ -172,6 +212,8 @@ class _Machine:
         where = str(self._proc_root / "cpuinfo")
         if self.match.relation == "relative":
             return [model_findings.cpu_relative(name, self.match, where)]
+        if self.match.relation == "vendor":
+            return [model_findings.cpu_vendor(name, self.match, where)]
         return [model_findings.cpu_unknown(name, where)]
 
     def discovery(self, sources: tuple[Source, ...], findings: list[Finding]) -> Discovery:
@@ -186,7 +228,7 @@ class _Machine:
             match=self.match,
             known_cpu=known,
             boundary=tuple(word for word, stands_for in _BOUNDARY.items() if components & set(stands_for)),
-            baseline=self._cpu_watts().idle if measured and known else None,
+            baseline=self._cpu_watts(apart=True).idle if measured and known else None,
         )
 
 

@@ -45,6 +45,18 @@ def cpu_relative(name: str, match: CpuMatch, where: str) -> Finding:
     )
 
 
+def cpu_vendor(name: str, match: CpuMatch, where: str) -> Finding:
+    """A CPU of a known vendor that nothing in the table is near to."""
+    return Finding(
+        code="cpu-vendor",
+        what=f"{name} is like no CPU in the table of watts: all servers with CPUs of {match.vendor} stand for it",
+        where=where,
+        remedy="Declare the watts of this machine, idle and at full load, to narrow the interval.",
+        what_fr=f"{name} ne ressemble à aucun processeur de la table : tous les serveurs {match.vendor} le remplacent",
+        remedy_fr="Déclarez la puissance de cette machine, à vide et à pleine charge, pour resserrer l'intervalle.",
+    )
+
+
 def cpu_unknown(name: str, where: str) -> Finding:
     """A CPU that nothing in the table is near to."""
     return Finding(

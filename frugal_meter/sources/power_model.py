@@ -39,7 +39,7 @@ class ModelSource(ABC):
     sensor: Sensor = "model"
     scope: Scope = "host"
     resolution_nj: int | None = None
-    method: str = "power-model/1"
+    method: str = "power-model/2"
 
     def __init__(self, name: str, component: str, covers: tuple[str, ...], provenance: str, flags: tuple[str, ...]) -> None:
         self.name, self.component, self.covers = name, component, covers
@@ -116,8 +116,20 @@ class MemoryModelSource(ConstantSource):
 
 
 class BoardModelSource(ConstantSource):
-    """The rest of the server: board, fans, power supply, disks, network."""
+    """The rest of the server beside a measured or declared CPU: board, fans, power supply, disks, network."""
 
     def __init__(self, watts: Interval | float, origin: str = "declared by the operator") -> None:
         given = watts if isinstance(watts, Interval) else Interval(watts, watts, watts)
         super().__init__("model:board", "board", ("board",), given, f"board model: {origin}")
+
+
+class ServerRestSource(ModelSource):
+    """The rest of the server beside a modelled CPU: losses and fans follow the load as the CPU does."""
+
+    def __init__(self, watts: CpuWatts) -> None:
+        super().__init__("model:board", "board", ("board",), f"board model: {watts.origin}", watts.flags)
+        self._watts = watts
+
+    def watts(self, load: float) -> Interval:
+        """Watts at a busy share of 0…1."""
+        return cpu_power(self._watts, load)

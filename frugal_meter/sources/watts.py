@@ -1,10 +1,12 @@
 """Watts of what has no sensor: CPU by load, memory by size, the rest of the server; each with its low, mid and high.
 
-Pure functions and the constants they stand on. All bounds are *expert assumptions* informed by the sources
-named beside them, not confidence intervals; a sensor replaces them, and declared watts replace the table.
+Pure functions and the constants they stand on; a sensor replaces them, and declared watts replace the table.
 
-CPU: ``P(load) = idle + (full − idle) × f(load)``, with three shapes for f (see `load_curve`) and the idle and full
-watts of the CPU's microarchitecture (`cpu_table`), of which the CPU's part is taken (``CPU_SHARE_*``).
+``P(load) = idle + (full − idle) × f(load)`` is the power of a **whole server**: that is what was measured, so its
+interval (`server_power`) has statistics behind it, and is held against other servers by ``benchmarks/power_model.py``.
+The parts are shares of it. Where the CPU *and* the rest are modelled, both carry the interval of the whole: what the
+CPU has too much the rest has too little, and their sum is the server. A part that stands **apart**, beside a sensor
+or declared watts, carries the doubt about its share as well. Shares and occupancy are *expert assumptions*.
 """
 
 from __future__ import annotations
@@ -18,28 +20,28 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..records import Interval
-from .cpu_table import CpuMatch, load_table, server_watts
+from .cpu_table import CpuMatch, load_table
+from .server_power import combined, server_watts
 
-#: exponent of Fan, Weber & Barroso 2007, "Power provisioning for a warehouse-sized computer", ISCA, eq. 2
-FAN_EXPONENT: Final = 1.4
-#: the high shape passes 0.95 at half load: 1 − (1 − ½)^k = 0.95
-HIGH_EXPONENT: Final = math.log(0.05) / math.log(0.5)
-#: the low shape, a cube: the one that codecarbon 3.3 applies to a machine's load (external/hardware.py, 2025)
-LOW_EXPONENT: Final = 3
-
-#: the CPU's part of a server's power at the plug. Full load: about 61 % in two-socket servers of 2017, about a third in
-#: those of 2007 (Barroso, Hölzle & Ranganathan, The Datacenter as a Computer, 3rd ed. 2018; 1st ed. 2009). Never more
-#: than all of it. Idle: assumption; fans and power supplies weigh more there, while deep sleep varies most.
-CPU_SHARE_FULL: Final = Interval(0.33, 0.61, 1.0)
-CPU_SHARE_IDLE: Final = Interval(0.25, 0.50, 1.0)
-#: board, fans, power supply, disks and network. Mid: of idle watts, what CPU and memory (18 % in the 3rd edition) leave;
-#: high: of full-load watts, the 37 % that the 1st edition gives to disks, network and the rest. Low: none of it
-BOARD_SHARE_OF_IDLE: Final = 0.32
-BOARD_SHARE_OF_FULL: Final = 0.37
-#: W per GB of memory, busy or not. High: 0.392, the coefficient of the table's own origin. It cannot be more than a
-#: bound: at 129.78 GB per chip it gives 51 W, of the 60 W (0.47 × 128 threads) that such a whole EPYC 7742 server draws
-#: per chip when idle. Mid: 5 W a module (codecarbon 3.3, external/ram.py, 2025) of 32 GB. Low: 1.5 W for 64 GB more,
-#: measured at the plug, idle (GreenAlgorithms/green-algorithms-tool issue 14)
+#: the CPU's part of a server's power at the plug. Full load. Mid: about 61 % in two-socket servers of 2017 (Barroso,
+#: Hölzle & Ranganathan, The Datacenter as a Computer, 3rd ed. 2018). Low: the worst of 185 servers, RAPL beside the power
+#: supply's own meter, were 87 of 166 W and 152 of 277 W (hubblo-org/scaphandre issue 201, 2022). High: the rated power of
+#: the CPUs, which conversion and memory cannot leave them (`benchmarks/power_model.py` prints its median share).
+CPU_SHARE_FULL: Final = Interval(0.52, 0.61, 0.85)
+#: idle. The same 185: 3 to 15 W by RAPL, and 7 to 10 W more at the supply: from 3 of 13 to 15 of 22; mid lies halfway
+CPU_SHARE_IDLE: Final = Interval(0.23, 0.45, 0.68)
+#: memory's part of the servers that the table was fitted to (Barroso et al. 2018). What a machine really has is counted
+#: by its size, so this part is left out of the rest of the server
+MEMORY_SHARE: Final = 0.18
+#: board, fans, power supply, disks and network, apart. High: of full-load watts, the 37 % that the 1st edition (2009)
+#: gives to disks, network and the rest. Mid: of idle watts, what CPU and memory leave. Low: none of it
+BOARD_SHARE_OF_IDLE: Final = 1 - CPU_SHARE_IDLE.mid - MEMORY_SHARE
+BOARD_SHARE_OF_FULL: Final = 1 - CPU_SHARE_FULL.mid - MEMORY_SHARE
+BOARD_SHARE_HIGH: Final = 0.37
+#: W per GB of memory, busy or not. High: 0.392, the coefficient of Cloud Carbon Footprint (npm aws 0.15.0, 2021), no more
+#: than a bound: a whole EPYC server of 768 GB (result 331 of the list behind the table) idles at 112 W, 0.15 W/GB. Mid: 5 W
+#: a module (codecarbon 3.3, external/ram.py, 2025) of 32 GB. Low: 1.5 W for 64 GB more, measured at the plug, idle
+#: (GreenAlgorithms/green-algorithms-tool issue 14)
 MEMORY_W_PER_GB: Final = Interval(1.5 / 64, 5 / 32, 0.392)
 #: how much of a virtual machine's host is let: all of it at low, 30 % at high, halfway at mid. Nobody tells a guest
 OCCUPANCY: Final = Interval(0.3, 0.65, 1.0)
@@ -52,12 +54,20 @@ ASSUMPTIONS: Final[Mapping[str, Mapping[Literal["en", "fr"], str]]] = MappingPro
             "fr": "l'intervalle est une hypothèse d'expert, pas un intervalle de confiance",
         },
         "cpu:relative": {
-            "en": "this CPU is not in the table: watts of its nearest relative, × 0.4 to 1.7",
-            "fr": "ce processeur n'est pas dans la table : puissance du plus proche parent, × 0,4 à 1,7",
+            "en": "this CPU is not in the table: its nearest relative, with the spread between generations of its family",
+            "fr": "ce processeur n'est pas dans la table : son plus proche parent, avec l'écart entre générations de sa famille",
+        },
+        "cpu:vendor": {
+            "en": "this CPU is like none in the table: servers of its vendor, with their spread",
+            "fr": "ce processeur ne ressemble à aucun de la table : serveurs de son fabricant, avec leur dispersion",
         },
         "cpu:unknown": {
-            "en": "unknown CPU: lowest, median and highest watts of the whole table",
-            "fr": "processeur inconnu : puissances minimale, médiane et maximale de toute la table",
+            "en": "unknown CPU: all servers of the table, with their spread",
+            "fr": "processeur inconnu : tous les serveurs de la table, avec leur dispersion",
+        },
+        "cpu:share-of-server": {
+            "en": "watts of the CPU are its usual share of a server that was measured whole; the interval is that of the whole",
+            "fr": "la puissance du processeur est sa part usuelle d'un serveur mesuré entier ; l'intervalle est celui du tout",
         },
         "cpu:declared": {
             "en": "idle and full-load watts were declared by the operator",
@@ -99,15 +109,15 @@ class CpuWatts(msgspec.Struct, frozen=True):
 def load_curve(load: float) -> Interval:
     """f(load), the share of ``full − idle`` drawn at a busy share of 0…1: low, mid and high shape.
 
-    All three are 0 at 0 and 1 at 1, where the spread is the table's alone. Mid: ``2u − u^1.4`` (Fan et al. 2007),
-    concave, 0.62 at half load; it lies between the straight line of Cloud Carbon Footprint's methodology and the four
-    points of Teads Engineering 2021 (RAPL on bare-metal EC2: 12, 32, 75, 102 % of TDP at 0, 10, 50, 100 % load; 0.70).
-    Barroso & Hölzle 2007 (IEEE Computer 40(12)) show why it is concave: half the power at almost no work. High
-    ``1 − (1 − u)^4.32`` and low ``u³`` bound what was published of single machines: at half load between 30 and 95 %
-    of full power, with an idle power of up to a fifth of it.
+    All three are 0 at 0 and 1 at 1, straight between steps of 10 %: 5th, 50th and 95th percentile of the load curves
+    published for the servers that the table was fitted to (`benchmarks/build_cpu_table.py`). Mid is 0.42 at half load,
+    below a straight line: servers slow their clock when there is little to do. High holds what was measured by busy time
+    at full clock: Teads Engineering 2021 (0.70 at half load) and Fan, Weber & Barroso 2007 (ISCA, eq. 2; 0.62).
     """
-    u = min(1.0, max(0.0, load))
-    return Interval(u**LOW_EXPONENT, 2 * u - u**FAN_EXPONENT, 1 - (1 - u) ** HIGH_EXPONENT)
+    curve = load_table().curve
+    step, within = divmod(10 * min(1.0, max(0.0, load)), 1)
+    at, to = int(step), min(10, int(step) + 1)
+    return Interval(*(shape[at] + (shape[to] - shape[at]) * within for shape in (curve.low, curve.mid, curve.high)))
 
 
 def cpu_power(watts: CpuWatts, load: float) -> Interval:
@@ -116,23 +126,36 @@ def cpu_power(watts: CpuWatts, load: float) -> Interval:
     return Interval(*(idle + (full - idle) * share for idle, full, share in parts))
 
 
-def table_cpu(match: CpuMatch, threads: int, *, virtual: bool) -> CpuWatts:
-    """Watts of ``threads`` hardware threads of the CPU that ``match`` recognised.
+def table_cpu(match: CpuMatch, threads: int, *, virtual: bool, sockets: int | None = None, apart: bool = False) -> CpuWatts:
+    """Watts of the CPU with ``threads`` hardware threads on ``sockets``, recognised as ``match``.
 
-    On a virtual machine one vCPU is one hardware thread, and the idle power of the threads nobody rents is shared
-    by those that somebody does (``OCCUPANCY``); what a thread draws above idle is its own.
+    On a virtual machine one vCPU is one hardware thread, what it says of sockets is not believed, and the idle power of
+    the threads nobody rents is shared by those that somebody does (``OCCUPANCY``); what a thread draws above idle is
+    its own. ``apart``: the rest of the server is not modelled beside it, so the doubt about the CPU's share counts.
     """
-    server_idle, server_full = server_watts(match)
-    idle, full = _product(server_idle, CPU_SHARE_IDLE), _product(server_full, CPU_SHARE_FULL)
+    idle, full = _server(match, threads, virtual=virtual, sockets=sockets)
     flags = ("interval:expert-assumption", *(() if match.relation == "exact" else (f"cpu:{match.relation}",)))
+    if apart:
+        idle, full = combined(idle, CPU_SHARE_IDLE), combined(full, CPU_SHARE_FULL)
+    else:
+        idle, full = idle.times(CPU_SHARE_IDLE.mid), full.times(CPU_SHARE_FULL.mid)
+        flags += ("cpu:share-of-server",)
     if virtual:
-        own = idle
-        idle = _per_occupancy(own)
-        full = Interval(*(f + i - o for f, i, o in zip(ends(full), ends(idle), ends(own), strict=True)))
         flags += ("vm:vcpu-is-one-thread", "vm:occupancy-unknown")
-    label = load_table().rows[match.row].label if match.row else "all rows"
-    origin = f"{match.microarchitecture} by row {label!r} of {load_table().provenance}; {threads} threads"
-    return CpuWatts(idle.times(threads), full.times(threads), origin, flags)
+    label = load_table().rows[match.row].label if match.row else f"all rows of {match.vendor or 'the world'}"
+    origin = f"{match.microarchitecture} by {label!r} of {load_table().provenance}; {threads} threads"
+    return CpuWatts(idle, _at_least(idle, full), origin, flags)
+
+
+def _server(match: CpuMatch, threads: int, *, virtual: bool, sockets: int | None) -> tuple[Interval, Interval]:
+    """Idle and full-load W of the part of a server that belongs to ``threads``: at the plug, all components."""
+    idle, full = server_watts(match, threads, sockets=None if virtual else sockets)
+    if not virtual:
+        return idle, full
+    # the fuller the host, the smaller each tenant's part: high occupancy is the low end
+    own, idle = idle, combined(idle, Interval(1 / OCCUPANCY.high, 1 / OCCUPANCY.mid, 1 / OCCUPANCY.low))
+    more = (max(0.0, with_empty - alone) for with_empty, alone in zip(ends(idle), ends(own), strict=True))
+    return idle, Interval(*(watts + idle_more for watts, idle_more in zip(ends(full), more, strict=True)))
 
 
 def declared_cpu(*, idle_watts: float, full_watts: float) -> CpuWatts:
@@ -146,11 +169,18 @@ def memory_watts(memory_bytes: int) -> Interval:
     return MEMORY_W_PER_GB.times(checked("memory_bytes", memory_bytes) / 1e9)
 
 
-def board_watts(match: CpuMatch, threads: int, *, virtual: bool) -> Interval:
-    """Watts of the rest of the server for ``threads`` of its hardware threads: from nothing to a wide high."""
-    idle, full = server_watts(match)
-    board = Interval(0.0, idle.mid * BOARD_SHARE_OF_IDLE, full.high * BOARD_SHARE_OF_FULL)
-    return (_per_occupancy(board) if virtual else board).times(threads)
+def board_part(match: CpuMatch, threads: int, *, virtual: bool, sockets: int | None = None) -> CpuWatts:
+    """Watts of the rest of the server beside a CPU of `table_cpu`: what it and the memory leave, by the same load."""
+    idle, full = _server(match, threads, virtual=virtual, sockets=sockets)
+    rest = idle.times(BOARD_SHARE_OF_IDLE)
+    origin = f"share of the server around {threads} threads of {match.microarchitecture}"
+    return CpuWatts(rest, _at_least(rest, full.times(BOARD_SHARE_OF_FULL)), origin, ("interval:expert-assumption",))
+
+
+def board_watts(match: CpuMatch, threads: int, *, virtual: bool, sockets: int | None = None) -> Interval:
+    """Watts of the rest of the server apart, beside a CPU that was measured or declared: from nothing to a wide high."""
+    idle, full = _server(match, threads, virtual=virtual, sockets=sockets)
+    return Interval(0.0, idle.mid * BOARD_SHARE_OF_IDLE, max(full.high * BOARD_SHARE_HIGH, idle.mid * BOARD_SHARE_OF_IDLE))
 
 
 def ends(interval: Interval) -> tuple[float, float, float]:
@@ -158,13 +188,8 @@ def ends(interval: Interval) -> tuple[float, float, float]:
     return interval.low, interval.mid, interval.high
 
 
-def _product(first: Interval, second: Interval) -> Interval:
-    return Interval(first.low * second.low, first.mid * second.mid, first.high * second.high)
-
-
-def _per_occupancy(idle: Interval) -> Interval:
-    # the fuller the host, the smaller each tenant's part: high occupancy is the low end
-    return Interval(idle.low / OCCUPANCY.high, idle.mid / OCCUPANCY.mid, idle.high / OCCUPANCY.low)
+def _at_least(idle: Interval, full: Interval) -> Interval:
+    return Interval(*(max(pair) for pair in zip(ends(idle), ends(full), strict=True)))
 
 
 def checked(name: str, watts: float) -> float:

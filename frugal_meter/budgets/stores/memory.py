@@ -12,10 +12,11 @@ from ...records import Decision
 from ..budget import Budget
 from ..ladder import strongest
 from ..leases import Action, Book, Claim, Lease, Reason, Verdict
-from . import KEEP_S
 
 #: a budget per tenant must not become a memory leak: beyond this, keys share the book "other"
 MAX_KEYS = 10_000
+#: what a shared store was not told while it was away is kept this long
+_OWED_NS = 86_400 * 10**9
 _MILLI = 1000
 Name = tuple[str, tuple[str, ...]]
 
@@ -144,9 +145,10 @@ class MemoryStore:
     # -- books
 
     def books(self, now_ns: int) -> list[Book]:
-        """The books of the windows now open; a budget for the whole service always has one."""
+        """The books of the windows now open; a budget for the whole service always has one, a key one once it was seen."""
         with self.lock:
-            return [self.book(book.budget, book.key, now_ns) for book in list(self._books.values())]
+            seen = [b for b in self._books.values() if not b.key or b.start_ns <= now_ns < b.end_ns or b.flight.count]
+            return [self.book(book.budget, book.key, now_ns) for book in seen]
 
     def every(self) -> Iterator[Book]:
         """All books, those of windows that have ended included; the caller holds the lock."""
@@ -192,7 +194,7 @@ class MemoryStore:
     def after_fork_in_child(self) -> None:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
         self.lock = threading.Lock()
-        for book in self._books.values():
+        for book in self.every():
             book.reserved = book.flight.count = 0
 
     def book(self, budget: Budget, key: tuple[str, ...], now_ns: int) -> Book:
@@ -228,9 +230,8 @@ class MemoryStore:
         """Whether a book that is no longer charged must be kept: it is in a sliding window, owed to the store, or may yet be
         charged by running work. One window more is kept for a clock that is set back.
         """
-        owed = book.shared and book.told != (book.settled, book.room + book.reserved, book.reserved)
         last = now_ns < book.end_ns + (book.end_ns - book.start_ns)
-        return book.until_ns > now_ns or last or ((owed or book.reserved > 0) and now_ns < book.until_ns + KEEP_S * 10**9)
+        return book.until_ns > now_ns or last or book.reserved > 0 or (_is_owed(book) and now_ns < book.until_ns + _OWED_NS)
 
     def _slide(self, book: Book) -> None:
         """Count the earlier parts of an unshared sliding window."""
@@ -248,10 +249,15 @@ class MemoryStore:
 
     def _forget(self, now_ns: int) -> None:
         """Drop the books of keys not seen since their window ended."""
-        over = [k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key]
+        over = [k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key and not _is_owed(b)]
         for key in over:
             del self._books[key]
             self._closed.pop(key, None)
+
+
+def _is_owed(book: Book) -> bool:
+    """Whether a shared store has yet to hear of what is settled here."""
+    return book.shared and (book.told is None or book.told[0] != book.settled - book.base)
 
 
 def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision | Literal["ask", "wait"], Action, Reason]:

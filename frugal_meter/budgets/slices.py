@@ -1,0 +1,179 @@
+"""A worker's slices of shared budgets: what to set aside, to ask ahead, to return and to report, and what an answer changes.
+
+Everything here is for who holds the books' lock, and none of it does any I/O.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .budget import Budget
+from .leases import Book
+from .stores import SLICE, Account, Answer, Ask, Report
+from .stores.memory import MemoryStore
+from .waiting import Waiting
+from .windows import SLIDING
+
+#: ticks without any work after which a slice is given back
+IDLE_TICKS: Final = 10
+#: what a store has just said it has not is not asked for again this long
+_DENIED_NS: Final = 100_000_000
+#: slots as last reported, where the store may have granted some since
+UNTOLD: Final = (-1, -1)
+#: an ask, and the book whose ceiling its grant raises
+Want = tuple[Ask, Book]
+
+
+class Slices:
+    """The books of one worker, seen as holdings of a shared store.
+
+    share: the part of a limit that may lie in unused slices over all workers; 0 asks for every lease. spans_hosts: whether
+    the store is seen by other hosts, where budgets of one instance need a name of their own.
+    """
+
+    def __init__(self, books: MemoryStore, now_ns: Callable[[], int], *, spans_hosts: bool, share: float = SLICE) -> None:
+        self._books, self._now_ns, self.share = books, now_ns, share
+        self._instance = f"@{socket.gethostname()}" if spans_hosts else ""
+        self.holders = 1
+
+    def park(self, waiting: Waiting) -> list[Want]:
+        """Set aside what there is for ``waiting`` and say what is missing. Nobody else can take it until the answer is here."""
+        wants = []
+        for claim in waiting.claims:
+            if not (claim.may_refuse and claim.budget.enforce):
+                continue
+            book = self._books.book(claim.budget, claim.key, self._now_ns())
+            flight, slots, book.idle = book.flight, 0, 0  # in use, and so reported on with this exchange
+            if flight.ceiling is not None:
+                slots = 1 if flight.count < flight.ceiling else 0
+                flight.ceiling -= slots
+                flight.parked += slots
+                if not slots:
+                    wants.append((Ask(self.slots(book), claim.budget.max_in_flight or 0, 1, 1), book))
+            book.typical = claim.estimate
+            aside = min(max(0, book.room), claim.estimate)
+            book.ceiling -= aside
+            book.parked += aside
+            book.reckon()
+            waiting.parked.append((book, aside, slots))
+            need = claim.estimate - aside
+            if need > 0:
+                wants.append(self.want(book, need, need))  # `ahead` asks for a slice, once for all who wait
+        return wants
+
+    def unpark(self, waiting: Sequence[Waiting]) -> None:
+        """Put back what was set aside: the answer is here, or will not come."""
+        for one in waiting:
+            for book, aside, slots in one.parked:
+                book.ceiling += aside
+                book.parked -= aside
+                if book.flight.ceiling is not None:
+                    book.flight.ceiling += slots
+                book.flight.parked -= slots
+                book.reckon()
+            one.parked = []
+
+    def _target(self, book: Book) -> int:
+        """How large this worker's unused slice of ``book`` may be."""
+        if book.idle > IDLE_TICKS or not self.share:
+            return 0
+        most = int(book.budget.limit.amount * self.share) // self.holders
+        target = most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))
+        return target if target >= book.typical else 0  # a slice that no request fits into is of use to nobody
+
+    def ahead(self, *, alone: bool) -> list[Want]:
+        """Return what is held for nothing, and say what to ask ahead."""
+        now_ns, wants = self._now_ns(), []
+        for book in self._books.every():
+            moved = book.told is None or (book.settled - book.base, book.reserved) != (book.told[0], book.told[2])
+            book.idle = 0 if moved else book.idle + 1
+            if alone:
+                continue
+            if book.flight.ceiling is not None:
+                book.flight.ceiling = book.flight.count
+            open_now = book.start_ns <= now_ns < book.end_ns
+            target = self._target(book) if open_now else 0
+            if book.room > target:
+                book.ceiling -= book.room - target
+                book.reckon()
+            elif open_now and book.left is not None and max(0, book.room) < target // 2:
+                wants.append(self.want(book, 0, target - max(0, book.room)))
+        return wants
+
+    def reports(self, *, alone: bool) -> list[tuple[Book, Report]]:
+        """What has moved, and what is in use and so to be looked at: one line per account."""
+        out = []
+        for book in self._books.every():
+            held = max(book.ceiling + book.parked - book.settled, book.reserved)
+            if alone:
+                held = book.reserved  # what was allowed while the store was away is no holding of ours
+            elif held + book.settled - book.parked != book.ceiling:
+                # Work has outgrown its leases: the store books what it took beside what is held, and we hold that again.
+                book.ceiling = held + book.settled - book.parked
+                book.reckon()
+            now = (book.settled - book.base, held, book.reserved)
+            if book.told != now or book.idle <= IDLE_TICKS:
+                out.append((book, Report(self.account(book), *now)))
+            flight = book.flight
+            if flight.ceiling is not None:
+                slots = (flight.count if alone else max(flight.ceiling + flight.parked, flight.count), flight.count)
+                if flight.told != slots:
+                    out.append((book, Report(self.slots(book), 0, *slots)))
+        return out
+
+    def apply(self, answer: Answer, reported: Sequence[tuple[Book, Report]], groups: Sequence[Sequence[Want]]) -> None:
+        """Take note of what the store knows now of this worker and of all others, and raise ceilings by what was granted."""
+        if answer.stale:
+            return
+        self.holders = max(1, answer.holders)
+        granted: dict[Account, int] = {}
+        for book, _ in reported:
+            book.denied = (0, 0)
+        denied_ns = self._now_ns() + _DENIED_NS
+        for group, grant in zip(groups, answer.grants, strict=True):
+            for place, (ask, book) in enumerate(group):
+                if grant is None:
+                    if len(group) == 1 and ask.need and ask.account.resource != "slots":
+                        book.denied = (ask.need, denied_ns)
+                    continue
+                granted[ask.account] = granted.get(ask.account, 0) + grant[place]
+                if ask.account.resource != "slots":
+                    book.ceiling += grant[place]
+                elif book.flight.ceiling is not None:
+                    book.flight.ceiling += grant[place]
+                    book.flight.told = UNTOLD
+                book.reckon()
+        for book, report in reported:
+            more = granted.get(report.account, 0)
+            if report.account.resource == "slots":
+                book.flight.told = (report.held + more, report.reserved)
+                continue
+            state = answer.states[report.account[:5]]
+            book.told = (report.settled, report.held + more, report.reserved)
+            book.elsewhere = max(0, state.settled + state.reserved - report.settled - report.reserved - book.base)
+            book.left, book.expired = book.budget.limit.amount - state.committed, state.expired
+            book.reckon()
+
+    # -- accounts
+
+    def want(self, book: Book, need: int, want: int) -> Want:
+        """An ask for ``book``."""
+        return Ask(self.account(book), book.budget.limit.amount, need, want), book
+
+    def _name(self, budget: Budget) -> str:
+        return budget.name + self._instance if budget.scope == "instance" else budget.name
+
+    def account(self, book: Book) -> Account:
+        """What the store knows ``book`` as."""
+        budget, start_s = book.budget, book.start_ns // 10**9
+        earlier: tuple[int, ...] = ()
+        if budget.sliding:
+            length, each = SLIDING[budget.per]
+            earlier = tuple(range(start_s - length, start_s, each))
+        return Account(self._name(budget), budget.resource, book.key, start_s, book.until_ns // 10**9, earlier)
+
+    def slots(self, book: Book) -> Account:
+        """What the store knows its ``max_in_flight`` as."""
+        return Account(self._name(book.budget), "slots", book.key, 0, 0)

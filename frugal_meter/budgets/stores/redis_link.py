@@ -1,0 +1,118 @@
+"""The way to a Redis or Valkey server: short timeouts, no retries of its own, and one clear error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ...errors import ConfigurationError, MissingExtraError, StoreError
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+#: for connecting, and for each answer; `?socket_timeout=` in the URL says otherwise
+TIMEOUT_S: Final = 0.5
+
+
+class Link:
+    """A connection to ``url`` (redis://, rediss://, unix://), made when first needed and again after it broke.
+
+    Raises ConfigurationError for another URL and MissingExtraError without redis-py, which takes half a second to import:
+    only here.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.where = without_secrets(url)
+        try:
+            import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+        except ImportError:
+            raise MissingExtraError("redis", f"a budget store at {self.where}") from None
+        try:
+            # RESP2 and no retries: what it would do on its own blocks for seconds. What we send is safe to send again later.
+            self._client: Any = redis.Redis.from_url(
+                url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+            )
+            self._client.connection_pool.make_connection()  # not connected: for options in the URL that mean nothing
+        except (ValueError, TypeError, redis.RedisError):  # its text may quote the URL, and so a password
+            raise ConfigurationError(f"the URL of the Redis store at {self.where} is not understood: {_EXAMPLES}") from None
+        self._errors = redis.exceptions
+        self._home = dict(self._client.connection_pool.connection_kwargs)
+
+    def __call__(self, *command: str | bytes | int | float) -> Any:
+        """The answer to one command. Raises StoreError."""
+        return self.many([command])[0]
+
+    def many(self, commands: Sequence[Sequence[str | bytes | int | float]]) -> list[Any]:
+        """The answers to ``commands``, sent together. Raises StoreError for the first that failed."""
+        try:
+            try:
+                return self._sent(commands)
+            except self._errors.MovedError as moved:  # a cluster: all our keys are on one node, and this is not it
+                self._go(host=moved.host or self._home.get("host"), port=moved.port)
+                return self._sent(commands)
+        except (self._errors.RedisError, OSError) as error:
+            raise self._understood(error) from None
+
+    def _sent(self, commands: Sequence[Sequence[str | bytes | int | float]]) -> list[Any]:
+        if len(commands) == 1:
+            return [self._client.execute_command(*commands[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute()
+        return answers
+
+    def _go(self, **where: Any) -> None:
+        """Let the connections go, and make the next ones to another place."""
+        pool = self._client.connection_pool
+        pool.disconnect()
+        pool.reset()  # connections that are kept would go where they went before
+        pool.connection_kwargs.update(where)
+
+    def script(self, text: str, sha: str, keys: Sequence[str], argument: bytes) -> Any:
+        """The answer of a script: by its hash, in full where the server does not know it (new, or taken over)."""
+        try:
+            return self("EVALSHA", sha, len(keys), *keys, argument)
+        except _UnknownScript:
+            return self("EVAL", text, len(keys), *keys, argument)
+
+    def close(self) -> None:
+        """Let the connections go; the next command makes new ones."""
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+    def _understood(self, error: Exception) -> StoreError:
+        errors = self._errors
+        if isinstance(error, errors.NoScriptError):
+            return _UnknownScript("the script is not known", self.where, "")
+        if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
+            what, remedy = "the budget store refuses the user or password", "Check those in the store's URL."
+        elif isinstance(error, errors.NoPermissionError):
+            what, remedy = "the budget store's user may not do what is needed", "docs/redis.md has the ACL rule it needs."
+        elif isinstance(error, errors.ReadOnlyError | errors.MovedError):
+            what, remedy = "the budget store is not the primary for these keys", "Point the URL at the primary."
+        elif isinstance(error, errors.ResponseError):
+            what, remedy = f"the budget store says: {error}", "Mend it there; until then on_store_error holds."
+        else:
+            what = f"the budget store does not answer: {error or type(error).__name__}"
+            remedy = "Start it or mend the way to it; until then on_store_error holds."
+        self._go(**self._home)  # another server may stand at the same name by now
+        return StoreError(what, self.where, remedy)
+
+
+_EXAMPLES: Final = "use redis://user:password@host:6379/0, rediss://… for TLS, or unix:///path/to/socket"
+
+
+class _UnknownScript(StoreError):
+    """NOSCRIPT: nothing was run."""
+
+
+def without_secrets(url: str) -> str:
+    """``url`` without user, password and query. Raises ConfigurationError when it is none of Redis."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in SCHEMES:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    raise ConfigurationError(f"the URL of a Redis store is not understood: {_EXAMPLES}")
