@@ -17,6 +17,7 @@ from .carbon.factors import Factor
 from .carbon.in_force import InForce, Weight
 from .carbon.pue import Pue
 from .records import TIERS, Interval, Part, Reading, Tier
+from .sources import Source
 from .units import J_PER_KWH, NJ_PER_J, Resource
 
 #: a part below this share of the energy does not decide the tier
@@ -239,9 +240,7 @@ class Figures:
 
     def reading(self, span: Span) -> Reading:
         """The span's figures now; the same object again once settled."""
-        if span.settled_reading is not None:
-            return span.settled_reading
-        reading = self._build(span)
+        reading = span.settled_reading or self._build(span)
         if span.settled:
             span.settled_reading = reading
         return reading
@@ -311,17 +310,8 @@ class Figures:
         account = span.account
         if account is None:
             return ()
-        return tuple(
-            Part(
-                source=books.source.name,
-                component=books.source.component,
-                tier=tier,
-                method=books.source.method,
-                dynamic_j=dynamic / NJ_PER_J,
-                idle_j=idle / NJ_PER_J,
-            )
-            for books, tier, dynamic, idle in zip(self.ledger.books, self.tiers, account.sources_nj, account.idle_nj, strict=True)
-        )
+        billed = zip(self.ledger.books, self.tiers, account.sources_nj, account.idle_nj, strict=True)
+        return tuple(part_of(books.source, tier, dynamic, idle) for books, tier, dynamic, idle in billed)
 
     def _embodied(self, grams: float) -> Interval:
         low, high = self._embodied_spread
@@ -423,3 +413,9 @@ def _weakest(by: dict[Tier, float]) -> Tier | None:
     """The weakest of the tiers that hold 5 % of the energy given by tier."""
     least = TIER_SHARE * sum(by.values())
     return max((tier for tier, nj in by.items() if nj and nj >= least), key=TIERS.index, default=None)
+
+
+def part_of(source: Source, tier: Tier, dynamic_nj: int, idle_nj: int) -> Part:
+    """What one source billed, as a reading tells it."""
+    joules = {"dynamic_j": dynamic_nj / NJ_PER_J, "idle_j": idle_nj / NJ_PER_J}
+    return Part(source=source.name, component=source.component, tier=tier, method=source.method, **joules)

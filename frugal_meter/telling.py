@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from .attribution.clocks import enter, here
 from .attribution.span import SPAN, Span
 from .exporters.ops import is_direct
 from .remote.contract import carbon_of, frugal_of
@@ -124,6 +125,7 @@ class _Reply:
         return text
 
     def _figures(self) -> dict[str, Any]:
+        enter(here().owner)  # what this very step has used is charged at its end: too late for this figure
         reading = self._meter.figures.whole(self._span)
         told = {
             "carbon": carbon_of(reading) if self._meter.told.usage_carbon else None,

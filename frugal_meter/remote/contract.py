@@ -96,7 +96,7 @@ def believed(call: RemoteCall, frugal: Any) -> RemoteCall:
 
 def _with_bounds(r: Reading) -> tuple[Interval | None, Interval | None]:
     """A request's energy and carbon with everything nested in it: readings of `Figures.whole`."""
-    if r.energy_low_j is None or r.energy_full_j is None or r.energy_high_j is None:
+    if r.energy_low_j is None or not r.energy_full_j or r.energy_high_j is None:  # no request is free: 0 is not known yet
         return None, None
     if r.carbon_low_g is None or r.carbon_g is None or r.carbon_high_g is None:
         return None, None
