@@ -307,8 +307,7 @@ class Figures:
         )
 
     def _parts(self, span: Span) -> tuple[Part, ...]:
-        account = span.account
-        if account is None:
+        if (account := span.account) is None:
             return ()
         billed = zip(self.ledger.books, self.tiers, account.sources_nj, account.idle_nj, strict=True)
         return tuple(part_of(books.source, tier, dynamic, idle) for books, tier, dynamic, idle in billed)

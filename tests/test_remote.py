@@ -386,7 +386,7 @@ def test_a_callees_figures_that_cannot_be_are_flagged_and_left(meter, frugal):
         span.note(reply({**USAGE, "frugal": frugal}))
     (call,) = span.reading.remote
     assert call.tier == "sourced"
-    assert "usage.frugal:malformed" in call.flags
+    assert "usage:frugal-malformed" in call.flags
 
 
 def test_a_callee_that_is_not_listed_is_not_believed(meter):

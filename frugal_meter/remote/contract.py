@@ -17,7 +17,7 @@ from .heard import read
 
 #: joules and grams of one call beyond which nobody is believed: a day of a hundred racks
 MOST: Final = 1e12
-MALFORMED_FLAG: Final = "usage.frugal:malformed"
+MALFORMED_FLAG: Final = "usage:frugal-malformed"
 _MAX_TEXT: Final = 128
 _MAX_FACTORS: Final = 8
 

@@ -19,7 +19,7 @@ log = logging.getLogger("frugal_meter")
 #: is fitted on batches of up to 512. A quiet server batches fewer, a full one more: expert assumption, computed by its own
 #: formulas at both ends
 BATCHES: Final = (256, 16)
-BATCH_FLAG: Final = "interval:batch-16-to-256"
+BATCH_FLAG: Final = "interval:batch-assumed"
 UNKNOWN_FLAG: Final = "remote:unknown-model"
 NO_OUTPUT_FLAG: Final = "remote:no-output-tokens"
 #: tokens at which the spread over batches is computed; in the formulas it hardly depends on them
