@@ -197,7 +197,8 @@ def test_flags_are_told_and_no_other_is() -> None:
     told = names(rows("reading.md", "Flags"))
     used = set(
         re.findall(
-            r'"((?:factor|pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment|budget):[a-z][a-z-]+)"', sources
+            r'"((?:factor|pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment|budget|remote|usage|tokens):[a-z][a-z-]+)"',
+            sources,
         )
     )
     assert set(told) == used
