@@ -56,7 +56,7 @@ def _energy(r: Reading, lang: Lang) -> Html:
 
 def _remote(r: Reading, lang: Lang) -> str | None:
     """What models elsewhere drew for it, with bounds and tier of its own; "unknown" where a call has no figure."""
-    if not r.remote:
+    if not r.remote and r.energy_remote_j is None:
         return None
     span = _span(r.energy_remote_low_j, r.energy_remote_j, r.energy_remote_high_j)
     told = text("remote", lang, figure(r.energy_remote_j, "J", lang, span))
