@@ -13,17 +13,16 @@ from .attribution.gpu import notes_as_flags
 from .attribution.ids import reading_id
 from .attribution.ledger import KEY, Ledger
 from .attribution.span import Account, Folded, Span
+from .attribution.workings import TIER_SHARE, part_of, weakest
 from .carbon.factors import Factor
 from .carbon.in_force import InForce, Weight
 from .carbon.pue import Pue
 from .records import TIERS, Interval, Part, Reading, Tier
-from .sources import Source
 from .units import J_PER_KWH, NJ_PER_J, Resource
 
-#: a part below this share of the energy does not decide the tier
-TIER_SHARE: Final = 0.05
 #: a GPU's counter moves every 20–100 ms, so what a span used may be booked to the tick after: over this many ticks that is little
 LAG_TICKS: Final = 5
+_CLOCK_SET_NS: Final = 1_000_000_000
 
 
 class Energy:
@@ -67,6 +66,7 @@ class Figures:
     ) -> None:
         self.service, self.ledger, self.in_force, self.pue = service, ledger, in_force, pue
         self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
+        self._first_offset_ns = unix_offset_ns
         sources = [books.source for books in ledger.books]
         self.tiers: list[Tier] = [s.tier for s in sources]
         self._gpus = [place for place, source in enumerate(sources) if source.component == "gpu"]
@@ -123,7 +123,7 @@ class Figures:
         by = self._by_tier(span, elsewhere=span.is_call)
         if not (whole := sum(by.values())):
             return self.weakest_tier, None
-        return _weakest(by), by.get("measured", 0) / whole
+        return weakest(by), by.get("measured", 0) / whole
 
     def _by_tier(self, span: Span, *, elsewhere: bool) -> dict[Tier, float]:
         account, by = span.account, dict[Tier, float]()
@@ -137,7 +137,7 @@ class Figures:
 
     def _carbon_tier(self, span: Span, tier: Tier | None) -> Tier | None:
         """The weakest tier behind the grams, which follow all joules, those spent elsewhere too."""
-        return tier if span.pays is None else _weakest(self._by_tier(span, elsewhere=True)) or tier
+        return tier if span.pays is None else weakest(self._by_tier(span, elsewhere=True)) or tier
 
     def grams(self, span: Span, energy: Energy | None) -> Interval | None:
         """gCO2e: full energy × PUE × factor, plus the span's part of embodied."""
@@ -403,18 +403,16 @@ class Figures:
         origins = {b.idle_origin for b in self.ledger.books if b.sample is not None}
         return "+".join(sorted(origins)) if origins else None
 
+    def look_at_clock(self, unix_ns: int, monotonic_ns: int) -> None:
+        """Notice that the wall clock was set, or that the host slept; what is no more than a wait between two looks is not."""
+        offset_ns = unix_ns - monotonic_ns
+        if abs(offset_ns - self.unix_offset_ns) > _CLOCK_SET_NS:
+            self.unix_offset_ns = offset_ns
+
+    def stamp_ns(self, monotonic_ns: int) -> int:
+        """Unix time by the clock as it stood when the meter was made, ns: for what must not change, ids and a sum's begin."""
+        return monotonic_ns + self._first_offset_ns
+
     def uuid(self, span: Span) -> str:
         """The id of the span's reading."""
-        return reading_id(span.t0_ns + self.unix_offset_ns, span.key, self.random)
-
-
-def _weakest(by: dict[Tier, float]) -> Tier | None:
-    """The weakest of the tiers that hold 5 % of the energy given by tier."""
-    least = TIER_SHARE * sum(by.values())
-    return max((tier for tier, nj in by.items() if nj and nj >= least), key=TIERS.index, default=None)
-
-
-def part_of(source: Source, tier: Tier, dynamic_nj: int, idle_nj: int) -> Part:
-    """What one source billed, as a reading tells it."""
-    joules = {"dynamic_j": dynamic_nj / NJ_PER_J, "idle_j": idle_nj / NJ_PER_J}
-    return Part(source=source.name, component=source.component, tier=tier, method=source.method, **joules)
+        return reading_id(self.stamp_ns(span.t0_ns), span.key, self.random)

@@ -70,7 +70,8 @@ class Agent:
 
     def run(self, ready: Callable[[list[str]], None]) -> None:
         """Serve until told to stop; ``ready`` gets the addresses once they are open."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, _files())
+        with contextlib.suppress(OSError, ValueError):  # fewer will do until there are more connections
+            resource.setrlimit(resource.RLIMIT_NOFILE, _files())
         with contextlib.ExitStack() as stack:
             stack.callback(self.host.close)
             doors, addresses = [], []
