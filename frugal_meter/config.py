@@ -35,6 +35,8 @@ METER_KEYS: Final = (
     "rewrite",
     "rewrite_limit",
     "qualities",
+    "usage_carbon",
+    "callers",
 )
 BUDGET_KEYS: Final = (
     "name",

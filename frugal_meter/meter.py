@@ -19,6 +19,7 @@ from .attribution import hooks
 from .attribution.clocks import here
 from .attribution.gpu import declared_weights
 from .attribution.idle import Baseline, HostSlice
+from .attribution.ids import key_of
 from .attribution.ledger import Ledger
 from .attribution.pools import Sections
 from .attribution.sampler import Clock, Sampler, SystemClock
@@ -46,8 +47,10 @@ from .figures import Figures
 from .measure import Estimate, Measure
 from .records import Exporter, Reading, Tick, Tier, label
 from .refusal import Refusals, refused
+from .remote.told import Told
 from .setup import Setup, budget_tier, check_callables, check_flag, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
+from .usage import note_usage
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -58,6 +61,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("frugal_meter")
 _SETTLE_TIMEOUT_S = 10.0
+#: settled spans whose reading can still be asked for by id, where there is an ops page to ask
+MOST_KEPT = 10_000
 _alive: weakref.WeakSet[Meter] = weakref.WeakSet()
 
 
@@ -106,6 +111,8 @@ class Meter:
         rewrite: Mapping[str, str] | None = None,
         rewrite_limit: int = MAX_BODY_BYTES,
         qualities: Mapping[str, float] | None = None,
+        usage_carbon: bool = False,
+        callers: Sequence[str] = (),
         clock: Clock | None = None,
         host_root: str | Path | None = None,
     ) -> None:
@@ -131,6 +138,7 @@ class Meter:
         self.service, self.setup = setup.service, setup
         self.refusals = Refusals.of(refusals)
         self.degrading = Degrading(rewrite, rewrite_limit, qualities)
+        self.told = Told.of(usage_carbon, callers)
         self.clock: Clock = clock or SystemClock()
         self.disabled = switched_off()
         self.capture_usage = capture_usage
@@ -182,6 +190,7 @@ class Meter:
         self.shapes = self._shaping()
         self.cut_nj = 0  # dynamic energy of requests that a hard budget cut: drawn, and nobody was served whole
         self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
+        self._kept: deque[Span] = deque(maxlen=MOST_KEPT)
         self._blocks_only = True
         self._ops_apps: list[object] = []
         self.last_ticks: Sequence[Tick] = ()
@@ -302,6 +311,56 @@ class Meter:
         return Measure(
             self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate, min_quality=min_quality
         )
+
+    def remote(
+        self,
+        *,
+        model: str,
+        provider: str,
+        zone: str | None = None,
+        like: str | None = None,
+        metered: bool = False,
+        fallback: Callable[..., Any] | None = None,
+        estimate: Estimate = None,
+    ) -> Measure:
+        """Meter a call to a model elsewhere: ``with meter.remote(model="mistral-small", provider="mistralai") as span``, then
+        ``span.note(reply)``; or as a decorator of a function that returns the reply or yields its pieces.
+
+        Its joules are ``energy_remote_j`` of the request around it, tier ``sourced``, by EcoLogits (extra ``llm``). ``zone`` is
+        where the model runs (ISO 3166-1 alpha-3); ``like`` a "provider/model" to estimate as. ``metered``: the callee is metered
+        by us, its ``usage.frugal`` is believed and comes first. Raises MissingExtraError, ConfigurationError.
+        """
+        from .remote.call import calls
+
+        call = calls(provider, model, zone=zone, like=like, metered=metered)
+        return Measure(self, f"{provider}/{model}", model=model, fallback=fallback, estimate=estimate, call=call)
+
+    def remote_client(
+        self, client: Any, *, provider: str, zone: str | None = None, like: str | None = None, metered: Sequence[str] = ()
+    ) -> Any:
+        """Meter every OpenAI-shaped call that ``client``, an ``httpx.Client`` or ``AsyncClient``, makes; returns it.
+
+        ``OpenAI(http_client=meter.remote_client(httpx.Client(), provider="mistralai"))``. ``metered`` are hosts
+        ("albert.interne", "10.0.0.7:8000") whose ``usage.frugal`` is believed. Raises MissingExtraError, ConfigurationError.
+        """
+        from .remote.client import listen
+
+        return listen(self, client, provider=provider, zone=zone, like=like, metered=metered)
+
+    def note(self, span: Span, reply: Any) -> None:
+        """Take what a model's reply tells of tokens. Never raises."""
+        try:
+            if span.call is not None:
+                span.call.heard.take(reply)
+            else:
+                note_usage(span, reply.get("usage") if isinstance(reply, Mapping) else getattr(reply, "usage", None))
+        except Exception as error:
+            self.fault("usage", error)
+
+    def hang_up(self, span: Span) -> None:
+        """Book what the call of ``span`` cost. Never raises."""
+        with self.guard("remote"):
+            span.call.finish(span, (self._mono() - span.t0_ns) / 1e9)
 
     def declare(self, block: str, model: str) -> None:
         """Note that the measured function ``block`` runs ``model``."""
@@ -530,6 +589,11 @@ class Meter:
                     span.cut = span.cut or at.cut
                 at = at.parent
 
+    def find(self, id: str) -> Reading | None:
+        """The reading of that id, of the last 10,000 that settled in this process since an ops page was made; else None."""
+        key = key_of(id)
+        return next((self.figures.reading(s) for s in list(self._kept) if s.key == key and self.figures.uuid(s) == id), None)
+
     def late(self, span: Span) -> Late:
         """Where work that outlives ``span`` is booked."""
         self.place(span)
@@ -542,6 +606,8 @@ class Meter:
         for span in spans:
             try:
                 span.settled = True
+                if self._ops_apps:
+                    self._kept.append(span)
                 if span.scope is not None:
                     self.place(span)
                 if span.parent is not None:
@@ -598,7 +664,12 @@ class Meter:
 
     def _shaping(self) -> bool:
         """Whether requests pass through more than the watching of their exchange: the middleware asks at each."""
-        return bool(self.degrading.rewrite) or self.refusals.rate_limit or any(b.hard for b in self.admission.budgets)
+        return (
+            bool(self.degrading.rewrite)
+            or self.refusals.rate_limit
+            or bool(self.told)
+            or any(b.hard for b in self.admission.budgets)
+        )
 
     def _reload(self) -> None:
         """Take up the budgets of a configuration file that has changed; one that cannot be read changes nothing."""
@@ -652,7 +723,7 @@ class Meter:
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        app = ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public)
+        app = ops_app(self.metrics, lambda: live_state(self), self.find, token=_ops_token(token), public=public)
         self._ops_apps.append(app)
         return app
 

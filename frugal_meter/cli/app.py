@@ -281,6 +281,56 @@ def factors_compare(
     print(json.dumps(records, ensure_ascii=False, indent=2) if as_json else text)
 
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="URL|FILE",
+        help="A meter's ops pages, or exported readings (JSON lines). [default: http://127.0.0.1:9464]",
+    ),
+]
+
+
+@app.command()
+@one_line
+def explain(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A reading's id.")], where: From = None, lang: Language = None
+) -> None:
+    """How one reading's joules and grams came about, step by step, with sources: to be done again on paper."""
+    from .explain import explain as explained
+    from .readings import book_of, found
+    from .texts import Words, language_of
+
+    print(explained(found(id, book_of(where)), Words(language_of(lang))))
+
+
+@app.command()
+@one_line
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A file of exported readings, or a reading's id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    where: From = None,
+    as_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """Two readings or two exports side by side, per functional unit; refuses what is not comparable and says why.
+
+    Exit code: 0 compared, 1 not comparable, 2 bad input.
+    """
+    from .comparing import compared, obstacles, side
+    from .readings import book_of
+    from .texts import Words, language_of
+
+    words, book = Words(language_of(lang)), book_of(where)
+    ours, theirs = side(a, book), side(b, book)
+    if against := obstacles(ours, theirs, words):
+        print(json.dumps({"comparable": False, "why": against}, ensure_ascii=False) if as_json else words("c_refused"))
+        print("" if as_json else "\n".join(f"  {line}" for line in against), end="" if as_json else "\n")
+        raise typer.Exit(1)
+    text, record = compared(ours, theirs, words)
+    print(json.dumps({"comparable": True, **record}, ensure_ascii=False) if as_json else text)
+
+
 @app.command()
 def version() -> None:
     """The version of frugal-meter, Python and the system."""

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 
 from .. import setup
+from ..attribution.workings import TIER_SHARE
 from ..budgets.budget import Budget
 from ..carbon import Factor, grid, operational
 from ..errors import ConfigurationError, SourceError, UnknownZoneError
-from ..figures import TIER_SHARE
 from ..records import TIERS, Interval, Tier
 from ..sources import Source, model_findings
 from ..sources.agent import agent_link

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from ..attribution.elsewhere import Elsewhere
 from ..attribution.span import Span
 from ..figures import Figures
 from ..records import Shares, Tick
@@ -106,6 +107,17 @@ class Row(msgspec.Struct, array_like=True, eq=False):
     quality_sum: float = 0.0
     quality_count: int = 0
     units: dict[str, float] = {}
+    remote_j: dict[str, float] = {}  # by tier: of calls to models elsewhere, never part of what this host drew
+    remote_g: float = 0.0
+    remote_unknown: int = 0  # calls that have no figure
+
+    def add_calls(self, elsewhere: Elsewhere) -> None:
+        """Add what one call to a model elsewhere cost."""
+        for tier, joules in elsewhere.joules.items():
+            self.remote_j[tier] = self.remote_j.get(tier, 0.0) + joules
+        if elsewhere.carbon_g is not None:
+            self.remote_g += elsewhere.carbon_g.mid
+        self.remote_unknown += elsewhere.energy_j is None
 
 
 class Distribution(msgspec.Struct, array_like=True, eq=False):
@@ -201,6 +213,8 @@ class Aggregates:
         if span.quality_sum is not None:
             row.quality_sum += span.quality_sum
             row.quality_count += 1
+        if span.is_call and span.elsewhere is not None:
+            row.add_calls(span.elsewhere)
         if span.parent is None:
             self._add_request(span, row, model)
 
@@ -212,6 +226,7 @@ class Aggregates:
             if (  # a request with more to sum than CPU, energy and time: few are
                 account is None
                 or span.parent is not None
+                or span.is_call
                 or span.folded is not None
                 or span.tokens_in is not None
                 or span.tokens_out is not None

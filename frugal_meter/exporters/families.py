@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..figures import reading_id
+from ..attribution.ids import reading_id
 from ..units import NJ_PER_J
 from . import aggregates
 from .aggregates import Distribution, Histogram, Labels, Mark, Row
@@ -99,6 +99,9 @@ def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
         "frugal_energy_joules": _by_component(books, rows),
         "frugal_idle_energy_joules": each(lambda r: r.idle_nj / NJ_PER_J) if books else [],
         "frugal_co2e_grams": _grams(rows) if books else [],
+        "frugal_downstream_energy_joules": [((*labels, tier), j) for labels, r in rows for tier, j in list(r.remote_j.items())],
+        "frugal_downstream_co2e_grams": [(labels, r.remote_g) for labels, r in rows if r.remote_j],
+        "frugal_downstream_unknown_calls": [(labels, r.remote_unknown) for labels, r in rows if r.remote_j or r.remote_unknown],
     }
 
 

@@ -350,6 +350,10 @@ def _add_row(row: Row, more: Row) -> None:
     row.quality_count += more.quality_count
     for unit, count in more.units.items():
         row.units[unit] = row.units.get(unit, 0) + count
+    for tier, joules in more.remote_j.items():
+        row.remote_j[tier] = row.remote_j.get(tier, 0.0) + joules
+    row.remote_g += more.remote_g
+    row.remote_unknown += more.remote_unknown
 
 
 def _known(one: int | None, other: int | None) -> int | None:
