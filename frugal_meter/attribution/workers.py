@@ -45,9 +45,12 @@ def workers_of(mode: str, service: str, ledger: Ledger, *, own_clock: bool, faul
         return None
     try:
         return Workers(mode, service, ledger, shared, fault)
-    except ConfigurationError:
+    except ConfigurationError as error:
         if mode == "shared" or os.environ.get("FRUGAL_RUN_DIR"):
             raise
+        if is_one_of_several():  # the others are there all the same, and bill the same joules
+            ledger.unaligned = True
+            fault("workers", error)
     except OSError as error:
         if mode == "shared":
             raise ConfigurationError(f'workers="shared" needs Linux and its /proc ({error})') from None
