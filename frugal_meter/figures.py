@@ -70,6 +70,7 @@ class Figures:
         sources = [books.source for books in ledger.books]
         self.tiers: list[Tier] = [s.tier for s in sources]
         self._gpus = [place for place, source in enumerate(sources) if source.component == "gpu"]
+        self._stand_ins = [place for place, source in enumerate(sources) if getattr(source, "stands_in", False)]
         self.boundary, self._embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
@@ -333,6 +334,8 @@ class Figures:
             flags = (*flags, *self.weight(span).flags)
         if span.account is not None and span.account.gap:
             flags = (*flags, "energy:incomplete")
+        if span.account is not None and any(span.account.sources_nj[i] or span.account.idle_nj[i] for i in self._stand_ins):
+            flags = (*flags, "energy:agent-away")
         if any(books.baseline.above for books in self.ledger.books):
             flags = (*flags, "idle:above-observed")
         if span.account is not None and self._gpus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 from exchange import a_meter, later
 
@@ -39,16 +40,11 @@ def spans_of(meter: Meter) -> list[Span]:
 
 
 def sums(of: Aggregates) -> dict[str, Any]:
-    rows = {
-        labels: {
-            name: pytest.approx(value) if isinstance(value := getattr(row, name), float) else value
-            for name in row.__struct_fields__
-            if name != "born_ns"
-        }
-        for labels, row in of.rows.items()
-    }
+    rows = {labels: msgspec.structs.asdict(row) for labels, row in of.rows.items()}
+    for row in rows.values():
+        row.update(born_ns=0, operational_g=round(row["operational_g"], 12))  # floats, added in another order
     kinds = {
-        kind: [(each.counts, pytest.approx(each.total)) for each in (kept.duration_s, kept.cpu_s, kept.energy_j)]
+        kind: [(each.counts, round(each.total, 9)) for each in (kept.duration_s, kept.cpu_s, kept.energy_j)]
         for kind, kept in of.distributions.items()
     }
     return {"rows": rows, "kinds": kinds, "overflow": of.overflow}

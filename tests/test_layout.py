@@ -24,7 +24,7 @@ FLOORS: Final = {
     "attribution": 3,
     **dict.fromkeys(("budgets", "calibration", "figures", "queueing", "refusal", "usage"), 4),
     **dict.fromkeys(("config", "degrading", "dialects", "exporters", "measure", "setup"), 5),
-    **dict.fromkeys(("meter", "rate_limit", "refusal_page"), 6),
+    **dict.fromkeys(("agent", "meter", "rate_limit", "refusal_page"), 6),
     **dict.fromkeys(("components", "refusing", "rewriting"), 7),
     "streams": 8,
     **dict.fromkeys(("middleware", "testing"), 9),

@@ -187,6 +187,7 @@ class Sampler:
     def _tick(self) -> None:
         if not self._primed:
             self.prime()
+        self.ledger.prepare()
         breathed_ns = time.monotonic_ns()
         with self._workers.turn() if self._workers is not None else contextlib.nullcontext():
             finished = [self.finished.popleft() for _ in range(len(self.finished))]

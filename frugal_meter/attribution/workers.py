@@ -21,7 +21,7 @@ from ..sources import Sample, Window
 from ..sources.procfs import boot_offset_ns, slept_ns
 from .ledger import Ledger, SourceBooks
 from .shared_pools import SharedPools
-from .shares import Step, advance, book, hold, part_of, rest_of
+from .shares import Step, advance, book, book_own, hold, part_of, rest_of
 
 Mode = Literal["auto", "shared", "single"]
 MODES: Final = ("auto", "shared", "single")
@@ -150,9 +150,11 @@ class Workers:
         if not any(state.active):  # nobody has read for a while: begin anew, at this moment
             state.t_ns, state.boot_ns = time.monotonic_ns(), max(0, boot_offset_ns())
             state.host_ns, state.owed_ns = UNSEEN if host_ns is None else host_ns, 0
+            self._meet(f"ring-{ring.born}")
             for books, totals in zip(self._shared, state.sources, strict=True):
                 totals.mark = _mark_of(books)
         else:  # counters go on from the last record, so that this worker's next record begins there too
+            self._meet(f"ring-{ring.born}")
             for books, totals in zip(self._shared, state.sources, strict=True):
                 if totals.mark and getattr(books.source, "mark", None) is not None:
                     books.source.resume(totals.mark - 1, state.t_ns)  # type: ignore[attr-defined]
@@ -162,6 +164,12 @@ class Workers:
         self._before = self._entered = state
         self._read_at = [totals.energy_nj for totals in state.sources]
         self._ledger.unaligned = False
+
+    def _meet(self, group: str | None) -> None:
+        """Who divides energy for us divides it for all workers of ``group`` together."""
+        for books in self._shared:
+            if (meet := getattr(books.source, "meet", None)) is not None:
+                meet(group)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -244,7 +252,11 @@ class Workers:
         told_over = record if model else window
         self._ledger.read_one(books, told_over)
         sample = books.sample
-        if sample is None:
+        if sample is None or sample.own is not None:
+            if sample is not None and sample.own is not None:
+                book_own(state, step, i, sample, sample.own)
+            if getattr(books.source, "stood_in", False) or sample is not None:
+                totals.mark = _mark_of(books)  # while it is away, none: what another worker has read by itself is void too
             return
         books.baseline.observe(told_over, sample, on_gpu=books.on_gpu, name=books.source.name)
         use = None if place is None else self._pools.use(state, place, sample, record, told_over)
@@ -289,6 +301,7 @@ class Workers:
             self.left.append(seat)
         ring, self._ring, self._before, self._ledger.held_share = self._ring, None, None, None
         self._pools.close()
+        self._meet(None)
         if ring is not None:
             ring.close()
         self._peers.close()

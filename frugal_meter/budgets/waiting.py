@@ -119,6 +119,7 @@ class Line:
 
     def judge(self, waiting: Waiting) -> None:
         """Decide over one whose answer from a shared store has come, or will not. The books' lock is held."""
+        waiting.claims = self._books.in_force(waiting.claims)
         verdict = self._books.judge(waiting.claims, self._now_ns(), asked=True)
         if verdict.then == "wait":
             self._queue(waiting)
@@ -143,6 +144,7 @@ class Line:
         """Let in whose turn it is: after a settlement, and at every tick."""
         with self._books.lock:
             for waiting in list(islice(self._turns.heads(), _TURNS_AT_ONCE)):
+                waiting.claims = self._books.in_force(waiting.claims)
                 verdict = self._books.judge(waiting.claims, self._now_ns())
                 if verdict.then == "wait":
                     continue
@@ -191,7 +193,12 @@ class Line:
 
     def _last_word(self, waiting: Waiting) -> Verdict:
         """The deadline is here: what came in this very moment, else what can be had at once, else a refusal."""
-        return self._out(waiting) or self._books.admit(waiting.claims, self._now_ns(), asked=True, last=True)
+        verdict = self._out(waiting)
+        if verdict is not None:
+            return verdict
+        with self._books.lock:
+            waiting.claims = self._books.in_force(waiting.claims)
+            return self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True)
 
     def _out(self, waiting: Waiting) -> Verdict | None:
         with self._books.lock:

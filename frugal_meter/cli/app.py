@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 Zone = Annotated[str | None, typer.Option(metavar="FR", help="Electricity zone of the machine; never guessed.")]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="frugal.toml to use. [default: $FRUGAL_CONFIG, ./frugal.toml]")]
 Language = Annotated[str | None, typer.Option("--lang", metavar="fr|en", help="Language. [default: the locale's]")]
-Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|codecarbon", help="What to read. [default: auto]")]
+Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|agent|codecarbon", help="What to read. [default: auto]")]
 _Root = Annotated[Path | None, typer.Option(hidden=True)]
 
 
@@ -66,10 +66,16 @@ def _say(message: object) -> None:
     print(f"frugal-meter: {message}", file=sys.stderr, flush=True)
 
 
+def config_file(config: Path | None) -> Path | None:
+    """The file that settings come from: asked for, of the environment, or in the current folder; None where there is none."""
+    asked = config or os.environ.get("FRUGAL_CONFIG") or (DEFAULT_PATH if Path(DEFAULT_PATH).is_file() else None)
+    return None if asked is None else Path(asked)
+
+
 def settings_of(config: Path | None, **given: Any) -> dict[str, Any]:
-    """Settings of the file (asked for, of the environment, or lying in the current folder) under those given here."""
-    asked = config or os.environ.get("FRUGAL_CONFIG")
-    file: Mapping[str, Any] = load(config) if asked or Path(DEFAULT_PATH).is_file() else {}
+    """Settings of the file under those given here."""
+    path = config_file(config)
+    file: Mapping[str, Any] = {} if path is None else load(path)
     return {**file, **{name: value for name, value in given.items() if value is not None}}
 
 
@@ -137,7 +143,8 @@ def run(
         raise ConfigurationError(
             f"zone is required: give --zone FR (the grid that feeds this machine), or zone in {DEFAULT_PATH}; it is never guessed"
         )
-    code = serve(load_app(target, factory=factory), settings, host=host, port=port, ops=ops, words=words)
+    loaded = load_app(target, factory=factory)
+    code = serve(loaded, settings, host=host, port=port, ops=ops, words=words, config=config_file(config))
     raise typer.Exit(code)
 
 
@@ -169,6 +176,68 @@ def calibrate(
         raise typer.Exit(1) from None
     print(found.json() if as_json else found.toml(), end="")
     _say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
+
+
+@app.command()
+@_one_line
+def agent(
+    socket: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Unix socket for services. [default: /run/frugal-meter/agent.sock]")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Group whose users may open it. [default: its owner]")
+    ] = None,
+    tcp: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Listen here too, for services with a token.")] = None,
+    tokens: Annotated[Path | None, typer.Option(metavar="FILE", help="Tokens by service, for --tcp.")] = None,
+    metrics: Annotated[str, typer.Option(help='Where the host\'s /metrics listens; "off" for nowhere.')] = "127.0.0.1:9466",
+    period: Annotated[float, typer.Option(help="Seconds between passes that nobody asked for, 0.1 to 60.")] = 1.0,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="Where counters are kept over a restart.")] = None,
+    idle_watts: Annotated[list[str] | None, typer.Option(metavar="cpu=35", help="Measured idle watts; repeat it.")] = None,
+    no_socket: Annotated[bool, typer.Option("--no-socket", help="No Unix socket; --tcp alone.")] = False,
+    lang: Language = None,
+    proc_root: _Root = None,
+    sys_root: _Root = None,
+    powercap_root: _Root = None,
+) -> None:
+    """Read this host's sensors once, for all its services: they need no rights of their own.
+
+    Exit code: 0 stopped by a signal, 1 no sensor can be read here, 2 bad input.
+    """
+    from ..agent.running import Agent, Settings
+    from ..sources.agent_protocol import SOCKET
+    from .texts import Words, language_of
+
+    words, own = Words(language_of(lang)), host_roots()
+    settings = Settings(
+        socket=None if no_socket else socket or SOCKET,
+        group=group,
+        tcp=tcp,
+        tokens=tokens,
+        metrics=None if metrics == "off" else metrics,
+        metrics_token=os.environ.get("FRUGAL_OPS_TOKEN") or None,
+        period_s=period,
+        state=state,
+        idle_watts=dict(map(_watts, idle_watts or ())),
+        roots=Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap, own.mounted),
+    )
+    try:
+        running = Agent(settings)
+    except SourceError as error:
+        _say(error)
+        raise typer.Exit(1) from None
+    names = ", ".join(source.name for source in running.host.sources)
+    running.run(lambda addresses: _say(words("agent_serving", sources=names, addresses=", ".join(addresses))))
+
+
+def _watts(given: str) -> tuple[str, float]:
+    name, _, watts = given.partition("=")
+    try:
+        value = float(watts)
+    except ValueError:
+        value = -1.0
+    if not name or not 0 <= value <= 1e5:
+        raise ConfigurationError(f"--idle-watts {given!r}: write a component and its watts, such as cpu=35")
+    return name, value
 
 
 factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, import, compare.")
@@ -251,6 +320,111 @@ def factors_compare(
 
     text, records = compare(zone, energy, Words(language_of(lang)))
     print(json.dumps(records, ensure_ascii=False, indent=2) if as_json else text)
+
+
+budget = typer.Typer(no_args_is_help=True, help="Budgets of a running service: list, show, grant, revoke, log.")
+app.add_typer(budget, name="budget")
+Store = Annotated[str | None, typer.Option(metavar="URL", help="The service's store. [default: [meter] store in the file]")]
+Who = Annotated[str, typer.Option(metavar="NAME", help="Who decides: kept in the log.")]
+
+
+@budget.command("list")
+@_one_line
+def budget_list(config: Config = None, store: Store = None, as_json: Json = False, lang: Language = None) -> None:
+    """What every budget has spent, over all workers, and the overrides in force."""
+    from . import budgets
+    from .texts import Words, language_of
+
+    words = Words(language_of(lang))
+    with budgets.opened(settings_of(config, store=store)) as found:
+        print(_document(budgets.records(found)) if as_json else budgets.listing(found, words))
+
+
+@budget.command("show")
+@_one_line
+def budget_show(
+    name: Annotated[str, typer.Argument(metavar="BUDGET")],
+    config: Config = None,
+    store: Store = None,
+    as_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """One budget: each part, its overrides past and present, its last decisions."""
+    from . import budgets
+    from .texts import Words, language_of
+
+    words = Words(language_of(lang))
+    with budgets.opened(settings_of(config, store=store)) as found:
+        found.named(name)
+        print(_document(budgets.records(found, name)) if as_json else budgets.shown(found, name, words))
+
+
+@budget.command("grant")
+@_one_line
+def budget_grant(
+    name: Annotated[str, typer.Argument(metavar="BUDGET")],
+    who: Who,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="The reason: kept in the log.")],
+    lasting: Annotated[str | None, typer.Option("--for", metavar="2h", help="How long: 30m, 2h, 1d.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="MOMENT", help="Until when: 2026-12-24T18:00, budget's timezone.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Only this part; once for each of the budget's keys.")] = None,
+    config: Config = None,
+    store: Store = None,
+    lang: Language = None,
+) -> None:
+    """Let requests pass a budget that would refuse them: named, reasoned, ending. They are metered and charged."""
+    from . import budgets
+    from .texts import Words, language_of
+
+    words = Words(language_of(lang))
+    with budgets.opened(settings_of(config, store=store)) as found:
+        override = budgets.granted(found, name, key or (), who, why, (lasting, until))
+        print(budgets.told(override, found, words), words("granted"), sep="\n")
+
+
+@budget.command("revoke")
+@_one_line
+def budget_revoke(
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="As `budget list` tells it.")],
+    who: Who,
+    config: Config = None,
+    store: Store = None,
+    lang: Language = None,
+) -> None:
+    """End an override now."""
+    from . import budgets
+    from .texts import Words, language_of
+
+    words = Words(language_of(lang))
+    with budgets.opened(settings_of(config, store=store)) as found:
+        ended = budgets.revoked(found, number, who)
+        print(budgets.told(ended._replace(revoked_s=found.now_s), found, words))
+
+
+@budget.command("log")
+@_one_line
+def budget_log(
+    since: Annotated[str | None, typer.Option(metavar="1h", help="No older than this: 30m, 2h, 1d.")] = None,
+    name: Annotated[str | None, typer.Option("--budget", metavar="BUDGET", help="One budget only.")] = None,
+    action: Annotated[str | None, typer.Option(metavar="refuse", help="One action only.")] = None,
+    most: Annotated[int, typer.Option(help="The last so many.", min=1, max=100_000)] = 100,
+    config: Config = None,
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, one line each.")] = False,
+    lang: Language = None,
+) -> None:
+    """What budgets decided, with the figures of the moment, and what people did to them."""
+    from . import budgets
+    from .texts import Words, language_of
+
+    words = Words(language_of(lang))
+    with budgets.opened(settings_of(config, store=store)) as found:
+        lines = budgets.chosen(found, since, name, action, most)
+        print("\n".join(map(budgets.log_record, lines)) if as_json else budgets.log(found, lines, words))
+
+
+def _document(records: object) -> str:
+    return json.dumps(records, ensure_ascii=False, indent=2)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..ring.peers import BLIND
 from ..ring.records import State
 from ..sources import Window
+from .budget_sums import counts_of, gauges_of
 from .dispatch import OPS_MARK
 from .multiprocess import Multiprocess
 from .sums import NOTHING, Books, Point, Seat, Service, Sums, Total, service_of
@@ -88,11 +89,13 @@ class Snapshots:
             dropped=meter.dropped,
             errors=dict(meter.errors),
             decisions={(budget, action): n for (budget, action), n in meter.admission.decisions.items()},
-            cut_nj=meter.cut_nj,
             in_progress=_in_progress(meter),
             coverage=self._coverage,
             seat=None if seat is None else _seat(seat, names),
             left=[_seat(each, names) for each in meter.sampler.seats_left],
+            cut_nj=meter.cut_nj,
+            budgets=counts_of(meter.admission),
+            budgets_now=gauges_of(meter.admission, meter.clock.time_ns()),
         )
 
     def after_fork_in_child(self) -> None:
