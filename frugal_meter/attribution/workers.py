@@ -269,7 +269,7 @@ class Workers:
         totals.mark = _mark_of(books)
 
     def _bill(self, state: State, before: State) -> int:
-        seat = self._seat
+        seat, self._ledger.shared = self._seat, frozenset(books.source.name for books in self._shared)
         for i, books in enumerate(self._shared):
             part = part_of(state, before, i, seat, self._pools.place_of(books))
             if part.energy_nj or books.sample is not None:
