@@ -239,11 +239,11 @@ class Admission:
         The decision is left on the span. What an enclosing span was already decided on is not asked again. When its turn
         or a shared store's answer has yet to come, ``span.waiting`` is set: `wait` or `wait_here` brings the outcome.
         """
-        claims = self._claims(span)
-        if not claims:
+        asked = self._claims(span)
+        if not asked:
             return None
         with self.store.lock:
-            claims = self.store.in_force(claims)
+            claims = self.store.in_force(asked)
             verdict = self.store.judge(claims, now_ns)
         if verdict.then == "done":
             return self._conclude(span, claims, verdict, now_ns)

@@ -99,6 +99,7 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
 #: where the meter may fail and go on: a counter of each is there from the start, since `increase` misses a first value
 STAGES: Final = (
     "admit",
+    "agent",
     "budget",
     "closing",
     "estimate",
@@ -113,6 +114,7 @@ STAGES: Final = (
     "share",
     "source",
     "start",
+    "state",
     "stop",
     "store",
     "tenant",
