@@ -644,7 +644,7 @@ class Meter:
     def _ticked(self, ticks: Sequence[Tick], window: Window) -> None:
         self.last_ticks = ticks
         self.figures.look_at_clock(self._unix_ns(), self._mono())
-        self.aggregates.add_ticks(ticks, {books.source.name for books in self.ledger.books if books.part is not None})
+        self.aggregates.add_ticks(ticks, self.ledger.shared)
         readings, self._readings = self._readings, []
         self._dispatch.send(readings, ticks)
         with self.guard("budget"):

@@ -209,6 +209,23 @@ def test_no_counter_falls_when_a_second_worker_comes_nor_when_the_meter_is_stopp
             assert after[key] >= joules, key
 
 
+def test_a_run_folder_that_another_user_could_enter_is_not_met_in_and_the_figures_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FRUGAL_RUN_DIR", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("SERVER_SOFTWARE", "gunicorn/23.0.0")
+    (tmp_path / "frugal-meter").mkdir()
+    (tmp_path / "frugal-meter").chmod(0o777)
+    with metered(sources=host_model()) as (meter, out):
+        with meter.measure("work"):
+            burn(0.001)
+        assert meter.settle()
+        assert "alignment:tick" in out.readings[-1].flags
+        assert set(meter.errors) == {"share", "workers"}
+    assert list((tmp_path / "frugal-meter").iterdir()) == []
+
+
 def _written_over(path: Path, meter: Meter) -> None:
     with path.open("r+b") as file:
         file.write(random.Random(7).randbytes(path.stat().st_size))

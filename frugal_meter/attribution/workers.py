@@ -45,9 +45,12 @@ def workers_of(mode: str, service: str, ledger: Ledger, *, own_clock: bool, faul
         return None
     try:
         return Workers(mode, service, ledger, shared, fault)
-    except ConfigurationError:
+    except ConfigurationError as error:
         if mode == "shared" or os.environ.get("FRUGAL_RUN_DIR"):
             raise
+        if is_one_of_several():  # the others are there all the same, and bill the same joules
+            ledger.unaligned = True
+            fault("workers", error)
     except OSError as error:
         if mode == "shared":
             raise ConfigurationError(f'workers="shared" needs Linux and its /proc ({error})') from None
@@ -266,7 +269,7 @@ class Workers:
         totals.mark = _mark_of(books)
 
     def _bill(self, state: State, before: State) -> int:
-        seat = self._seat
+        seat, self._ledger.shared = self._seat, frozenset(books.source.name for books in self._shared)
         for i, books in enumerate(self._shared):
             part = part_of(state, before, i, seat, self._pools.place_of(books))
             if part.energy_nj or books.sample is not None:
