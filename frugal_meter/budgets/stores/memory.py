@@ -109,9 +109,10 @@ class MemoryStore:
             if lease.charged_milli is not None:
                 return 0
             book = lease.book
+            room = book.room
             if book.budget.sliding and not book.shared:
-                self._slide(book)
-            amount = more if more <= book.room else book.room
+                room = min(self._slid_room(each) for each in (book, *self._later(book)))
+            amount = more if more <= room else room
             if amount < least:
                 return 0
             self.enlarge(lease, amount)
@@ -267,6 +268,16 @@ class MemoryStore:
         if elsewhere != book.elsewhere:
             book.elsewhere, book.ceiling = elsewhere, book.budget.limit.amount - elsewhere
             book.reckon()
+
+    def _slid_room(self, book: Book) -> int:
+        self._slide(book)
+        return book.room
+
+    def _later(self, book: Book) -> list[Book]:
+        """The books of later parts of a sliding window that count with ``book``: what is added to it is theirs no more."""
+        name = book.budget.name, book.key
+        each = (*self._closed.get(name, ()), *((self._books[name],) if name in self._books else ()))
+        return [b for b in each if b.budget is book.budget and book.start_ns < b.start_ns < book.until_ns]
 
     def earlier(self, book: Book) -> list[Book]:
         """The books of the earlier parts of a sliding window that still count with ``book``, oldest first."""
