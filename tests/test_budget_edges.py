@@ -16,6 +16,7 @@ from frugal_meter import Budget, Meter, MeterMiddleware
 from frugal_meter.attribution.span import Span
 from frugal_meter.budgets.stores import Account
 from frugal_meter.budgets.survival import Record
+from frugal_meter.testing import FrozenClock
 
 
 Pair = Callable[[Budget], tuple[Meter, Meter]]
@@ -311,3 +312,29 @@ def test_a_websocket_that_its_application_has_closed_is_not_closed_twice() -> No
 
         sent = talk(MeterMiddleware(app, meter=meter), websocket_scope("/ws"), {"type": "websocket.connect"})
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+
+
+# -- what lies about, and clocks
+
+
+@pytest.mark.parametrize("text", [b"frugal budget 1\0\x04\xff\xff\xff\xff", b"frugal budget 1\0", b"", b"frugal budget 1\0\x02me" + b"\xff" * 4096])
+def test_a_broken_record_of_a_dead_worker_does_not_keep_the_living_from_their_store(pair: Pair, tmp_path: Path, text: bytes) -> None:
+    one, _ = pair(Budget("all", "1000 tokens", per="day", estimate="10 tokens"))
+    sharing = one.admission.sharing
+    assert sharing is not None
+    (tmp_path / "run" / (sharing._prefix + "0")).write_bytes(text)
+    sharing._survivors_at = 0.0
+    told(one)
+    assert not sharing.down
+    assert not (tmp_path / "run" / (sharing._prefix + "0")).exists()
+
+
+def test_a_clock_that_was_days_ahead_for_a_moment_forgives_nothing() -> None:
+    with a_meter(budgets=[Budget("all", "3 requests", per="day")]) as meter:
+        for _ in range(3):
+            ended(meter, begun(meter))
+        later(meter, 10 * 86_400)
+        ended(meter, begun(meter))
+        assert isinstance(meter.clock, FrozenClock)
+        meter.clock._unix_ns -= 10 * 86_400 * 10**9
+        assert begun(meter).refusal is not None

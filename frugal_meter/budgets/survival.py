@@ -125,7 +125,10 @@ def the_dead(folder: Path, name: str) -> Iterator[Left]:
             os.close(fd)  # alive, or settled by somebody else just now
             continue
         try:
-            left = _read(os.pread(fd, os.fstat(fd).st_size, 0))
+            try:
+                left = _read(os.pread(fd, os.fstat(fd).st_size, 0))
+            except (ValueError, IndexError, msgspec.DecodeError):
+                left = None  # torn: its worker is charged when the store misses it, and nobody else is held up
             if left is not None:
                 yield left
             with contextlib.suppress(FileNotFoundError):

@@ -246,7 +246,9 @@ class MemoryStore:
         # A clock that was set back opens the same window again, with what was spent in it.
         again = next((b for b in closed if b.start_ns == window_s[0] * 10**9 and b.budget is budget), None)
         book = again or Book(budget, key, window_s, before.flight if before is not None else None, shared=self.shared)
-        closed = [b for b in (*closed, *((before,) if before is not None else ())) if b is not book and self._counts(b, now_ns)]
+        closed = [b for b in closed if b is not book and self._counts(b, now_ns)]
+        if before is not None:  # however long ago: it is a jump of the clock that may have ended it, and may be taken back
+            closed.append(before)
         if closed:
             self._closed[name] = closed
         self._books[name] = book
