@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import itertools
 import resource
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange import a_meter, account, an_app, ask, later, samples, statuses, talk, websocket_scope
+from exchange import AT_NS, a_meter, account, an_app, ask, later, samples, statuses, talk, websocket_scope
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from frugal_meter import Budget, Meter, MeterMiddleware
 from frugal_meter.attribution.span import Span
+from frugal_meter.budgets.leases import Claim
 from frugal_meter.budgets.stores import Account
+from frugal_meter.budgets.stores.memory import MAX_KEYS, MemoryStore
 from frugal_meter.budgets.survival import Record
 from frugal_meter.testing import FrozenClock
-
 
 Pair = Callable[[Budget], tuple[Meter, Meter]]
 
@@ -94,8 +98,8 @@ def test_work_that_runs_while_its_budget_goes_gives_back_what_the_others_reserve
 
 
 def test_who_waited_for_a_budget_that_is_gone_does_not_bring_it_back() -> None:
-    settings: dict[str, Any] = {"per": "day", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 20}
-    with a_meter(budgets=[Budget("all", "100 tokens", **settings)]) as meter:
+    more: dict[str, Any] = {"per": "day", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 20}
+    with a_meter(budgets=[Budget("all", "100 tokens", **more)]) as meter:
         ended(meter, begun(meter), 80)
         running, waiting = begun(meter), begun(meter)
         assert waiting.waiting is not None
@@ -110,8 +114,8 @@ def test_who_waited_for_a_budget_that_is_gone_does_not_bring_it_back() -> None:
 
 
 def test_who_waited_for_a_budget_that_counts_something_else_now_is_not_charged_to_it() -> None:
-    settings: dict[str, Any] = {"per": "day", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 20}
-    with a_meter(budgets=[Budget("all", "100 tokens", **settings)]) as meter:
+    more: dict[str, Any] = {"per": "day", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 20}
+    with a_meter(budgets=[Budget("all", "100 tokens", **more)]) as meter:
         ended(meter, begun(meter), 80)
         running, waiting = begun(meter), begun(meter)
         reload(meter, Budget("all", "50 requests", per="day"))
@@ -135,6 +139,22 @@ def test_nested_work_of_a_tenant_without_an_account_of_its_own_is_paid_once(monk
             inner.add_tokens(output=5)
         meter.settle()
         assert account(meter, "each", "other") == (5, 0)
+
+
+def test_a_full_table_is_not_searched_through_for_every_stranger() -> None:
+    budget, store = Budget("each", "5 requests", per="day", key="tenant"), MemoryStore()
+
+    def seconds(names: list[str]) -> float:
+        before = time.thread_time()
+        for name in names:
+            verdict = store.admit([Claim(budget, (name,), 1, may_refuse=False, learn_as=(None, None))], AT_NS)
+            store.settle(verdict.leases, [1000])
+        return time.thread_time() - before
+
+    seconds([f"tenant-{number}" for number in range(MAX_KEYS)])
+    rounds = [(seconds([f"tenant-{n}" for n in range(100)]), seconds([f"stranger-{n}" for n in range(100)])) for _ in range(5)]
+    known, strange = (min(each) for each in zip(*rounds, strict=True))
+    assert strange < 20 * known, "it took a hundred times as long"
 
 
 # -- several budgets spent at once
@@ -209,8 +229,8 @@ def test_a_sliding_budget_alone_gives_its_part_of_the_limit_once_a_window_and_no
 
 
 def test_tenants_whose_turn_cannot_come_do_not_keep_others_from_theirs() -> None:
-    settings: dict[str, Any] = {"per": "day", "throttle_at": 0.5, "degrade_at": None, "warn_at": 0.5, "throttle_wait": 60}
-    each = Budget("each", "4 requests", key="tenant", max_in_flight=1, **settings)
+    more: dict[str, Any] = {"per": "day", "throttle_at": 0.5, "degrade_at": None, "warn_at": 0.5, "throttle_wait": 60}
+    each = Budget("each", "4 requests", key="tenant", max_in_flight=1, **more)
     with a_meter(budgets=[each]) as meter:
         tenants = [f"tenant-{number}" for number in range(20)]
         running = {tenant: begun(meter, tenant) for tenant in tenants}
@@ -317,8 +337,11 @@ def test_a_websocket_that_its_application_has_closed_is_not_closed_twice() -> No
 # -- what lies about, and clocks
 
 
-@pytest.mark.parametrize("text", [b"frugal budget 1\0\x04\xff\xff\xff\xff", b"frugal budget 1\0", b"", b"frugal budget 1\0\x02me" + b"\xff" * 4096])
-def test_a_broken_record_of_a_dead_worker_does_not_keep_the_living_from_their_store(pair: Pair, tmp_path: Path, text: bytes) -> None:
+MAGIC = b"frugal budget 1\0"
+
+
+@pytest.mark.parametrize("text", [MAGIC + b"\x04" + b"\xff" * 4, MAGIC, b"", MAGIC + b"\x02me" + b"\xff" * 4096])
+def test_a_torn_record_of_the_dead_does_not_keep_the_living_from_their_store(pair: Pair, tmp_path: Path, text: bytes) -> None:
     one, _ = pair(Budget("all", "1000 tokens", per="day", estimate="10 tokens"))
     sharing = one.admission.sharing
     assert sharing is not None
@@ -338,3 +361,27 @@ def test_a_clock_that_was_days_ahead_for_a_moment_forgives_nothing() -> None:
         assert isinstance(meter.clock, FrozenClock)
         meter.clock._unix_ns -= 10 * 86_400 * 10**9
         assert begun(meter).refusal is not None
+
+
+# -- a wait that is told is true
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40)), min_size=1, max_size=25),
+    st.lists(st.tuples(st.sampled_from(["minute", "hour", "day"]), st.booleans(), st.integers(50, 100)), min_size=1, max_size=3),
+)
+def test_who_comes_back_when_told_is_admitted(arrivals: list[tuple[int, int]], shapes: list[tuple[Any, bool, int]]) -> None:
+    budgets = [
+        Budget(f"b{place}", f"{limit} tokens", per=per, sliding=sliding, estimate="10 tokens", degrade_at=None)
+        for place, (per, sliding, limit) in enumerate(shapes)
+    ]
+    with a_meter(budgets=budgets) as meter:
+        for wait, tokens in arrivals:
+            later(meter, wait)
+            span = begun(meter)
+            if span.refusal is not None:
+                later(meter, span.refusal["retry_after_s"])
+                span = begun(meter)
+                assert span.refusal is None
+            ended(meter, span, tokens)

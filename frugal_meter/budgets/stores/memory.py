@@ -22,6 +22,7 @@ OTHER: Final = "other"
 #: what a shared store was not told while it was away is kept this long
 _OWED_NS = 86_400 * 10**9
 _MILLI = 1000
+_FORGET_NS: Final = 10**9
 Name = tuple[str, tuple[str, ...]]
 
 
@@ -32,6 +33,7 @@ class MemoryStore:
         self.lock = threading.Lock()  # held by whoever reads or changes a book
         self._books: dict[Name, Book] = {}
         self._closed: dict[Name, list[Book]] = {}
+        self._forgot_ns = -_FORGET_NS
         self._in_force: dict[str, Budget] | None = None  # by name; None for as long as nothing was reloaded
         #: whether ceilings are granted by a shared store
         self.shared = False
@@ -289,7 +291,10 @@ class MemoryStore:
         )
 
     def _forget(self, now_ns: int) -> None:
-        """Drop the books of keys not seen since their window ended."""
+        """Drop the books of keys not seen since their window ended; once a second, for it looks at all of them."""
+        if 0 <= now_ns - self._forgot_ns < _FORGET_NS:
+            return
+        self._forgot_ns = now_ns
         over = [k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key and not _is_owed(b)]
         for key in over:
             del self._books[key]
