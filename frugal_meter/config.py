@@ -30,6 +30,7 @@ METER_KEYS: Final = (
     "host_root",
     "store",
     "on_store_error",
+    "log_tenants",
     "refusals",
     "rewrite",
     "rewrite_limit",

@@ -22,6 +22,7 @@ from .units import NJ_PER_J, Resource
 TIER_SHARE: Final = 0.05
 #: a GPU's counter moves every 20–100 ms, so what a span used may be booked to the tick after: over this many ticks that is little
 LAG_TICKS: Final = 5
+_CLOCK_SET_NS: Final = 1_000_000_000
 
 
 class Energy:
@@ -65,9 +66,11 @@ class Figures:
     ) -> None:
         self.service, self.ledger, self.in_force, self.pue = service, ledger, in_force, pue
         self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
+        self._first_offset_ns = unix_offset_ns
         sources = [books.source for books in ledger.books]
         self.tiers: list[Tier] = [s.tier for s in sources]
         self._gpus = [place for place, source in enumerate(sources) if source.component == "gpu"]
+        self._stand_ins = [place for place, source in enumerate(sources) if getattr(source, "stands_in", False)]
         self.boundary, self._embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
@@ -331,6 +334,8 @@ class Figures:
             flags = (*flags, *self.weight(span).flags)
         if span.account is not None and span.account.gap:
             flags = (*flags, "energy:incomplete")
+        if span.account is not None and any(span.account.sources_nj[i] or span.account.idle_nj[i] for i in self._stand_ins):
+            flags = (*flags, "energy:agent-away")
         if any(books.baseline.above for books in self.ledger.books):
             flags = (*flags, "idle:above-observed")
         if span.account is not None and self._gpus:
@@ -350,9 +355,19 @@ class Figures:
         origins = {b.idle_origin for b in self.ledger.books if b.sample is not None}
         return "+".join(sorted(origins)) if origins else None
 
+    def look_at_clock(self, unix_ns: int, monotonic_ns: int) -> None:
+        """Notice that the wall clock was set, or that the host slept; what is no more than a wait between two looks is not."""
+        offset_ns = unix_ns - monotonic_ns
+        if abs(offset_ns - self.unix_offset_ns) > _CLOCK_SET_NS:
+            self.unix_offset_ns = offset_ns
+
+    def stamp_ns(self, monotonic_ns: int) -> int:
+        """Unix time by the clock as it stood when the meter was made, ns: for what must not change, ids and a sum's begin."""
+        return monotonic_ns + self._first_offset_ns
+
     def uuid(self, span: Span) -> str:
         """The id of the span's reading."""
-        return reading_id(span.t0_ns + self.unix_offset_ns, span.key, self.random)
+        return reading_id(self.stamp_ns(span.t0_ns), span.key, self.random)
 
 
 def reading_id(unix_ns: int, key: int, random: int) -> str:

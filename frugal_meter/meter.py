@@ -46,7 +46,7 @@ from .figures import Figures
 from .measure import Estimate, Measure
 from .records import Exporter, Reading, Tick, Tier, label
 from .refusal import Refusals, refused
-from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
+from .setup import Setup, budget_tier, check_callables, check_flag, prepare, switched_off, warn_of_workers
 from .sources import Source, Window
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Meter:
         workers: str = "auto",
         store: str = "auto",
         on_store_error: str = "local",
+        log_tenants: bool = False,
         refusals: Refusals | Mapping[str, Any] | None = None,
         rewrite: Mapping[str, str] | None = None,
         rewrite_limit: int = MAX_BODY_BYTES,
@@ -175,6 +176,7 @@ class Meter:
         self.declared: set[tuple[str, str]] = set()
         self._tenant = tenant
         self.admission = self._admission(list(budgets), store, on_store_error, alone=clock is not None)
+        self.admission.log.tenants = check_flag("log_tenants", log_tenants)
         self._config: WatchedFile | None = None
         self.admission.reaches = self.degrading.reaches
         self.shapes = self._shaping()
@@ -575,7 +577,8 @@ class Meter:
 
     def _ticked(self, ticks: Sequence[Tick], window: Window) -> None:
         self.last_ticks = ticks
-        self.aggregates.add_ticks(ticks)
+        self.figures.look_at_clock(self._unix_ns(), self._mono())
+        self.aggregates.add_ticks(ticks, {books.source.name for books in self.ledger.books if books.part is not None})
         readings, self._readings = self._readings, []
         self._dispatch.send(readings, ticks)
         with self.guard("budget"):
@@ -683,8 +686,7 @@ class Meter:
 
     def _after_fork_in_child(self) -> None:
         self._lifecycle = threading.Lock()
-        self._running = False
-        self._starts = 0
+        self._running, self._starts = False, 0
         self.sampler.after_fork_in_child()
         self.snapshots.after_fork_in_child()
         self.aggregates, self._readings = Aggregates(self.figures, len(self.setup.sources)), []

@@ -24,7 +24,7 @@ FLOORS: Final = {
     "attribution": 3,
     **dict.fromkeys(("budgets", "calibration", "figures", "queueing", "refusal", "usage"), 4),
     **dict.fromkeys(("config", "degrading", "dialects", "exporters", "measure", "setup"), 5),
-    **dict.fromkeys(("meter", "rate_limit", "refusal_page"), 6),
+    **dict.fromkeys(("agent", "meter", "rate_limit", "refusal_page"), 6),
     **dict.fromkeys(("components", "refusing", "rewriting"), 7),
     "streams": 8,
     **dict.fromkeys(("middleware", "testing"), 9),
@@ -34,9 +34,9 @@ BIGGEST_ROOM = 0.25
 MODULE_LINES, FUNCTION_LINES = 420, 60
 #: what is longer, up to where, and why
 LONG: Final = {
-    "meter.py": (720, "the composition: one class that wires every part, in short methods"),
+    "meter.py": (725, "the composition: one class that wires every part, in short methods"),
     "measure.py": (510, "one lifecycle and its five drivers, each the shape of the others: apart they would drift"),
-    "budgets/admission.py": (475, "one decision from the door to its settlement: what is counted, noted and charged must agree"),
+    "budgets/admission.py": (490, "one decision from the door to its settlement: what is counted, noted and charged must agree"),
     "attribution/ledger.py": (560, "one tick's books: splitting them would part the sum from its parts"),
     "meter.py:Meter.__init__": (140, "every setting is a named parameter and every part is made here, in one reading"),
 }

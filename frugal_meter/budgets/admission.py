@@ -23,8 +23,8 @@ from .ladder import strongest
 from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
 from .retry import fits_at_ns
 from .sharing import Sharing
-from .stores import Entry, SharedStore
 from .stores import Estimates as Learnt
+from .stores import SharedStore
 from .stores.memory import OTHER, MemoryStore
 from .upkeep import Upkeep
 from .waiting import Line
@@ -432,11 +432,7 @@ class Admission:
         return known
 
     def _note(self, book: Book, action: Action, decision: Decision | None, estimate: int, now_ns: int, why: str = "") -> None:
-        budget = book.budget
-        settled, reserved, limit = book.settled, book.reserved + book.elsewhere, budget.limit.amount
-        self.log.note(
-            Entry(now_ns / 1e9, budget.name, budget.resource, book.key, action, decision, estimate, settled, reserved, limit, why)
-        )
+        self.log.decided(book, self.tiers.get(book.budget.name), action, decision, estimate, now_ns / 1e9, why)
 
     def _refusal(self, verdict: Verdict, estimate: int, now_ns: int) -> dict[str, Any]:
         book = verdict.refused
@@ -456,8 +452,8 @@ class Admission:
             "resource": budget.resource,
             "unit": SHOWN_IN[budget.resource],
             "limit": budget.limit.amount / scale,
-            "settled": book.settled / scale,
-            "reserved": (book.reserved + book.elsewhere) / scale,
+            "settled": (book.committed_by_all - book.reserved_by_all) / scale,
+            "reserved": book.reserved_by_all / scale,
             "estimate": estimate / scale,
             "tier": self.tiers.get(budget.name),
             "basis": budget.basis,

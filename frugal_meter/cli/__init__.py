@@ -1,4 +1,4 @@
-"""The command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``factors``, ``version``."""
+"""Command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``agent``, ``factors``, ``budget``, ``version``."""
 
 from __future__ import annotations
 

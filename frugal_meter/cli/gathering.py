@@ -99,9 +99,12 @@ def _alternatives(factor: Factor) -> list[Factor]:
 def _discovery(choice: str, settings: Mapping[str, Any], roots: Roots) -> tuple[Discovery, str | None]:
     """What is found, and the name of the required source that was not; the rest of the machine is told all the same."""
     if not isinstance(choice, str):
-        raise ConfigurationError(f"sources={choice!r} cannot be: write one of auto, model, rapl, codecarbon")
+        raise ConfigurationError(f"sources={choice!r} cannot be: write one of auto, model, rapl, agent, codecarbon")
     declared = setup.declared_watts(settings.get("declared"))
-    look = partial(discover, powercap_root=roots.powercap, proc_root=roots.proc, sys_root=roots.sys, declared=declared)
+    agent = setup.agent_link(choice, settings.get("service") or "frugal-meter doctor", settings.get("host_share"), roots)
+    look = partial(
+        discover, powercap_root=roots.powercap, proc_root=roots.proc, sys_root=roots.sys, declared=declared, agent=agent
+    )
     try:
         return look(choice), None
     except SourceError:

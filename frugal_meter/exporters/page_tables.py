@@ -75,10 +75,22 @@ def _budget_row(b: BudgetState, state: LiveState, lang: Lang) -> Html:
         cell(
             text("level", lang),
             el("span", _level(b, lang), class_="level"),
-            notes(text("enforced" if b.enforced else "shadow", lang)),
+            notes(_force(b, lang), *_passed(b, state, lang)),
         ),
         cell(text("reset", lang), el("span", reset)),
     )
+
+
+def _force(b: BudgetState, lang: Lang) -> str:
+    """Whether it refuses here, and if not why."""
+    if b.required is not None:
+        return text("cannot_refuse", lang, word("tier", b.required, lang))
+    return text("enforced" if b.enforced else "shadow", lang)
+
+
+def _passed(b: BudgetState, state: LiveState, lang: Lang) -> list[str]:
+    """Permissions to pass it."""
+    return [text("passed", lang, clock(until, state.timezone, lang, with_date=True)) for until in b.overrides]
 
 
 def _whom(b: BudgetState, lang: Lang) -> str:

@@ -67,6 +67,22 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
     "frugal_budget_enforced": ("gauge", "1 if the budget can refuse on this machine.", ("budget", "resource", "tier")),
     "frugal_cut_energy_joules": ("counter", "Dynamic energy of requests that a hard budget cut: drawn for no whole answer.", ()),
     "frugal_budget_decisions": ("counter", "Admission decisions.", ("budget", "resource", "action")),
+    "frugal_budget_overrides": ("gauge", "Permissions to pass the budget that are in force.", _BR),
+    "frugal_budget_leases": ("gauge", "Reservations of work now running, over all workers.", _BR),
+    "frugal_budget_estimator_bias_ratio": ("gauge", "Sum of estimates over sum of what was used.", _BR),
+    "frugal_budget_queued_requests": ("gauge", "Requests that wait for their turn.", ()),
+    "frugal_budget_top_ups": ("counter", "Reservations enlarged while their work ran.", ()),
+    "frugal_budget_expired_leases": ("counter", "Reservations charged in full since their work had been idle too long.", ()),
+    "frugal_budget_blind_settlements": ("counter", "Requests charged at their reservation since the meter had not ticked.", ()),
+    "frugal_budget_store_up": ("gauge", "1 if every worker reached the shared store of budgets last time.", ("store",)),
+    "frugal_budget_store_holders": ("gauge", "Workers that share the store of budgets.", ()),
+    "frugal_budget_store_exchanges": ("counter", "Exchanges with the shared store of budgets.", ()),
+    "frugal_budget_workers_alone": (
+        "gauge",
+        "Workers that decide without the shared store now, as on_store_error says.",
+        ("policy",),
+    ),
+    "frugal_budget_expired_holdings": ("gauge", "Holdings charged in full since their worker was not heard of.", _BR),
     "frugal_method_info": ("gauge", "Method and factor behind the figures; always 1.", ("method", "factor", "boundary")),
     "frugal_model_info": (
         "gauge",
@@ -83,6 +99,7 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
 #: where the meter may fail and go on: a counter of each is there from the start, since `increase` misses a first value
 STAGES: Final = (
     "admit",
+    "agent",
     "budget",
     "closing",
     "estimate",
@@ -97,6 +114,7 @@ STAGES: Final = (
     "share",
     "source",
     "start",
+    "state",
     "stop",
     "store",
     "tenant",
