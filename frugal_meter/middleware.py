@@ -208,7 +208,7 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
         """Answer for the budget that refused."""
         span = self.span
         span.outcome = "refused"
-        if span.refusal is None:
+        if span.refusal is None or self.complete:  # an application may have closed its websocket on the way out
             return
         self.complete = True
         await refuse(span, self._send)

@@ -15,6 +15,7 @@ from ..attribution.span import Span
 from ..errors import BudgetNotEnforceableError
 from ..records import TIERS, Decision, Tier
 from ..units import BOOKED_IN, SHOWN_IN, Resource
+from .amounts import Amount, Amounts
 from .budget import Budget
 from .decisions import Decisions
 from .estimates import Estimates
@@ -28,8 +29,6 @@ from .stores.memory import OTHER, MemoryStore
 from .upkeep import Upkeep
 from .waiting import Line
 
-#: what a span used, in thousandths of a budget's unit; None when unknown
-Amount = Callable[[Span], int | None]
 _AT_THE_DOOR = (None, None)
 
 
@@ -43,18 +42,6 @@ class _Plain:
         self.book: Book | None = None
         self.estimate = estimates.of(*_AT_THE_DOOR)  # where neither route nor model is known
         self.counts_flights = budget.max_in_flight is not None
-
-
-class _Used(dict[Budget, Amount]):
-    """What spans used, by budget; also by those that a reload has put away, for as long as work runs that they will charge."""
-
-    def __init__(self, amount: Callable[[Resource, str], Amount]) -> None:
-        super().__init__()
-        self._amount = amount
-
-    def __missing__(self, budget: Budget) -> Amount:
-        self[budget] = found = self._amount(budget.resource, budget.basis)
-        return found
 
 
 class Admission:
@@ -100,7 +87,7 @@ class Admission:
                 self._decided.setdefault((budget.name, action), 0)
         self._plain = [_Plain(b, self.estimator[b.name]) for b in self.budgets if not b.needs]
         self._all_plain = len(self._plain) == len(self.budgets) and not any(b.sliding for b in self.budgets)
-        self.used = _Used(self._amount)
+        self.used = Amounts(self._amount)
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
 
@@ -277,7 +264,9 @@ class Admission:
                 key = budget.key_of(known)
                 # Whoever shares the account of all who came too late has it from the span around.
                 if (budget.name, key) not in decided and (budget.name, (OTHER,) * len(key)) not in decided:
-                    estimates = self.estimator[budget.name]
+                    estimates = self.estimator.get(budget.name)
+                    if estimates is None:
+                        continue  # a reload has put it away in this very moment
                     told = own.get(budget.resource) if own else None
                     estimate = estimates.of(*kind) if told is None else estimates.clamped(told)
                     claims.append(Claim(budget, key, estimate, self.can_refuse(budget), kind))

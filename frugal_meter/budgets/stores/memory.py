@@ -22,6 +22,7 @@ OTHER: Final = "other"
 #: what a shared store was not told while it was away is kept this long
 _OWED_NS = 86_400 * 10**9
 _MILLI = 1000
+_FORGET_NS: Final = 10**9
 Name = tuple[str, tuple[str, ...]]
 
 
@@ -32,6 +33,7 @@ class MemoryStore:
         self.lock = threading.Lock()  # held by whoever reads or changes a book
         self._books: dict[Name, Book] = {}
         self._closed: dict[Name, list[Book]] = {}
+        self._forgot_ns = -_FORGET_NS
         self._in_force: dict[str, Budget] | None = None  # by name; None for as long as nothing was reloaded
         #: whether ceilings are granted by a shared store
         self.shared = False
@@ -109,9 +111,10 @@ class MemoryStore:
             if lease.charged_milli is not None:
                 return 0
             book = lease.book
+            room = book.room
             if book.budget.sliding and not book.shared:
-                self._slide(book)
-            amount = more if more <= book.room else book.room
+                room = min(self._slid_room(each) for each in (book, *self._later(book)))
+            amount = more if more <= room else room
             if amount < least:
                 return 0
             self.enlarge(lease, amount)
@@ -245,7 +248,9 @@ class MemoryStore:
         # A clock that was set back opens the same window again, with what was spent in it.
         again = next((b for b in closed if b.start_ns == window_s[0] * 10**9 and b.budget is budget), None)
         book = again or Book(budget, key, window_s, before.flight if before is not None else None, shared=self.shared)
-        closed = [b for b in (*closed, *((before,) if before is not None else ())) if b is not book and self._counts(b, now_ns)]
+        closed = [b for b in closed if b is not book and self._counts(b, now_ns)]
+        if before is not None:  # however long ago: it is a jump of the clock that may have ended it, and may be taken back
+            closed.append(before)
         if closed:
             self._closed[name] = closed
         self._books[name] = book
@@ -269,6 +274,16 @@ class MemoryStore:
             book.elsewhere, book.ceiling = elsewhere, book.budget.limit.amount - elsewhere
             book.reckon()
 
+    def _slid_room(self, book: Book) -> int:
+        self._slide(book)
+        return book.room
+
+    def _later(self, book: Book) -> list[Book]:
+        """The books of later parts of a sliding window that count with ``book``: what is added to it is theirs no more."""
+        name = book.budget.name, book.key
+        each = (*self._closed.get(name, ()), *((self._books[name],) if name in self._books else ()))
+        return [b for b in each if b.budget is book.budget and book.start_ns < b.start_ns < book.until_ns]
+
     def earlier(self, book: Book) -> list[Book]:
         """The books of the earlier parts of a sliding window that still count with ``book``, oldest first."""
         closed = self._closed.get((book.budget.name, book.key), ())
@@ -277,7 +292,10 @@ class MemoryStore:
         )
 
     def _forget(self, now_ns: int) -> None:
-        """Drop the books of keys not seen since their window ended."""
+        """Drop the books of keys not seen since their window ended; once a second, for it looks at all of them."""
+        if 0 <= now_ns - self._forgot_ns < _FORGET_NS:
+            return
+        self._forgot_ns = now_ns
         over = [k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key and not _is_owed(b)]
         for key in over:
             del self._books[key]
