@@ -34,7 +34,7 @@ def alone(rows: dict[Any, Row], **buckets: int) -> Sums:
 
 def sums(rows: dict[Any, Row], books: Books, *, pid: int = 1, at_ns: int = 0, seat: Seat | None = None) -> Sums:
     kinds = {labels[:2]: Distribution.new() for labels in rows}
-    return Sums(pid, at_ns, rows, kinds, {}, {}, [books], [0], 0, 0, 0, {}, {}, 0, None, seat)
+    return Sums(pid, at_ns, rows, kinds, {}, {}, [books], [0], 0, 0, 0, {}, {}, 0, 0, None, seat)
 
 
 def seated(pid: int, place: int, base: Point, last: Point, *, settled: int, late: int = 0, overhead: int = 0) -> Sums:

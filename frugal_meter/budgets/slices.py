@@ -153,6 +153,7 @@ class Slices:
             state = answer.states[report.account[:5]]
             book.told = (report.settled, report.held + more, report.reserved)
             book.elsewhere = max(0, state.settled + state.reserved - report.settled - report.reserved - book.base)
+            book.elsewhere_reserved = min(book.elsewhere, max(0, state.reserved - report.reserved))
             book.left, book.expired = book.budget.limit.amount - state.committed, state.expired
             book.reckon()
 

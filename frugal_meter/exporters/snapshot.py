@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..ring.records import State
 from ..sources import Window
 from .aggregates import BUCKETS
+from .budget_sums import counts_of, gauges_of
 from .dispatch import OPS_MARK
 from .multiprocess import Multiprocess
 from .sums import Books, Point, Seat, Service, Sums, Total, service_of
@@ -91,6 +92,8 @@ class Snapshots:
             cut_nj=meter.cut_nj,
             in_progress=_in_progress(meter),
             coverage=self._coverage,
+            budgets=counts_of(meter.admission),
+            budgets_now=gauges_of(meter.admission, meter.clock.time_ns()),
         )
         if seat is not None:
             own.seat = self._seat(own, seat)

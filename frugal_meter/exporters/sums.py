@@ -22,6 +22,7 @@ import msgspec
 from ..ring.records import moved
 from . import aggregates
 from .aggregates import BUCKETS, OTHER, OTHER_KIND, Distribution, Histogram, Labels, Mark, Row
+from .budget_sums import BudgetCounts, BudgetGauges
 
 Key = TypeVar("Key", bound=tuple[str, ...] | str)
 Item = TypeVar("Item", Row, Distribution)
@@ -91,6 +92,8 @@ class Sums(msgspec.Struct, array_like=True):
     in_progress: int
     coverage: tuple[int, int] | None
     seat: Seat | None = None
+    budgets: BudgetCounts = msgspec.field(default_factory=BudgetCounts)
+    budgets_now: BudgetGauges = msgspec.field(default_factory=BudgetGauges)
 
     def settled_nj(self) -> list[int]:
         """Dynamic energy of settled spans, by source."""
@@ -133,6 +136,7 @@ class Total(msgspec.Struct, array_like=True):
     booked_nj: list[int] = []
     rings: dict[int, tuple[Point, Point]] = {}
     names: list[str] = []
+    budgets: BudgetCounts = msgspec.field(default_factory=BudgetCounts)
 
     def add(self, sums: Sums, *, ended: bool = False, lost: int = 0) -> None:
         """Add one process; its rows become this total's. ``lost`` requests ended in it and were never settled."""
@@ -144,6 +148,7 @@ class Total(msgspec.Struct, array_like=True):
         self.meter_ns += sums.meter_ns
         self.dropped += sums.dropped
         self.cut_nj += sums.cut_nj
+        self.budgets.add(sums.budgets)
         self._add_sources(sums, ended)
         _take(self.rows, sums.rows, _add_row)
         _take(self.kinds, sums.kinds, _add_kind)
@@ -204,6 +209,7 @@ class Service(msgspec.Struct):
     workers: int
     in_progress: int
     coverage: float | None
+    budgets: BudgetGauges
 
 
 def service_of(ended: Total, living: Sequence[Sums]) -> Service:
@@ -219,6 +225,9 @@ def service_of(ended: Total, living: Sequence[Sums]) -> Service:
         energy_nj, reasons = _told(total, i, unsettled)
         sources.append(Told(energy_nj, reasons, None if newest is None else newest.sources[i].up))
     total.cap()
+    budgets = BudgetGauges()
+    for sums in living:
+        budgets.add(sums.budgets_now)
     seen = [sums.coverage for sums in living if sums.coverage is not None]
     whole_ns = sum(process_ns for _, process_ns in seen)
     return Service(
@@ -229,6 +238,7 @@ def service_of(ended: Total, living: Sequence[Sums]) -> Service:
         len(living),
         sum(sums.in_progress for sums in living),
         min(1.0, sum(own_ns for own_ns, _ in seen) / whole_ns) if whole_ns else None,
+        budgets,
     )
 
 

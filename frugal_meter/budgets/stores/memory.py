@@ -235,7 +235,8 @@ class MemoryStore:
 
     def _slide(self, book: Book) -> None:
         """Count the earlier parts of an unshared sliding window."""
-        elsewhere = sum(b.committed for b in self.earlier(book))
+        earlier = self.earlier(book)
+        elsewhere, book.elsewhere_reserved = sum(b.committed for b in earlier), sum(b.reserved for b in earlier)
         if elsewhere != book.elsewhere:
             book.elsewhere, book.ceiling = elsewhere, book.budget.limit.amount - elsewhere
             book.reckon()
