@@ -61,7 +61,7 @@ class Writing:
     def export(self, readings: Sequence[Reading], ticks: Sequence[Tick]) -> None:
         fields = (
             *("route", "model_served", "outcome", "status", "wall_s", "cpu_s", "tokens_in", "tokens_out", "units", "quality"),
-            *("parent", "energy_dynamic_j", "energy_full_j", "inclusive_energy_full_j", "carbon_g"),
+            *("parent", "started_at", "energy_dynamic_j", "energy_full_j", "inclusive_energy_full_j", "carbon_g"),
         )
         note("reading", [{name: getattr(reading, name) for name in fields} for reading in readings])
 
@@ -75,7 +75,7 @@ meter = Meter(
     exporters=[Writing()],
     budgets=[
         Budget("joules", "400 J", per="month", match="/ask", degrade_at=None, warn_at=1.0),
-        Budget("few", "30 requests", per="month", match="/few", degrade_at=None, warn_at=1.0),
+        Budget("few", "1 requests", per="month", match="/few", degrade_at=None, warn_at=1.0),
         Budget("watch", "20 requests", per="month", match="/ask", degrade_at=None, warn_at=1.0, enforce=False),
     ],
 )
