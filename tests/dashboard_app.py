@@ -1,4 +1,4 @@
-"""The service that dashboards are held against: metered by several workers, each of which writes down what it knows to be true."""
+"""The service that dashboards are held against: several metered workers, each of which writes down what it knows to be true."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 
 from frugal_meter import Budget, Meter, MeterMiddleware, Reading, Tick
+from frugal_meter.carbon.embodied import Embodied
 from frugal_meter.records import Interval, Tier
 from frugal_meter.sources import Sample, Window
 
@@ -70,13 +71,14 @@ meter = Meter(
     "kit",
     zone="FR",
     pue=1.2,
+    embodied=Embodied.declared(1500, 4, source="a made-up server"),
     sources=[HostPart("cpu", "cpu", "measured", 2.0, 10.0), HostPart("dram", "dram", "modelled", 1.0, 2.0)],
     tick=0.1,
     exporters=[Writing()],
     budgets=[
-        Budget("joules", "400 J", per="month", match="/ask", degrade_at=None, warn_at=1.0),
+        Budget("joules", "400 J", per="month", key="route", match="/ask", degrade_at=None, warn_at=1.0),
         Budget("few", "1 requests", per="month", match="/few", degrade_at=None, warn_at=1.0),
-        Budget("watch", "20 requests", per="month", match="/ask", degrade_at=None, warn_at=1.0, enforce=False),
+        Budget("watch", "1 requests", per="month", match="/ask", degrade_at=None, warn_at=1.0, enforce=False),
     ],
 )
 #: route → model, work, tokens in and out, quality: what one request is

@@ -20,7 +20,7 @@ from support import PATIENCE_S
 HERE = Path(__file__).parent
 WORKERS = 3
 #: requests of each route, before and after a worker is killed
-ASKED = {"/ask": (150, 120), "/search": (90, 70), "/few": (25, 15)}
+ASKED = {"/ask": (150, 120), "/search": (90, 70), "/few": (60, 60)}
 #: asked before the first scrape that counts: series that are born with a figure are not seen by `increase` (docs/metrics.md)
 WARM = ("/ask", "/search", "/few", "/few")
 SETTINGS = """
@@ -44,8 +44,18 @@ class Run:
         self.begun_s = self.ended_s = 0.0
         self.server: Prometheus
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "dashboard_app:app", "--workers", str(WORKERS), "--port", str(self.port)]
-            + ["--log-level", "warning"],
+            [
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "dashboard_app:app",
+                "--log-level",
+                "warning",
+                "--workers",
+                str(WORKERS),
+                "--port",
+                str(self.port),
+            ],
             cwd=HERE,
             env={**os.environ, "FRUGAL_RUN_DIR": str(folder), "TRUTH": str(folder), "PYTHONPATH": f"{HERE}:{HERE.parent}"},
             start_new_session=True,

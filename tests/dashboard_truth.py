@@ -19,7 +19,8 @@ PUE, LIMIT_J, J_PER_KWH = 1.2, 400.0, 3.6e6
 MODELS = {"/ask": "small", "/search": "tfidf", "/few": "large"}
 TOKENS = {"/ask": (30, 10), "/search": (12, 4)}
 QUALITY = {"/ask": 0.5, "/search": 1.0}
-BUDGETS = {"joules": ("energy", LIMIT_J), "few": ("requests", 1.0), "watch": ("requests", 20.0)}
+BUDGETS = {"joules": ("energy", LIMIT_J), "few": ("requests", 1.0), "watch": ("requests", 1.0)}
+KEYS = {"joules": "/ask", "few": "", "watch": ""}
 #: of a CPU-second: 10 J by the CPU, measured, and 2 J by the memory, modelled
 PARTS = {("cpu", "measured"): 10 / 12, ("dram", "modelled"): 2 / 12}
 
@@ -58,7 +59,7 @@ class Truth:
         return sum(nj for at, nj in told if self.run.begun_s < at <= self.run.ended_s) / 1e9
 
     def power(self) -> dict[str, list[Series]]:
-        dynamic = self.sum("energy_dynamic_j", lambda r: (r["route"], r["model_served"] or ""))
+        dynamic = self.sum("energy_dynamic_j", lambda r: (r["route"], r["model_served"] or "none"))
         whole, w = sum(dynamic.values()), self.w
         cpu = self.sum("cpu_s", lambda r: r["route"])
         routes = many(one(j / w, route=route, model=model) for (route, model), j in dynamic.items())
@@ -113,35 +114,27 @@ class Truth:
         everything = [r for r in self.run.of("reading") if r["route"] == "/ask"]
         joules = sum(r["energy_dynamic_j"] for r in everything) / LIMIT_J
         fresh = sum(r["energy_dynamic_j"] for r in self.readings if r["route"] == "/ask") / LIMIT_J
-        watched = (self.asked["/ask"] + 1) / 20  # and the one that was asked before the first scrape
+        watched = self.asked["/ask"] + 1.0  # and the one that was asked before the first scrape
         used = {"joules": joules, "few": 1.0, "watch": watched}
         share, left_s = self.month()
 
         def each(of: Callable[[str], float]) -> Series:
-            return many(one(of(name), budget=name, resource=BUDGETS[name][0]) for name in BUDGETS)
+            return many(one(of(name), budget=name, resource=BUDGETS[name][0], key=KEYS[name]) for name in BUDGETS)
 
-        settled = many(one(used[n], budget=n, resource=BUDGETS[n][0], state="settled") for n in BUDGETS)
-        reserved = many(one(0, budget=n, resource=BUDGETS[n][0], state="reserved") for n in BUDGETS)
-        # 20 were let pass, with the one before the first scrape
-        asked, refused = self.asked["/ask"], self.refused
+        settled = many(one(used[n], budget=n, resource=BUDGETS[n][0], key=KEYS[n], state="settled") for n in BUDGETS)
         decided = {
-            ("joules", "admit"): asked,
-            ("few", "refuse"): refused,
-            ("watch", "admit"): 18.0,
-            ("watch", "warn"): 1.0,
-            ("watch", "would_refuse"): asked - 19,
+            ("joules", "admit"): self.asked["/ask"],
+            ("few", "refuse"): self.refused,
+            ("watch", "would_refuse"): self.asked["/ask"],
         }
         names = tuple(BUDGETS)
         return {
             "Used in this window": [each(used.__getitem__)],
             "Pace": [each(lambda name: used[name] / share)],
-            "Time to exhaustion": [
-                one((1 - joules) / fresh * self.w, budget="joules", resource="energy")
-                | one(0, budget="watch", resource="requests")
-            ],
+            "Time to exhaustion": [one((1 - joules) / fresh * self.w, budget="joules", resource="energy", key="/ask")],
             "Window ends in": [many(one(left_s, budget=name, resource=BUDGETS[name][0]) for name in names)],
-            "Limits": [each(lambda name: BUDGETS[name][1])],
-            "Use over time": [settled | reserved],
+            "Limits": [many(one(limit, budget=name, resource=what) for name, (what, limit) in BUDGETS.items())],
+            "Use over time": [settled],
             "Decisions": [many(one(n / self.w, budget=name, action=action) for (name, action), n in decided.items())],
             "Share degraded or refused": [one(1.0, budget="few", action="refuse")],
             "Enforced": [
@@ -173,7 +166,7 @@ class Truth:
         chosen = factor("FR")
         operational = full * PUE * chosen.grams_per_joule
         units = 2.0 * sum(self.asked.values())
-        by_model = self.sum("energy_dynamic_j", lambda r: r["model_served"] or "")
+        by_model = self.sum("energy_dynamic_j", lambda r: r["model_served"] or "none")
         scopes = {"operational": operational, "embodied": grams - operational}
         per_token = (
             one(by_model[MODELS[route]] / (TOKENS[route][1] * n), model=MODELS[route]) for route, n in self.asked.items()

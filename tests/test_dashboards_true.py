@@ -51,7 +51,7 @@ class Held(NamedTuple):
             "$job": "kit",
             "$instance": self.run.target,
             "$route": "/ask|/search|/few",
-            "$model": "small|tfidf|large|",
+            "$model": "small|tfidf|large|none",
             "$budget": "joules|few|watch",
         }
         for name, value in values.items():
@@ -69,8 +69,8 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
 
 
 def shown(series: Series) -> Series:
-    """What a panel draws: known children that stay at 0 are no news."""
-    return {labels: value for labels, value in series.items() if value}
+    """What a panel draws: known children that stay at 0 are no news, and what is no number is not drawn."""
+    return {labels: value for labels, value in series.items() if value and value == value}
 
 
 def agree(found: Series, true: Series) -> bool:
@@ -136,13 +136,14 @@ def test_what_only_the_service_can_tell_keeps_within_what_is_known_of_it(held: H
 
     requests = truth.sum("cpu_s")[None]
     assert requests / clock(0) <= value("CPU charged to requests")[""] <= 1
-    assert value("The meter's own share")[""] == pytest.approx(clock(1) / clock(0), rel=0.15)
+    # its tick thread's, of all the threads that the clocks were read of
+    assert 0.5 * clock(1) / clock(0) < value("The meter's own share")[""] < 1.1 * clock(1) / clock(0)
     assert 10 / 12 * 0.8 < value("Measured share")[""] < 10 / 12
     reasons = value("Where the host's energy goes", 1)
     whole = sum(reasons.values()) + value("Where the host's energy goes")[""]
     assert whole == pytest.approx(truth.host_j() / run.seconds, rel=NEAR)
     assert reasons["idle"] == pytest.approx(truth.host_j("idle_nj") / run.seconds, rel=NEAR)
     assert sum(value("Overhead by part").values()) == pytest.approx(reasons["overhead"], rel=1e-6)
-    assert value("Estimate over use")["few requests"] == 1.0
+    assert value("Estimate over use")["energy joules"] > 0
     assert value("Leases that went wrong", 1) == value("Leases that went wrong", 2) == {"": 0.0}
     assert {title for _, p in PANELS if (title := p["title"]) in LOOSE} == LOOSE.keys()
