@@ -20,7 +20,8 @@ MODELS = {"/ask": "small", "/search": "tfidf", "/few": "large"}
 TOKENS = {"/ask": (30, 10), "/search": (12, 4)}
 QUALITY = {"/ask": 0.5, "/search": 1.0}
 BUDGETS = {"joules": ("energy", LIMIT_J), "few": ("requests", 1.0), "watch": ("requests", 1.0)}
-KEYS = {"joules": "/ask", "few": "", "watch": ""}
+#: slashes inside a part of a key are doubled
+KEYS = {"joules": "//ask", "few": "", "watch": ""}
 #: of a CPU-second: 10 J by the CPU, measured, and 2 J by the memory, modelled
 PARTS = {("cpu", "measured"): 10 / 12, ("dram", "modelled"): 2 / 12}
 
@@ -125,13 +126,12 @@ class Truth:
         decided = {
             ("joules", "admit"): self.asked["/ask"],
             ("few", "refuse"): self.refused,
-            ("watch", "would_refuse"): self.asked["/ask"],
         }
         names = tuple(BUDGETS)
         return {
             "Used in this window": [each(used.__getitem__)],
             "Pace": [each(lambda name: used[name] / share)],
-            "Time to exhaustion": [one((1 - joules) / fresh * self.w, budget="joules", resource="energy", key="/ask")],
+            "Time to exhaustion": [one((1 - joules) / fresh * self.w, budget="joules", resource="energy", key=KEYS["joules"])],
             "Window ends in": [many(one(left_s, budget=name, resource=BUDGETS[name][0]) for name in names)],
             "Limits": [many(one(limit, budget=name, resource=what) for name, (what, limit) in BUDGETS.items())],
             "Use over time": [settled],

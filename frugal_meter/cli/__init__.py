@@ -1,4 +1,4 @@
-"""The command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``factors``, ``version``."""
+"""The command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``factors``, ``dashboards``, ``version``."""
 
 from __future__ import annotations
 
