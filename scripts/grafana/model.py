@@ -117,7 +117,6 @@ def _variable(name: str) -> Json:
         "type": "query",
         "datasource": _DATASOURCE,
         "query": {"query": query, "refId": name},
-        "definition": query,
         "refresh": 2,
         "sort": 1,
         "multi": True,
