@@ -48,8 +48,8 @@ def hour() -> tuple[Scrapes, float, float]:
 
     The clock is virtual; the CPU burned is real, and a CPU-second costs as much as minutes of a server's do.
     """
-    clock, source, scrapes = FrozenClock(), SyntheticSource(idle_watts=20, watts_per_cpu=20_000), Scrapes()
-    with Meter("hour", zone="FR", sources=source, clock=clock, tick=3600) as meter:
+    clock, source, scrapes = FrozenClock(), SyntheticSource(idle_watts=20, watts_per_cpu=100_000), Scrapes()
+    with Meter("hour", zone="FR", sources=source, clock=clock, tick=60) as meter:
         clock.advance(1)
         # routes of an application are there at 0 from its start-up; a block of code is there once it has run
         for route in ("/ask", "/search"):
@@ -92,8 +92,8 @@ def test_an_hour_of_requests_and_the_rest_is_the_hosts_energy_in_prometheus(
         ).values()
     with capsys.disabled():
         print(
-            f"\n  one hour, {SCRAPES} scrapes: requests {attributed:.1f} J + unattributed {rest:.1f} J = {attributed + rest:.1f} J;"
-            f" host {host:.1f} J ({(attributed + rest) / host - 1:+.3%}); the source gave {true_j:.1f} J ({host / true_j - 1:+.3%})"
+            f"\n  one hour, {SCRAPES} scrapes: requests {attributed:.1f} + unattributed {rest:.1f} = {attributed + rest:.1f} J"
+            f"\n  host {host:.1f} J ({(attributed + rest) / host - 1:+.3%}); source {true_j:.1f} J ({host / true_j - 1:+.3%})"
             f"\n  of the route born late increase() saw {seen:.1f} J of {late:.1f} J ({seen / late - 1:+.2%})"
         )
     assert attributed > 0.2 * host

@@ -26,6 +26,9 @@ LOOSE = {
     "CPU charged to requests": "the service's own CPU outside of requests, seen from outside by clocks a moment apart",
     "The meter's own share": "the same",
     "Where the host's energy goes": "other programs of the machine",
+    "Power of the host": "a scrape shows what the ticks before it booked, and the machine is shared",
+    "Energy of the host": "the same",
+    "Time to exhaustion": "use at the first scrape is what the worker that answered had been told by then",
     "Overhead by part": "the service's own",
     "Estimate over use": "estimates are the budget's own",
     "Leases that went wrong": "how often an estimate was too low",
@@ -111,6 +114,8 @@ def broken(expression: str) -> Iterator[str]:
     yield expression.replace('job=~"', 'jobb=~"', 1)
     for group in re.finditer(r"\bby \(([^)]*)\)", expression):
         for label in group[1].split(", "):
+            if group[1].startswith("job, instance, ") and label in ("job", "instance"):
+                continue  # keeps hosts that share a budget apart, and there is one here
             misspelt = group[0].replace(label, f"{label}_", 1)
             yield expression[: group.start()] + misspelt + expression[group.end() :]
 
@@ -135,7 +140,7 @@ def test_what_only_the_service_can_tell_keeps_within_what_is_known_of_it(held: H
     panels: dict[str, list[str]] = {p["title"]: [t["expr"] for t in p["targets"]] for _, p in PANELS}
 
     def value(title: str, number: int = 0) -> Any:
-        return {" ".join(v for _, v in labels): v for labels, v in held.ask(panels[title][number]).items()}
+        return {" ".join(text for _, text in sorted(labels)): v for labels, v in held.ask(panels[title][number]).items()}
 
     def clock(which: int) -> float:
         return sum(each[which] - run.began_clocks.get(pid, (0.0, 0.0))[which] for pid, each in run.clocks.items())
@@ -147,9 +152,14 @@ def test_what_only_the_service_can_tell_keeps_within_what_is_known_of_it(held: H
     assert 10 / 12 * 0.8 < value("Measured share")[""] < 10 / 12
     reasons = value("Where the host's energy goes", 1)
     whole = sum(reasons.values()) + value("Where the host's energy goes")[""]
-    assert whole == pytest.approx(truth.host_j() / run.seconds, rel=NEAR)
-    assert reasons["idle"] == pytest.approx(truth.host_j("idle_nj") / run.seconds, rel=NEAR)
+    least, most = truth.host_j()
+    for watts in (whole, value("Power of the host")[""], value("Energy of the host")["kit"] * 3.6e6 / run.seconds):
+        assert least * (1 - NEAR) <= watts * run.seconds <= most * (1 + NEAR)
+    least, most = truth.host_j("idle_nj")
+    assert least * (1 - NEAR) <= reasons["idle"] * run.seconds <= most * (1 + NEAR)
+    (left_s,) = truth.panels["Time to exhaustion"][0].values()
+    assert value("Time to exhaustion")["joules //ask energy"] == pytest.approx(left_s, rel=0.05)
     assert sum(value("Overhead by part").values()) == pytest.approx(reasons["overhead"], rel=1e-6)
-    assert value("Estimate over use")["energy joules"] > 0
+    assert value("Estimate over use")["joules energy"] > 0
     assert value("Leases that went wrong", 1) == value("Leases that went wrong", 2) == {"": 0.0}
     assert {title for _, p in PANELS if (title := p["title"]) in LOOSE} == LOOSE.keys()

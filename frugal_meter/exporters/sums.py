@@ -26,6 +26,11 @@ from .budget_sums import BudgetCounts, BudgetGauges
 
 Key = TypeVar("Key", bound=tuple[str, ...] | str)
 Item = TypeVar("Item", Row, Distribution)
+#: Floats of one process are rounded to whole parts of a power of two before they are added: such a sum is exact, in whatever
+#: order workers are met, up to 2^33 J, s or units and 2^20 g. Otherwise a sum may fall by its last bit from one scrape to
+#: the next, which Prometheus takes for a counter that began anew: `rate` then adds the whole of it once more
+_GRAIN: Final = 2.0**20
+_GRAIN_G: Final = 2.0**33
 #: requests that a worker answered and took with it when it was killed: neither route nor status is known any more
 LOST: Final = (("none", "none", "none"), ("none", "lost"))
 
@@ -150,6 +155,11 @@ class Total(msgspec.Struct, array_like=True):
         self.cut_nj += sums.cut_nj
         self.budgets.add(sums.budgets)
         self._add_sources(sums, ended)
+        for row in sums.rows.values():
+            _grain_row(row)
+        for kind in sums.kinds.values():
+            for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
+                histogram.total = _grained(histogram.total, _GRAIN)
         _take(self.rows, sums.rows, _add_row)
         _take(self.kinds, sums.kinds, _add_kind)
         if lost:
@@ -335,6 +345,16 @@ def _add_row(row: Row, more: Row) -> None:
     row.quality_count += more.quality_count
     for unit, count in more.units.items():
         row.units[unit] = row.units.get(unit, 0) + count
+
+
+def _grained(value: float, grain: float) -> float:
+    return round(value * grain) / grain
+
+
+def _grain_row(row: Row) -> None:
+    row.operational_g, row.embodied_g = _grained(row.operational_g, _GRAIN_G), _grained(row.embodied_g, _GRAIN_G)
+    row.quality_sum = _grained(row.quality_sum, _GRAIN)
+    row.units = {unit: _grained(count, _GRAIN) for unit, count in row.units.items()}
 
 
 def _known(one: int | None, other: int | None) -> int | None:
