@@ -155,11 +155,6 @@ class Total(msgspec.Struct, array_like=True):
         self.cut_nj += sums.cut_nj
         self.budgets.add(sums.budgets)
         self._add_sources(sums, ended)
-        for row in sums.rows.values():
-            _grain_row(row)
-        for kind in sums.kinds.values():
-            for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
-                histogram.total = _grained(histogram.total, _GRAIN)
         _take(self.rows, sums.rows, _add_row)
         _take(self.kinds, sums.kinds, _add_kind)
         if lost:
@@ -347,14 +342,20 @@ def _add_row(row: Row, more: Row) -> None:
         row.units[unit] = row.units.get(unit, 0) + count
 
 
-def _grained(value: float, grain: float) -> float:
-    return round(value * grain) / grain
+def grain(sums: Sums) -> Sums:
+    """Round the floats of a record that was read, so that adding it to others is exact; the record itself."""
+    for row in sums.rows.values():
+        row.operational_g, row.embodied_g = _grained(row.operational_g, _GRAIN_G), _grained(row.embodied_g, _GRAIN_G)
+        row.quality_sum = _grained(row.quality_sum, _GRAIN)
+        row.units = {unit: _grained(count, _GRAIN) for unit, count in row.units.items()}
+    for kind in sums.kinds.values():
+        for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
+            histogram.total = _grained(histogram.total, _GRAIN)
+    return sums
 
 
-def _grain_row(row: Row) -> None:
-    row.operational_g, row.embodied_g = _grained(row.operational_g, _GRAIN_G), _grained(row.embodied_g, _GRAIN_G)
-    row.quality_sum = _grained(row.quality_sum, _GRAIN)
-    row.units = {unit: _grained(count, _GRAIN) for unit, count in row.units.items()}
+def _grained(value: float, parts: float) -> float:
+    return round(value * parts) / parts
 
 
 def _known(one: int | None, other: int | None) -> int | None:
