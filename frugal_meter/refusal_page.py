@@ -248,7 +248,8 @@ def _figures(refusal: Mapping[str, Any], lang: Lang) -> Html:
 
     def shown(name: str) -> str:
         text = figure(refusal[name], unit, lang)
-        return text.removesuffix("s") if unit in ("requests", "tokens") and refusal[name] < 2 else text
+        one = refusal[name] < 2 if lang == "fr" else refusal[name] == 1  # French says 0 requête, English 0 requests
+        return text.removesuffix("s") if unit in ("requests", "tokens") and one else text
 
     rows = {
         "budget": refusal["budget"],

@@ -1,4 +1,4 @@
-"""Command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``agent``, ``factors``, ``budget``, ``dashboards``, …"""
+"""Command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``agent``, ``factors``, ``budget``, …"""
 
 from __future__ import annotations
 

@@ -42,10 +42,11 @@ def found(name: str, pack: Path | None) -> Factor:
         return by_id[name] if name in by_id else loaded.factor(name)
     if ":" not in name:
         return factor(name)
-    for other in published(name.split(":")[-2]):
+    zone = name.split(":")[-2]
+    for other in published(zone):
         if other.id == name:
             return other
-    raise FactorError(f"no factor {name!r} is bundled; list those of its zone with frugal-meter factors list --zone")
+    raise FactorError(f"no factor {name!r} is bundled; list those of its zone with frugal-meter factors list --zone {zone}")
 
 
 def show(one: Factor, words: Words) -> str:
@@ -121,8 +122,11 @@ def _ratio(group: Sequence[Factor], words: Words) -> str:
 
 
 def _joules(energy: str) -> float:
-    quantity = parse_quantity(energy if " " in energy.strip() else _spaced(energy))
-    if quantity.resource != "energy":
+    try:
+        quantity = parse_quantity(energy if " " in energy.strip() else _spaced(energy))
+    except ConfigurationError:
+        quantity = None  # its own words would offer tokens and requests, which nobody asked for here
+    if quantity is None or quantity.resource != "energy":
         raise ConfigurationError(f"--energy {energy!r} is no energy: write 1 kWh, or 50 kJ")
     return quantity.amount / UJ_PER_J
 

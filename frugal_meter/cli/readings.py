@@ -82,7 +82,9 @@ class Ops:
                 return None
             raise ConfigurationError(f"{self._url}: answered {error.code}; set FRUGAL_OPS_TOKEN where it needs a token") from None
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{self._url}: no meter answers there ({error}); give --from URL or --from FILE") from None
+            raise ConfigurationError(
+                f"{self._url}: no meter answers there ({getattr(error, 'reason', error)}); give --from URL or --from FILE"
+            ) from None
         return reading_of(told, self._url)
 
 
@@ -106,6 +108,7 @@ def found(id: str, book: Book) -> Reading:
     reading = book.find(id)
     if reading is None:
         raise ConfigurationError(
-            f"no reading {id!r} there: a running meter keeps the last 10,000 of each process; give --from FILE of an export"
+            f"no reading {id!r} there: a running meter keeps the last 10,000 of each process; "
+            "give --from its pages (…/frugal) or an export"
         )
     return reading

@@ -38,8 +38,8 @@ def refuse_workers(workers: int) -> None:
     """Raise ConfigurationError unless there is one worker."""
     if workers != 1:
         raise ConfigurationError(
-            f"--workers {workers}: one worker only in this version, for each would keep its own budgets; "
-            "run one per container, each with its host_share"
+            f"--workers {workers}: one worker only, for run serves in this process; with MeterMiddleware in the "
+            f"code start uvicorn --workers {workers}, or run one per container, each with its host_share"
         )
 
 

@@ -26,8 +26,14 @@ def _request_row(r: Reading, state: LiveState, lang: Lang) -> Html:
         cell(text("compute", lang), amount(figure(r.cpu_s, "s", lang), text("cpu", lang), gpu, _tokens(r, lang))),
         cell(text("energy", lang), _energy(r, lang)),
         cell(text("carbon", lang), _carbon(r, lang)),
-        cell(text("verdict", lang), el("span", word("decision", r.decision or "none", lang)), notes(answer)),
+        cell(text("verdict", lang), el("span", word("decision", _decision(r), lang)), notes(answer)),
     )
+
+
+def _decision(r: Reading) -> str:
+    """What the budgets decided; ``degrade`` without a smaller model to go to is "nearly reached" to a reader."""
+    nobody_stood_in = r.decision == "degrade" and r.model_requested == r.model_served
+    return "warn" if nobody_stood_in else r.decision or "none"
 
 
 def _span(low: float | None, mid: float | None, high: float | None) -> Interval | None:
