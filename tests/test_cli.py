@@ -109,6 +109,12 @@ def test_an_unknown_cpu_exits_2_until_its_watts_are_declared(machine, lang, verd
     assert "cpu_idle" not in mended.stdout
 
 
+@pytest.mark.parametrize("setting", ['store = "redi://x"', 'on_store_error = "opn"', 'refusals = { contct = "x" }'])
+def test_doctor_refuses_a_setting_that_no_meter_would_start_with(machine, setting):
+    config = machine.config(f'[meter]\nservice = "a"\nzone = "FR"\n{setting}\n')
+    assert machine.doctor("--config", config).exit_code == 2
+
+
 def test_an_unknown_cpu_with_a_sensor_is_measured_all_the_same(machine):
     machine.tree.cpuinfo(NOBODY)
     PowercapTree.mmio_twin(machine.roots.powercap)

@@ -197,6 +197,12 @@ def test_joules_drawn_elsewhere_stand_with_bounds_and_tier_of_their_own() -> Non
     assert "and 140 J elsewhere (100 to 240 J, sourced)" in page
 
 
+def test_a_smaller_model_is_told_only_where_one_answered() -> None:
+    alone = {"decision": "degrade", "model_requested": None, "model_served": None}
+    assert "given to a smaller model" not in words(busy(requests=(reading(1, **alone),)))
+    assert "given to a smaller model" in words(busy(requests=(reading(1, decision="degrade", model_served="tfidf"),)))
+
+
 def test_a_budget_says_in_words_what_its_bar_shows():
     page = words(busy())
     assert (

@@ -13,9 +13,11 @@ import msgspec
 from .. import setup
 from ..attribution.workings import TIER_SHARE
 from ..budgets.budget import Budget
+from ..budgets.stores.opening import address_of, check_policy
 from ..carbon import Factor, grid, operational
 from ..errors import ConfigurationError, SourceError, UnknownZoneError
 from ..records import TIERS, Interval, Tier
+from ..refusal import Refusals
 from ..sources import Source, model_findings
 from ..sources.agent import agent_link
 from ..sources.cpu_table import CpuMatch
@@ -62,6 +64,7 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
     total, idle = _total(now), _idle(found, settings.get("idle_watts") or {})
     budgets: Sequence[Budget] = settings.get("budgets", ())
     setup.check_budgets(budgets)
+    _check_sharing(settings, budgets)
     disabled = [switched_off()] if setup.switched_off() else []
     return Diagnosis(
         schema=SCHEMA,
@@ -86,6 +89,13 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
         budgets=budget_states(budgets, found.sources),
         findings=[*disabled, *found.findings, *advise(found, now, idle, factor=factor, stale=stale, pue=pue)],
     )
+
+
+def _check_sharing(settings: Mapping[str, Any], budgets: Sequence[Budget]) -> None:
+    """Raise ConfigurationError where a meter would refuse its store or its refusals; the store itself is not asked."""
+    Refusals.of(settings.get("refusals"))
+    check_policy(settings.get("on_store_error", "local"))
+    address_of(settings.get("store", "auto"), settings.get("service") or "", budgets, alone=False)
 
 
 def _alternatives(factor: Factor) -> list[Factor]:

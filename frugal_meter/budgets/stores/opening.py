@@ -76,6 +76,12 @@ def open_store(address: str, service: str) -> SharedStore | None:
     return store
 
 
+def check_policy(on_store_error: object) -> None:
+    """Raise ConfigurationError unless it says what a worker does while the store is away."""
+    if on_store_error not in ON_STORE_ERROR:
+        raise ConfigurationError(f'on_store_error={on_store_error!r} cannot be: it is "local", "open" or "closed"')
+
+
 def share(
     admission: Admission,
     store: object,
@@ -86,8 +92,7 @@ def share(
     fault: Callable[[str, BaseException], None],
 ) -> None:
     """Let ``admission`` share its budgets as a meter's settings say. Raises ConfigurationError."""
-    if on_store_error not in ON_STORE_ERROR:
-        raise ConfigurationError(f'on_store_error={on_store_error!r} cannot be: it is "local", "open" or "closed"')
+    check_policy(on_store_error)
     address = address_of(store, service, admission.budgets, alone=alone)
     opened = open_store(address, service)
     if opened is None:
