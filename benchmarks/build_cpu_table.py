@@ -8,8 +8,8 @@ test (``benchmarks/power_model.py``): the choice is blind, and no tested server 
 
 Every figure is fitted in logarithms, where errors multiply. A row is one microarchitecture:
 
-* ``idle_w`` and ``full_w``, W of the whole server per socket, geometric means. Idle power per socket was found not to
-  depend on the number of its threads (fitted exponent 0.00), full-load power to grow with about its square root.
+* ``idle_w`` and ``full_w``, W of the whole server per socket, geometric means. Within a row, watts per socket grow with a
+  power of its threads that is common to all rows: idle hardly, full load with about the square root.
 * ``idle_sd`` and ``full_sd``, standard deviation for *one more* server: of the row's own results and the spread of
   all rows, weighted as if the latter were ``PRIOR`` results (a row of two servers knows little of its own spread).
 

@@ -211,6 +211,9 @@ def render() -> str:
     lines += [_line(name, others[key]) for key, name in names.items()]
     lines += [_line(f"… {name}", found) for name, found in by_group(others["absent"]).items()]
     share = rated_share()
+    row = next(iter(table.rows.values()))
+    powers = f"^ {row.idle_exponent:.2f} idle and ^ {row.full_exponent:.2f} at full load"
+    lines += ["", f"Watts per socket of one microarchitecture go with threads {powers} (fitted half)."]
     lines += ["", f"Rated power (TDP) of the CPUs ÷ power of the server at full load, median of those fitted to: {share:.2f}."]
     return "\n".join(lines)
 

@@ -27,6 +27,7 @@ from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
 from .ring.election import is_one_of_several
 from .sources import Source
+from .sources.agent import AgentSource, agent_link
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.host_root import Roots, host_roots
 from .sources.procfs import HostCpu, memory_bytes
@@ -159,13 +160,9 @@ def prepare(
         check_number("host_share", host_share, 0, 1, "this service's part of the host")
     check_budgets(budgets)
     roots = host_roots(host_root)
-    found = discover(
-        _sources(sources),
-        powercap_root=roots.powercap,
-        proc_root=roots.proc,
-        sys_root=roots.sys,
-        declared=declared_watts(declared),
-    )
+    given, agent = _sources(sources), agent_link(sources, service, host_share, roots)
+    folders: dict[str, Any] = {"powercap_root": roots.powercap, "proc_root": roots.proc, "sys_root": roots.sys}
+    found = discover(given, declared=declared_watts(declared), agent=agent, **folders)
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue, (used_factor, steps) = site_pue(pue), emission_factor(zone, factor, factor_pack)
@@ -198,7 +195,9 @@ def _sources(sources: Any) -> Any:
     given = list(sources) if isinstance(sources, list | tuple) else [sources]
     for source in given:
         if not all(hasattr(source, needed) for needed in ("read", "name", "covers", "component", "tier")):
-            raise ConfigurationError(f'sources is "auto", "model", "rapl", "codecarbon" or Source objects, not {source!r}')
+            raise ConfigurationError(
+                f'sources is "auto", "model", "rapl", "agent", "codecarbon" or Source objects, not {source!r}'
+            )
     return given
 
 
@@ -214,6 +213,10 @@ def _idle_watts(idle_watts: Any, sources: Sequence[Source]) -> None:
                 f"idle_watts names {name!r}, which is no source or component here; known: {', '.join(sorted(known))}"
             )
         check_number(f"idle_watts[{name!r}]", watts, 0, 1e5, "watts")
+        if any(isinstance(s, AgentSource) and name in (s.name, s.component) for s in sources):
+            raise ConfigurationError(
+                f"idle_watts of {name!r} is the host agent's to know: give it to frugal-meter agent --idle-watts"
+            )
 
 
 def check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
@@ -222,8 +225,14 @@ def check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
         raise ConfigurationError(f"tenant is a function of the ASGI scope that returns a name or None, not {tenant!r}")
     if not isinstance(exporters, list | tuple) or not all(callable(getattr(e, "export", None)) for e in exporters):
         raise ConfigurationError(f"exporters is a list of objects with export(readings, ticks), not {exporters!r}")
-    if not isinstance(capture_usage, bool):
-        raise ConfigurationError(f"capture_usage is True or False, not {capture_usage!r}")
+    check_flag("capture_usage", capture_usage)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """A setting that is True or False; anything else is refused in one line."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} is True or False, not {value!r}")
+    return value
 
 
 def check_number(name: str, value: Any, low: float, high: float, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 from exchange import a_meter, later
 
@@ -39,12 +40,11 @@ def spans_of(meter: Meter) -> list[Span]:
 
 
 def sums(of: Aggregates) -> dict[str, Any]:
-    rows = {
-        labels: {name: getattr(row, name) for name in row.__struct_fields__ if name != "born_ns"}
-        for labels, row in of.rows.items()
-    }
+    rows = {labels: msgspec.structs.asdict(row) for labels, row in of.rows.items()}
+    for row in rows.values():
+        row.update(born_ns=0, operational_g=round(row["operational_g"], 12))  # floats, added in another order
     kinds = {
-        kind: [(each.counts, pytest.approx(each.total)) for each in (kept.duration_s, kept.cpu_s, kept.energy_j)]
+        kind: [(each.counts, round(each.total, 9)) for each in (kept.duration_s, kept.cpu_s, kept.energy_j)]
         for kind, kept in of.distributions.items()
     }
     return {"rows": rows, "kinds": kinds, "overflow": of.overflow}
@@ -78,3 +78,14 @@ def test_a_span_that_cannot_be_summed_is_told_and_the_others_are_summed() -> Non
     assert faults == [("settle", TypeError)]
     requests = sum(sum(row.outcomes.values()) for row in kept.rows.values())
     assert requests == len(spans) - 1
+
+
+def test_names_of_units_beyond_the_cap_are_one() -> None:
+    with a_meter() as meter:
+        for at in range(2 * aggregates.MAX_UNITS):
+            with meter.measure("work") as span:
+                span.add_units(1, unit=f"unit-{at}")
+        meter.settle()
+        (row,) = meter.aggregates.rows.values()
+        assert len(row.units) == aggregates.MAX_UNITS + 1
+        assert row.units["other"] == aggregates.MAX_UNITS == meter.aggregates.overflow

@@ -86,6 +86,15 @@ def test_a_machine_without_a_sensor_is_modelled_and_exits_1(machine, lang, verdi
     assert verdict in told.stdout
 
 
+@pytest.mark.parametrize(("lang", "says"), [("fr", "les serveurs de son fabricant"), ("en", "servers of its vendor")])
+def test_a_cpu_of_a_known_vendor_that_is_not_in_the_table_is_said(machine, lang, says):
+    machine.tree.cpuinfo({"vendor_id": "AuthenticAMD", "cpu family": "27", "model": "1", "model name": "AMD EPYC 2030"})
+    told = machine.doctor("--zone", "FR", "--lang", lang, "--sources", "model")
+    assert (told.exit_code, told.stderr) == (1, "")
+    assert says in " ".join(told.stdout.split())
+    assert "cpu_idle" in told.stdout
+
+
 @pytest.mark.parametrize(("lang", "verdict"), [("fr", "INUTILISABLE EN L'ÉTAT."), ("en", "NOT USABLE AS IT IS.")])
 def test_an_unknown_cpu_exits_2_until_its_watts_are_declared(machine, lang, verdict):
     machine.tree.cpuinfo(NOBODY)
@@ -375,7 +384,7 @@ def test_every_text_has_both_languages_with_the_same_blanks():
     [
         ('[meter]\nservice = "a"\npuee = 1.2\n', (), "did you mean pue?"),
         ('[meter]\nservice = "a"\npue = 0.5\n', (), "pue is 0.5"),
-        ('[meter]\nservice = "a"\nsources = ["rapl"]\n', (), "write one of auto, model, rapl, codecarbon"),
+        ('[meter]\nservice = "a"\nsources = ["rapl"]\n', (), "write one of auto, model, rapl, agent, codecarbon"),
         ("[meter\n", (), "not valid TOML"),
         ('[meter]\nservice = "a"\n', ("--zone", "Frnace"), "Did you mean FR (France)"),
         ('[meter]\nservice = "a"\n', ("--lang", "de"), "use fr or en"),
@@ -726,7 +735,7 @@ def test_an_old_terminal_encoding_is_no_traceback(machine):
 def test_every_command_option_and_key_is_in_the_documentation(machine):
     page = (Path(__file__).parents[1] / "docs/cli.md").read_text(encoding="utf-8")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) == {"calibrate", "dashboards", "doctor", "factors", "run", "version"}
+    assert set(commands) == {"agent", "budget", "calibrate", "compare", "dashboards", "doctor", "explain", "factors", "run", "version"}
     for name, command in commands.items():
         assert f"frugal-meter {name}" in page
         options = [word for option in command.params if not getattr(option, "hidden", False) for word in option.opts]

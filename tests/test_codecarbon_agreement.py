@@ -162,7 +162,7 @@ def test_without_the_extra_the_table_says_how_to_install_it(monkeypatch):
 def test_its_interval_runs_from_its_own_cube_to_the_highest_published_shape():
     watts = CodecarbonCpuModelSource(100).watts(0.5)
     assert watts.low == watts.mid == pytest.approx(100 * (0.1 + 0.9 * 0.125))
-    assert watts.high == pytest.approx(100 * (0.1 + 0.9 * 0.95))
+    assert watts.high == pytest.approx(100 * (0.1 + 0.9 * 0.7))
 
 
 def test_codecarbons_model_can_be_chosen_for_the_cpu_alone(tmp_path):

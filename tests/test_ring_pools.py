@@ -70,7 +70,7 @@ def test_workers_pay_for_a_companion_by_what_the_sections_of_all_of_them_held(ho
         assert all(book["closes"] for book in each.last["books"].values())
         (reading,) = each.last["readings"]
         own_s, lent = (each.last["cpu_ns"] - begun[each.pid]) / 1e9, paid[each is other]
-        assert lent - 0.001 <= reading[1] <= lent + own_s + 0.02  # two counts of 10 ms
+        assert lent - 0.02 <= reading[1] <= lent + own_s + 0.02  # two counts of 10 ms, of the host or of its
         assert "alignment:tick" not in reading[3]
     records = next(found for pid, found in house.rings().items() if pid in begun)
     assert_every_record_is_booked_once(records)

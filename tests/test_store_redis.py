@@ -260,7 +260,6 @@ def test_a_worker_whose_clock_jumps_ends_no_account_early_and_expires_nobody(red
     with redis_server.client() as client:
         (name,) = client.keys("*day*")
         assert client.ttl(name) > 86_000
-    assert abs(bob.skew_s) < 60, "both clocks are this machine's"
 
 
 def test_a_holder_that_is_not_heard_of_is_charged_what_it_held_until_it_speaks_again(redis_server: RedisServer) -> None:

@@ -19,7 +19,7 @@ from .gpu import Gpus, GpuShare, can_be
 from .idle import Baseline, Ends, HostSlice
 from .lending import add_native, lend
 from .pools import Sections
-from .shares import Part
+from .shares import Part, part_by_source
 from .span import Account, Late, Span
 from .split import Divider, idle_and_dynamic
 from .walls import BusyUnion, overlap
@@ -85,6 +85,8 @@ class SourceBooks:
         self.sample, self.part, self.up = None, None, False
         sample = self.source.read(window)
         if sample is None:
+            if getattr(self.source, "stood_in", False):  # what stands in for it has joules per CPU-second of its own
+                self.lam, self.lam_low, self.lam_high = 0.0, 0.0, 0.0
             return
         if not all(type(nj) is int for nj in (sample.energy_nj, sample.low_nj, sample.high_nj, sample.idle_nj or 0)) or not (
             0 <= sample.low_nj <= sample.energy_nj <= sample.high_nj
@@ -93,6 +95,7 @@ class SourceBooks:
         ):
             raise ValueError(f"source {self.source.name!r} told an impossible sample: {sample}")
         self.sample, self.up = sample, True
+        self.part = part_by_source(sample)
 
     def open(self, window: Window, process_ns: int, slice_: HostSlice, in_flight: float, overlap_ns: int) -> None:
         """Prepare the division of the energy just read."""
@@ -230,6 +233,7 @@ class Ledger:
         self.ticks: list[Tick] = []
         self._zeros = (0,) * len(self.books)
         self.unaligned = False  # other workers bill the same energy, and not from the same records
+        self.shared: frozenset[str] = frozenset()  # sources whose records in this tick other workers bill too
         self.held_share: float | None = None  # this worker's part of the host by the records it shares; None: by `slice`
         self.coverage: float | None = None  # spans' CPU over the process's CPU, last tick
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
@@ -247,10 +251,20 @@ class Ledger:
         """What pools used before now is nobody's."""
         self.sections.native.prime()
         self.companions.read()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Have whoever reads sources for us read them now: joules and CPU must be of the same moment, and it may take a while."""
+        for books in self.books:
+            if (prepare := getattr(books.source, "prepare", None)) is not None:
+                try:
+                    prepare(sum(self.lent_ns.values()))
+                except Exception as error:
+                    self._fault("source", error)
 
     def read(self, window: Window) -> None:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
-        self.lent_ns = self.companions.read()
+        self.lent_ns, self.shared = self.companions.read(), frozenset()
         for books in self.books:
             self.read_one(books, window)
 
@@ -376,7 +390,7 @@ class Ledger:
         rates = _Rates()
         for books in self.books:
             if books.sample is None:
-                rates.missing = True
+                rates.missing = rates.missing or not getattr(books.source, "stood_in", False)
                 continue
             rates.gap = rates.gap or books.gap is not None
             rates.unknown_idle = rates.unknown_idle or books.idle_origin == "none"

@@ -106,6 +106,11 @@ class Sampler:
         return self._workers.seat if self._workers is not None else None
 
     @property
+    def seats_left(self) -> Sequence[Taken]:
+        """Where it sat before."""
+        return self._workers.left if self._workers is not None else ()
+
+    @property
     def running(self) -> bool:
         """Whether the tick thread is alive."""
         return self._thread is not None and self._thread.is_alive()
@@ -182,6 +187,7 @@ class Sampler:
     def _tick(self) -> None:
         if not self._primed:
             self.prime()
+        self.ledger.prepare()
         breathed_ns = time.monotonic_ns()
         with self._workers.turn() if self._workers is not None else contextlib.nullcontext():
             finished = [self.finished.popleft() for _ in range(len(self.finished))]

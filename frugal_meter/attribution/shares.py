@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ..ring.records import SEATS, UNSEEN, Pool, State, moved, plus
-from ..sources import Sample
+from ..sources import Own, Sample
 from ..sources.procfs import NS_PER_S
-from .split import Divider, idle_and_dynamic
+from .split import Divider, idle_and_dynamic, split
 
 #: one count of /proc/stat per CPU, twice: how far its counter may lag behind the clocks of processes
 _LAG_NS: Final = 20_000_000
@@ -164,7 +164,7 @@ def book(
     if sample.gap is not None:
         totals.gap_nj = plus(totals.gap_nj, energy)
         totals.gaps = plus(totals.gaps, 1)
-        totals.reason = REASONS.index(sample.gap) if sample.gap in REASONS else 0
+        totals.reason = _reason(sample.gap)
         return
     totals.origin = ORIGINS.index(origin)
     idle, dynamic = idle_and_dynamic(energy, idle_nj)
@@ -179,6 +179,25 @@ def book(
     if total := sum(weights):
         for i, nj in enumerate(Divider(min(idle, int(idle * slice_)), total).take(weights)):
             totals.held[i] = plus(totals.held[i], nj)
+
+
+def book_own(state: State, step: Step, source: int, sample: Sample, own: Own) -> None:
+    """Add what a source told that divides its energy itself: ``own`` is the service's, and the seats' by their CPU."""
+    totals = state.sources[source]
+    totals.energy_nj, totals.idle_nj = plus(totals.energy_nj, sample.energy_nj), plus(totals.idle_nj, sample.idle_nj or 0)
+    totals.low_nj, totals.high_nj = plus(totals.low_nj, sample.low_nj), plus(totals.high_nj, sample.high_nj)
+    totals.gap_nj, totals.origin = plus(totals.gap_nj, own.gap_nj), ORIGINS.index(own.origin)
+    if sample.gap is not None:
+        totals.gaps, totals.reason = plus(totals.gaps, 1), _reason(sample.gap)
+    weights = _weights(state, step)
+    for i, (mine, held) in enumerate(zip(split(own.mine_nj, weights), split(own.held_nj, weights), strict=True)):
+        totals.mine[i], totals.held[i] = plus(totals.mine[i], mine), plus(totals.held[i], held)
+    given = own.mine_nj if any(weights) else 0
+    totals.other_nj = plus(totals.other_nj, sample.energy_nj - (sample.idle_nj or 0) - own.gap_nj - given)
+
+
+def _reason(gap: str) -> int:
+    return REASONS.index(gap) if gap in REASONS else 0
 
 
 def rest_of(sample: Sample, booked_nj: int, idle_nj: int | None, gap: str | None) -> Sample:
@@ -212,6 +231,15 @@ class Part(NamedTuple):
     origin: str
     busy_ns: int = 0
     untold: bool = False
+
+
+def part_by_source(sample: Sample) -> Part | None:
+    """What is ours of a sample whose source knows it; None where it does not."""
+    own = sample.own
+    if own is None:
+        return None
+    nj = (sample.energy_nj, sample.low_nj, sample.high_nj, sample.idle_nj or 0, own.gap_nj, own.mine_nj, own.held_nj)
+    return Part(*nj, sample.gap, own.origin)
 
 
 def part_of(now: State, before: State, source: int, seat: int, place: int | None = None) -> Part:

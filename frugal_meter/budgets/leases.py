@@ -44,13 +44,15 @@ class Book:
 
     ``ceiling`` is what this worker may commit in all: the limit in memory, what it was granted of a shared one. It moves
     with grants alone, since settling takes from reserved what it gives to settled. ``elsewhere`` is what others have settled
-    and reserved, and of a sliding window its earlier parts; ``elsewhere_reserved`` what of it is reserved. ``parked`` is unused room set aside for who waits for more.
-    ``calm``: while committed stays below, everything is admitted and no step of the ladder is near.
+    and reserved, and of a sliding window its earlier parts; ``elsewhere_reserved`` what of it is reserved. ``parked`` is unused
+    room set aside for who waits for more. ``calm``: while committed stays below, everything is admitted and no step of the
+    ladder is near.
     """
 
     __slots__ = (
         "base", "budget", "calm", "carry", "ceiling", "cell", "denied", "elsewhere", "elsewhere_reserved", "end_ns", "expired",
-        "flight", "idle", "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told", "typical", "until_ns",
+        "flight", "idle", "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told",
+        "typical", "until_ns",
     )  # fmt: skip
 
     def __init__(

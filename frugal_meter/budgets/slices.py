@@ -41,6 +41,7 @@ class Slices:
     def park(self, waiting: Waiting) -> list[Want]:
         """Set aside what there is for ``waiting`` and say what is missing. Nobody else can take it until the answer is here."""
         wants = []
+        waiting.claims = self._books.in_force(waiting.claims)
         for claim in waiting.claims:
             if not (claim.may_refuse and claim.budget.enforce):
                 continue

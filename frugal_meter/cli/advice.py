@@ -17,6 +17,7 @@ COMMANDS: Final = {"zone-missing": "frugal-meter doctor --zone FR"}
 SETTINGS: Final = {
     "cpu-unknown": "declared = { cpu_idle = …, cpu_full = … }  # W",
     "cpu-relative": "declared = { cpu_idle = …, cpu_full = … }  # W",
+    "cpu-vendor": "declared = { cpu_idle = …, cpu_full = … }  # W",
     "memory-unknown": "declared = { memory = … }  # W",
     "counter-still": 'sources = "model"',
     "pue-default": "pue = …",

@@ -5,30 +5,24 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
-from collections.abc import Callable, Mapping
-from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Final, ParamSpec
+from typing import Annotated
 
 import typer
 
-from ..config import DEFAULT_PATH, load
-from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError, SourceError
+from ..config import DEFAULT_PATH
+from ..errors import ConfigurationError, MissingExtraError, SourceError
 from ..sources.host_root import Roots, host_roots
-
-P = ParamSpec("P")
-#: exit code of a setting that cannot mean anything, the same as a command line that cannot (click, argparse)
-BAD_INPUT: Final = 2
+from .budget_commands import budget
+from .dashboard_commands import dashboards
+from .options import Config, Json, Language, config_file, one_line, say, settings_of
 
 # plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 Zone = Annotated[str | None, typer.Option(metavar="FR", help="Electricity zone of the machine; never guessed.")]
-Config = Annotated[Path | None, typer.Option(metavar="FILE", help="frugal.toml to use. [default: $FRUGAL_CONFIG, ./frugal.toml]")]
-Language = Annotated[str | None, typer.Option("--lang", metavar="fr|en", help="Language. [default: the locale's]")]
-Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|codecarbon", help="What to read. [default: auto]")]
+Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|agent|codecarbon", help="What to read. [default: auto]")]
 _Root = Annotated[Path | None, typer.Option(hidden=True)]
 
 
@@ -45,36 +39,8 @@ def frugal_meter(
     """Compute, energy and carbon of each request of an AI service."""
 
 
-def _one_line(command: Callable[P, None]) -> Callable[P, None]:
-    """End with one line on stderr and exit code 2 for what the user can mend; anything else is ours to mend, and raises."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except FrugalMeterError as error:
-            _say(error)
-            if kwargs.get("as_json"):
-                told = {"exit_code": BAD_INPUT, "error": type(error).__name__, "message": str(error)}
-                print(json.dumps(told, ensure_ascii=False))
-            raise typer.Exit(BAD_INPUT) from None
-
-    return guarded
-
-
-def _say(message: object) -> None:
-    print(f"frugal-meter: {message}", file=sys.stderr, flush=True)
-
-
-def settings_of(config: Path | None, **given: Any) -> dict[str, Any]:
-    """Settings of the file (asked for, of the environment, or lying in the current folder) under those given here."""
-    asked = config or os.environ.get("FRUGAL_CONFIG")
-    file: Mapping[str, Any] = load(config) if asked or Path(DEFAULT_PATH).is_file() else {}
-    return {**file, **{name: value for name, value in given.items() if value is not None}}
-
-
 @app.command()
-@_one_line
+@one_line
 def doctor(
     zone: Zone = None,
     config: Config = None,
@@ -111,7 +77,7 @@ def doctor(
 
 
 @app.command()
-@_one_line
+@one_line
 def run(
     target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Any ASGI application, such as main:app.")],
     host: Annotated[str, typer.Option(help="Where the application listens.")] = "127.0.0.1",
@@ -137,12 +103,13 @@ def run(
         raise ConfigurationError(
             f"zone is required: give --zone FR (the grid that feeds this machine), or zone in {DEFAULT_PATH}; it is never guessed"
         )
-    code = serve(load_app(target, factory=factory), settings, host=host, port=port, ops=ops, words=words)
+    loaded = load_app(target, factory=factory)
+    code = serve(loaded, settings, host=host, port=port, ops=ops, words=words, config=config_file(config))
     raise typer.Exit(code)
 
 
 @app.command()
-@_one_line
+@one_line
 def calibrate(
     seconds: Annotated[float, typer.Option(help="How long to measure, about.", min=1, max=3600)] = 20.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of TOML.")] = False,
@@ -161,24 +128,87 @@ def calibrate(
     words, own = Words(language_of(lang)), host_roots()
     roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap)
     try:
-        found = measured(roots, seconds, begin=lambda: _say(words("calibrating", seconds=words.number(seconds))))
+        found = measured(roots, seconds, begin=lambda: say(words("calibrating", seconds=words.number(seconds))))
     except SourceError as error:
-        _say(error)
+        say(error)
         if as_json:
             print(json.dumps({"exit_code": 1, "error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
         raise typer.Exit(1) from None
     print(found.json() if as_json else found.toml(), end="")
-    _say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
+    say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
+
+
+@app.command()
+@one_line
+def agent(
+    socket: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Unix socket for services. [default: /run/frugal-meter/agent.sock]")
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Group whose users may open it. [default: its owner]")
+    ] = None,
+    tcp: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Listen here too, for services with a token.")] = None,
+    tokens: Annotated[Path | None, typer.Option(metavar="FILE", help="Tokens by service, for --tcp.")] = None,
+    metrics: Annotated[str, typer.Option(help='Where the host\'s /metrics listens; "off" for nowhere.')] = "127.0.0.1:9466",
+    period: Annotated[float, typer.Option(help="Seconds between passes that nobody asked for, 0.1 to 60.")] = 1.0,
+    state: Annotated[Path | None, typer.Option(metavar="FILE", help="Where counters are kept over a restart.")] = None,
+    idle_watts: Annotated[list[str] | None, typer.Option(metavar="cpu=35", help="Measured idle watts; repeat it.")] = None,
+    no_socket: Annotated[bool, typer.Option("--no-socket", help="No Unix socket; --tcp alone.")] = False,
+    lang: Language = None,
+    proc_root: _Root = None,
+    sys_root: _Root = None,
+    powercap_root: _Root = None,
+) -> None:
+    """Read this host's sensors once, for all its services: they need no rights of their own.
+
+    Exit code: 0 stopped by a signal, 1 no sensor can be read here, 2 bad input.
+    """
+    from ..agent.running import Agent, Settings
+    from ..sources.agent_protocol import SOCKET
+    from .texts import Words, language_of
+
+    words, own = Words(language_of(lang)), host_roots()
+    settings = Settings(
+        socket=None if no_socket else socket or SOCKET,
+        group=group,
+        tcp=tcp,
+        tokens=tokens,
+        metrics=None if metrics == "off" else metrics,
+        metrics_token=os.environ.get("FRUGAL_OPS_TOKEN") or None,
+        period_s=period,
+        state=state,
+        idle_watts=dict(map(_watts, idle_watts or ())),
+        roots=Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap, own.mounted),
+    )
+    try:
+        running = Agent(settings)
+    except SourceError as error:
+        say(error)
+        raise typer.Exit(1) from None
+    names = ", ".join(source.name for source in running.host.sources)
+    running.run(lambda addresses: say(words("agent_serving", sources=names, addresses=", ".join(addresses))))
+
+
+def _watts(given: str) -> tuple[str, float]:
+    name, _, watts = given.partition("=")
+    try:
+        value = float(watts)
+    except ValueError:
+        value = -1.0
+    if not name or not 0 <= value <= 1e5:
+        raise ConfigurationError(f"--idle-watts {given!r}: write a component and its watts, such as cpu=35")
+    return name, value
 
 
 factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, import, compare.")
 app.add_typer(factors, name="factors")
+app.add_typer(budget, name="budget")
+app.add_typer(dashboards, name="dashboards")
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 
 @factors.command("list")
-@_one_line
+@one_line
 def factors_list(
     zone: Annotated[
         str | None, typer.Option(metavar="FR", help="Every factor of one zone. [default: each zone's newest]")
@@ -199,7 +229,7 @@ def factors_list(
 
 
 @factors.command("show")
-@_one_line
+@one_line
 def factors_show(
     name: Annotated[str, typer.Argument(metavar="ID|ZONE", help='Such as "ember:FR:2024", or "FR" for the one in force.')],
     pack: Pack = None,
@@ -216,7 +246,7 @@ def factors_show(
 
 
 @factors.command("import")
-@_one_line
+@one_line
 def factors_import(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV file, as its publisher gives it out.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest to write (.toml); its rows go beside it (.csv).")],
@@ -238,7 +268,7 @@ def factors_import(
 
 
 @factors.command("compare")
-@_one_line
+@one_line
 def factors_compare(
     zone: Annotated[str, typer.Option(metavar="FR", help="Whose published factors.")],
     energy: Annotated[str, typer.Option(metavar="1kWh", help='How much electricity: "1 kWh", "50 kJ".')] = "1 kWh",
@@ -253,35 +283,54 @@ def factors_compare(
     print(json.dumps(records, ensure_ascii=False, indent=2) if as_json else text)
 
 
-dashboards = typer.Typer(no_args_is_help=True, help="Grafana dashboards and alert rules.")
-app.add_typer(dashboards, name="dashboards")
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="URL|FILE",
+        help="A meter's ops pages, or exported readings (JSON lines). [default: http://127.0.0.1:9464]",
+    ),
+]
 
 
-@dashboards.command("push")
-@_one_line
-def dashboards_push(
-    url: Annotated[str, typer.Option(metavar="URL", help="Grafana's address.")],
-    token: Annotated[
-        str,
-        typer.Option(
-            metavar="TOKEN", envvar="GRAFANA_TOKEN", show_envvar=False, help="Service account token. [default: $GRAFANA_TOKEN]"
-        ),
-    ] = "",
-    datasource: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Prometheus data source, where there are several.")
-    ] = None,
-    directory: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Dashboards of your own instead.")] = None,
-    no_alerts: Annotated[bool, typer.Option("--no-alerts", help="Dashboards only: Prometheus evaluates the alerts.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also over changes that somebody made there.")] = False,
+@app.command()
+@one_line
+def explain(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A reading's id.")], where: From = None, lang: Language = None
 ) -> None:
-    """Put folder, dashboards and alert rules into a Grafana; again whenever they change."""
-    from .grafana import Grafana
-    from .pushing import folder_of, push
+    """How one reading's joules and grams came about, step by step, with sources: to be done again on paper."""
+    from .explain import explain as explained
+    from .readings import book_of, found
+    from .texts import Words, language_of
 
-    place = folder_of(directory)
-    for line in push(Grafana(url, token), place, datasource=datasource, alerts=not no_alerts, dry=dry_run, force=force):
-        print(line, flush=True)
+    print(explained(found(id, book_of(where)), Words(language_of(lang))))
+
+
+@app.command()
+@one_line
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A file of exported readings, or a reading's id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    where: From = None,
+    as_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """Two readings or two exports side by side, per functional unit; refuses what is not comparable and says why.
+
+    Exit code: 0 compared, 1 not comparable, 2 bad input.
+    """
+    from .comparing import compared, obstacles, side
+    from .readings import book_of
+    from .texts import Words, language_of
+
+    words, book = Words(language_of(lang)), book_of(where)
+    ours, theirs = side(a, book), side(b, book)
+    if against := obstacles(ours, theirs, words):
+        print(json.dumps({"comparable": False, "why": against}, ensure_ascii=False) if as_json else words("c_refused"))
+        print("" if as_json else "\n".join(f"  {line}" for line in against), end="" if as_json else "\n")
+        raise typer.Exit(1)
+    text, record = compared(ours, theirs, words)
+    print(json.dumps({"comparable": True, **record}, ensure_ascii=False) if as_json else text)
 
 
 @app.command()

@@ -87,7 +87,7 @@ def _store(admission: Admission, service: Service, books: Sequence[Book]) -> dic
     """Of a shared store; budgets in memory have none, and tell nothing of it."""
     gauges = service.budgets
     shared = gauges.store is not None
-    expired = {budget: 0 for budget in admission.budgets}
+    expired = dict.fromkeys(admission.budgets, 0)
     for book in books:
         if book.budget in expired:
             expired[book.budget] += book.expired

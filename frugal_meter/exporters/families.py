@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..figures import reading_id
+from ..attribution.ids import reading_id
 from ..units import NJ_PER_J
 from . import aggregates
 from .aggregates import Distribution, Histogram, Labels, Mark, Row
@@ -37,7 +38,6 @@ class Observed(NamedTuple):
     histogram: Histogram
     bounds: Sequence[float]
     figure: Literal[0, 1, 2]
-    unix_offset_ns: int
 
     @property
     def total(self) -> float:
@@ -68,10 +68,9 @@ def of_histogram(observed: Observed) -> Iterator[tuple[str, float, Exemplar | No
 
 
 def _exemplar(mark: Mark, observed: Observed) -> Exemplar:
-    wall_ns, _, _, t0_ns, key, random, trace_id = mark
-    began_ns = t0_ns + observed.unix_offset_ns
-    labels = {"trace_id": trace_id} if trace_id is not None else {"reading_id": reading_id(began_ns, key, random)}
-    return labels, mark[observed.figure] / 1e9, (began_ns + wall_ns) / 1e9
+    *_, ended_ns, stamp_ns, key, random, trace_id = mark
+    labels = {"trace_id": trace_id} if trace_id is not None else {"reading_id": reading_id(stamp_ns, key, random)}
+    return labels, mark[observed.figure] / 1e9, ended_ns / 1e9
 
 
 def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
@@ -100,19 +99,17 @@ def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
         "frugal_energy_joules": _by_component(books, rows),
         "frugal_idle_energy_joules": each(lambda r: r.idle_nj / NJ_PER_J) if books else [],
         "frugal_co2e_grams": _grams(rows) if books else [],
+        "frugal_downstream_energy_joules": [((*labels, tier), j) for labels, r in rows for tier, j in list(r.remote_j.items())],
+        "frugal_downstream_co2e_grams": [(labels, r.remote_g) for labels, r in rows if r.remote_j],
+        "frugal_downstream_unknown_calls": [(labels, r.remote_unknown) for labels, r in rows if r.remote_j or r.remote_unknown],
     }
 
 
 def _histograms(meter: MeterView, kinds: list[tuple[tuple[str, str], Distribution]]) -> dict[str, list[Any]]:
-    offset_ns = meter.figures.unix_offset_ns
     return {
-        "frugal_request_duration_seconds": [
-            (key, Observed(d.duration_s, aggregates.DURATION_BUCKETS_S, 0, offset_ns)) for key, d in kinds
-        ],
-        "frugal_request_cpu_seconds": [(key, Observed(d.cpu_s, aggregates.CPU_BUCKETS_S, 1, offset_ns)) for key, d in kinds],
-        "frugal_request_energy_joules": [
-            (key, Observed(d.energy_j, aggregates.ENERGY_BUCKETS_J, 2, offset_ns)) for key, d in kinds
-        ]
+        "frugal_request_duration_seconds": [(key, Observed(d.duration_s, aggregates.DURATION_BUCKETS_S, 0)) for key, d in kinds],
+        "frugal_request_cpu_seconds": [(key, Observed(d.cpu_s, aggregates.CPU_BUCKETS_S, 1)) for key, d in kinds],
+        "frugal_request_energy_joules": [(key, Observed(d.energy_j, aggregates.ENERGY_BUCKETS_J, 2)) for key, d in kinds]
         if meter.ledger.books
         else [],
     }
@@ -178,6 +175,7 @@ def _own(meter: MeterView, service: Service) -> dict[str, list[Any]]:
     }
 
 
+@functools.cache  # a file to read, and a scrape is beside requests
 def version() -> str:
     """The installed version of this package."""
     from importlib.metadata import PackageNotFoundError, version

@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+
 from ..errors import ConfigurationError, MissingExtraError
+from ..records import Reading, as_dict
 from .dispatch import OPS_MARK, OPS_THREAD
 from .live_page import content_security_policy, negotiate, render_data, render_page
 from .page_state import LiveState
@@ -41,7 +44,7 @@ def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
         sent = next((value for name, value in headers if name == b"authorization"), b"")
         return hmac.compare_digest(sent, b"Bearer " + token.encode())
     client = scope.get("client")
-    if client is None or any(_is_forwarded(name.lower()) for name, _ in headers):
+    if client is None or not is_direct(scope):
         return False
     try:
         address = ipaddress.ip_address(str(client[0]).split("%")[0])
@@ -50,14 +53,26 @@ def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
     return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)  # type: ignore[union-attr]
 
 
+def is_direct(scope: Any) -> bool:
+    """Whether a request carries no sign of a proxy between its client and this server."""
+    return not any(_is_forwarded(name.lower()) for name, _ in scope.get("headers", ()))
+
+
 def _is_forwarded(name: bytes) -> bool:
     return name in FORWARDED or any(part in name for part in _FORWARDED_PARTS)
 
 
 def ops_app(
-    metrics: Callable[[str], tuple[bytes, str]], state: Callable[[], LiveState], *, token: str | None, public: bool
+    metrics: Callable[[str], tuple[bytes, str]],
+    state: Callable[[], LiveState],
+    find: Callable[[str], Reading | None] = lambda id: None,
+    *,
+    token: str | None,
+    public: bool,
 ) -> Starlette:
-    """A Starlette application with ``/metrics``, ``/`` (live page) and ``/data.json``, rendered off the event loop."""
+    """A Starlette application with ``/metrics``, ``/`` (live page), ``/data.json`` and ``/readings/ID``, rendered off the event
+    loop. A reading is given without its tenant.
+    """
     if token is not None and public:
         raise ConfigurationError("ops_app: token and public=True exclude each other; with a token the pages are not public")
     from anyio.to_thread import run_sync
@@ -89,7 +104,14 @@ def ops_app(
         body = await run_sync(lambda: render_data(state(), lang=lang))
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
-    pages = {"/metrics": see_metrics, "/data.json": see_data, "/": see_page}
+    async def see_reading(request: Request) -> Response:
+        found = await run_sync(find, request.path_params["id"])
+        if found is None:
+            return PlainTextResponse("No such reading among the last of this process.\n", 404)
+        body = msgspec.json.encode(as_dict(msgspec.structs.replace(found, tenant=None)))
+        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
+    pages = {"/readings/{id}": see_reading, "/metrics": see_metrics, "/data.json": see_data, "/": see_page}
     return Starlette(routes=[Route(path, guarded(see)) for path, see in pages.items()])
 
 

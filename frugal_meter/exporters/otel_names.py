@@ -64,6 +64,7 @@ _COUNTED: Final = {
     "frugal_meter_dropped_readings": "{reading}",
     "frugal_label_overflow": "{request}",
     "frugal_workers": "{worker}",
+    "frugal_downstream_unknown_calls": "{call}",
 }
 _NAMESPACES: Final = ("request", "budget", "meter", "grid")
 #: a sensor of the whole machine must not be summed with those of its parts (semantic conventions, hw)

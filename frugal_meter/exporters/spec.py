@@ -30,6 +30,13 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
     ),
     "frugal_idle_energy_joules": ("counter", "Idle energy of the service's slice held while requests ran.", _RMT),
     "frugal_co2e_grams": ("counter", "Greenhouse gases attributed to requests, CO2-equivalent.", (*_RMT, "scope")),
+    "frugal_downstream_energy_joules": (
+        "counter",
+        "Energy of calls to models elsewhere, IT; never part of the host's.",
+        (*_RMT, "tier"),
+    ),
+    "frugal_downstream_co2e_grams": ("counter", "Greenhouse gases of calls to models elsewhere, CO2-equivalent.", _RMT),
+    "frugal_downstream_unknown_calls": ("counter", "Calls to models elsewhere whose cost nobody knows.", _RMT),
     "frugal_host_energy_joules": (
         "counter",
         "Energy of the host as its sources told it, attributed or not.",
@@ -99,6 +106,7 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
 #: where the meter may fail and go on: a counter of each is there from the start, since `increase` misses a first value
 STAGES: Final = (
     "admit",
+    "agent",
     "budget",
     "closing",
     "estimate",
@@ -108,11 +116,13 @@ STAGES: Final = (
     "open",
     "otel",
     "refusal",
+    "remote",
     "route",
     "settle",
     "share",
     "source",
     "start",
+    "state",
     "stop",
     "store",
     "tenant",

@@ -44,6 +44,18 @@ class Window(msgspec.Struct, frozen=True):
         return min(1.0, max(0.0, self.host_busy_ns / span))
 
 
+class Own(msgspec.Struct, frozen=True):
+    """This service's part of a sample, by a source that knows it, nJ: ``mine_nj`` of the dynamic energy, ``held_nj`` of the
+    idle. ``gap_nj`` cannot be attributed; ``origin`` is where the idle baseline comes from. They are parts of one whole:
+    ``idle_nj + gap_nj + mine_nj <= energy_nj`` and ``held_nj <= idle_nj``.
+    """
+
+    mine_nj: int
+    held_nj: int
+    gap_nj: int
+    origin: str
+
+
 class Sample(msgspec.Struct, frozen=True):
     """What a source says of one window, in nanojoules.
 
@@ -53,6 +65,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     A GPU may also tell how long it was busy, which part of that was this process's work (0…1), and how much each
     process used it (``users``, by process id, relative to each other); None where the driver does not say.
+    With ``own`` the source has divided its energy already, and only ``own.gap_nj`` of it is a gap.
     """
 
     energy_nj: int
@@ -63,6 +76,7 @@ class Sample(msgspec.Struct, frozen=True):
     busy_ns: int | None = None
     own_share: float | None = None
     users: Mapping[int, int] | None = None
+    own: Own | None = None
 
 
 class Source(Protocol):
@@ -74,7 +88,7 @@ class Source(Protocol):
     tier: Tier
     sensor: Sensor
     scope: Scope  # whose energy this is; its CPU denominator must have the same scope
-    method: str  # "rapl-powercap/1", "power-model/1": part of a reading's method id
+    method: str  # "rapl-powercap/1", "power-model/2": part of a reading's method id
     provenance: str  # one line: what it is, dataset and year, licence
     resolution_nj: int | None
 

@@ -15,7 +15,9 @@ import msgspec
 
 from ..errors import ConfigurationError, SourceError
 from ..records import Interval
-from . import Scope, Source, model_findings, nvml, rapl
+from . import Scope, Source, agent_findings, model_findings, nvml, rapl
+from .agent import agent_sources
+from .agent_link import AgentLink
 from .cpu_table import CpuMatch, identify, read_stepping
 from .findings import Finding
 from .power_model import BoardModelSource, CpuModelSource, MemoryModelSource, ModelSource, ServerRestSource, SourceDescription
@@ -26,7 +28,7 @@ from .watts import CpuWatts, board_part, board_watts, declared_cpu, table_cpu
 _BOUNDARY: Final = {"cpu": ("cpu",), "memory": ("dram",), "board": ("board",), "node": ("node",), "gpu": ("gpu",)}
 #: what a cover of this kind contains besides itself: a node meter sees the whole server, psys the packages
 _CONTAINS: Final = {"node": {"node", "psys", "package", "dram", "board", "gpu"}, "psys": {"psys", "package", "dram"}}
-_CHOICES: Final = ("auto", "model", "rapl", "codecarbon")
+_CHOICES: Final = ("auto", "model", "rapl", "agent", "codecarbon")
 
 
 class DeclaredWatts(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,12 +80,15 @@ def discover(
     sys_root: Path = Path("/sys"),
     declared: DeclaredWatts | None = None,
     scope: Scope = "host",
+    agent: AgentLink | None = None,
 ) -> Discovery:
     """The sources to count with.
 
-    "auto": sensors, and models for what they do not cover. "model": models only. "rapl": as auto, but a RAPL package is
-    required. "codecarbon": as model, with codecarbon's CPU model. A source or a list of them is taken as it is: nothing
-    is added. ``scope`` says whose energy a powercap tree holds ("vm-share": the hypervisor hands down this guest's).
+    "auto": sensors, and models for what they do not cover; where no CPU sensor can be read, the host agent at the end of
+    ``agent``, if it answers or was asked for by name. "model": models only. "rapl": as auto, but a RAPL package is
+    required. "agent": the host agent, whether it answers now or later. "codecarbon": as model, with codecarbon's CPU model.
+    A source or a list of them is taken as it is: nothing is added. ``scope`` says whose energy a powercap tree
+    holds ("vm-share": the hypervisor hands down this guest's).
     Raises ``ConfigurationError`` for an unknown word or sources whose covers overlap, ``SourceError`` for a required
     source that is missing.
     """
@@ -104,8 +109,36 @@ def discover(
         of_rapl = (finding for finding in findings if finding.code.startswith("rapl"))
         why = next(of_rapl, model_findings.no_package(powercap_root))
         raise SourceError(f"RAPL is required and cannot be read: {why.what}", why.where, why.remedy)
+    if sources == "agent" or (sources == "auto" and not any(source.component == "cpu" for source in sensors)):
+        found = _of_agent(machine, agent, required=sources == "agent")
+        if found is not None:
+            gpus = sensors if sources == "auto" else list(nvml.discover(proc_root).sources)
+            others = [finding for finding in findings if not finding.code.startswith("rapl")]
+            return machine.discovery((*found[0], *(each for each in gpus if each.component == "gpu")), found[1] + others)
     models, notes = machine.models({source.component for source in sensors}, codecarbon=sources == "codecarbon")
     return machine.discovery((*sensors, *models), findings + notes)
+
+
+def _of_agent(machine: _Machine, link: AgentLink | None, *, required: bool) -> tuple[list[Source], list[Finding]] | None:
+    """What the host agent tells of, and what is to be known of it; None where there is no agent to use."""
+    if link is None:
+        if required:
+            raise SourceError(
+                "no host agent is here", "FRUGAL_AGENT", "start frugal-meter agent on the host, or say where it listens"
+            )
+        return None
+    link.open()
+    if not link.up and not required and not link.address.asked:
+        return None  # a socket that an agent has left behind
+    if link.up and "cpu" not in link.offered:
+        link.close()
+        if required:
+            raise SourceError(agent_findings.agent_blind("").what, str(link.address), agent_findings.agent_blind("").remedy)
+        return None
+    notes: list[Finding] = [agent_findings.agent_used(str(link.address))] if link.up else []
+    models, of_models = machine.models(set(), codecarbon=False)
+    sources = agent_sources(link, models, notes)
+    return sources, notes + of_models
 
 
 def _sensors(powercap: Path, host: HostCpu, scope: Scope, cpu: CpuModel | None) -> tuple[list[Source], list[Finding]]:
@@ -149,11 +182,7 @@ class _Machine:
             notes.append(model_findings.memory_unknown(self._proc_root / "meminfo"))
         elif "dram" not in covered:
             models.append(MemoryModelSource(self._memory_bytes, watts=self._declared.memory))
-        models.append(
-            ServerRestSource(board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets))
-            if whole
-            else self._board()
-        )
+        models.append(self._board(whole=whole))
         return models, notes
 
     def _cpu_watts(self, *, apart: bool) -> CpuWatts:
@@ -167,7 +196,10 @@ class _Machine:
         cpu = self.cpu
         return CodecarbonCpuModelSource(cpu_name=cpu.name if cpu else None, sockets=(cpu.sockets if cpu else None) or 1)
 
-    def _board(self) -> BoardModelSource:
+    def _board(self, *, whole: bool) -> ModelSource:
+        if whole:
+            rest = board_part(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)
+            return ServerRestSource(rest)
         if self._declared.board is not None:
             return BoardModelSource(self._declared.board)
         watts = board_watts(self.match, self._threads, virtual=self._virtual, sockets=self._sockets)

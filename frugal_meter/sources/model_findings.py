@@ -52,7 +52,7 @@ def cpu_vendor(name: str, match: CpuMatch, where: str) -> Finding:
         what=f"{name} is like no CPU in the table of watts: all servers with CPUs of {match.vendor} stand for it",
         where=where,
         remedy="Declare the watts of this machine, idle and at full load, to narrow the interval.",
-        what_fr=f"{name} ne ressemble à aucun processeur de la table : tous les serveurs à processeur {match.vendor} le remplacent",
+        what_fr=f"{name} ne ressemble à aucun processeur de la table : tous les serveurs {match.vendor} le remplacent",
         remedy_fr="Déclarez la puissance de cette machine, à vide et à pleine charge, pour resserrer l'intervalle.",
     )
 

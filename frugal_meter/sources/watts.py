@@ -38,10 +38,10 @@ MEMORY_SHARE: Final = 0.18
 BOARD_SHARE_OF_IDLE: Final = 1 - CPU_SHARE_IDLE.mid - MEMORY_SHARE
 BOARD_SHARE_OF_FULL: Final = 1 - CPU_SHARE_FULL.mid - MEMORY_SHARE
 BOARD_SHARE_HIGH: Final = 0.37
-#: W per GB of memory, busy or not. High: 0.392, the coefficient of Cloud Carbon Footprint (npm aws 0.15.0, 2021). It cannot be more than a
-#: bound: at 129.78 GB per chip it gives 51 W, of the 60 W (0.47 × 128 threads) that such a whole EPYC 7742 server draws
-#: per chip when idle. Mid: 5 W a module (codecarbon 3.3, external/ram.py, 2025) of 32 GB. Low: 1.5 W for 64 GB more,
-#: measured at the plug, idle (GreenAlgorithms/green-algorithms-tool issue 14)
+#: W per GB of memory, busy or not. High: 0.392, the coefficient of Cloud Carbon Footprint (npm aws 0.15.0, 2021), no more
+#: than a bound: a whole EPYC server of 768 GB (result 331 of the list behind the table) idles at 112 W, 0.15 W/GB. Mid: 5 W
+#: a module (codecarbon 3.3, external/ram.py, 2025) of 32 GB. Low: 1.5 W for 64 GB more, measured at the plug, idle
+#: (GreenAlgorithms/green-algorithms-tool issue 14)
 MEMORY_W_PER_GB: Final = Interval(1.5 / 64, 5 / 32, 0.392)
 #: how much of a virtual machine's host is let: all of it at low, 30 % at high, halfway at mid. Nobody tells a guest
 OCCUPANCY: Final = Interval(0.3, 0.65, 1.0)
@@ -67,7 +67,7 @@ ASSUMPTIONS: Final[Mapping[str, Mapping[Literal["en", "fr"], str]]] = MappingPro
         },
         "cpu:share-of-server": {
             "en": "watts of the CPU are its usual share of a server that was measured whole; the interval is that of the whole",
-            "fr": "la puissance du processeur est sa part usuelle d'un serveur mesuré entier ; l'intervalle est celui de l'ensemble",
+            "fr": "la puissance du processeur est sa part usuelle d'un serveur mesuré entier ; l'intervalle est celui du tout",
         },
         "cpu:declared": {
             "en": "idle and full-load watts were declared by the operator",

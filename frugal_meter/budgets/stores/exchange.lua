@@ -21,7 +21,7 @@ local function whole(number) return string.format('%.0f', number) end
 
 local last = tonumber(redis.call('GET', mine) or '')
 if input.seq and last and (last < 0 or input.seq <= last) then
-    return {1, 0, redis.call('ZCOUNT', holders, '(' .. whole(since_ms), '+inf'), now_ms, {}, {}}
+    return {1, 0, redis.call('ZCOUNT', holders, '(' .. whole(since_ms), '+inf'), {}, {}}
 end
 -- New: never heard of, or given up, or heard by a server that this one replaced before it knew. All is to be reported again.
 local heard_ms = tonumber(redis.call('ZSCORE', holders, input.holder) or 0)
@@ -159,4 +159,4 @@ end
 
 local states = {}
 for place in ipairs(input.names) do states[place] = {state(place)} end
-return {0, new, count, now_ms, grants, states}
+return {0, new, count, grants, states}

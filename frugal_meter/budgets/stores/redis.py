@@ -18,7 +18,6 @@ Needs Redis 5 or newer, or any Valkey.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
@@ -45,7 +44,6 @@ class _Outcome(NamedTuple):
     stale: int
     new: int
     holders: int
-    now_ms: int
     grants: list[list[int]]
     states: list[list[int]]
 
@@ -92,8 +90,6 @@ class RedisStore:
         self._link = Link(url)
         self._prefix = f"frugal:{{{service}}}:"
         self._acked: dict[str, int] = {}
-        #: how far the server's clock was ahead of ours at the last exchange, in seconds
-        self.skew_s = 0.0
 
     @property
     def where(self) -> str:
@@ -109,7 +105,6 @@ class RedisStore:
         if out.stale:
             return Answer([None] * len(asks), {}, out.holders, stale=True)
         self._acked[holder] = seq
-        self.skew_s = out.now_ms / 1000 - time.time()
         grants = [None if granted == [-1] else tuple(granted) for granted in out.grants]
         states = dict(zip(places.identities, (State(*one) for one in out.states), strict=True))
         return Answer(grants, states, out.holders, new=bool(out.new))
