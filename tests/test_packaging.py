@@ -18,8 +18,8 @@ import frugal_meter
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-#: bytes that the package itself may take, unpacked
-MOST_BYTES = 1_500_000
+#: bytes that the package itself may take, unpacked; dashboards and alerts for Grafana are 120,000 of them
+MOST_BYTES = 1_700_000
 #: bytes that an installation of the core may take with everything it pulls in, compiled files left out
 MOST_INSTALLED_BYTES = 5_000_000
 

@@ -1,4 +1,4 @@
-"""Command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``agent``, ``factors``, ``budget``, ``dashboards``, …"""
+"""The command line, ``frugal-meter``: `app` holds its commands, each done by a module of its own."""
 
 from __future__ import annotations
 
