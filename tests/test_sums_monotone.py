@@ -27,7 +27,7 @@ def total_of(values: tuple[float, ...]) -> Total:
 
 
 def an_end(row: Row, kind: Distribution) -> Sums:
-    nothing = Books(0, dict.fromkeys(BUCKETS, 0), up=True)
+    nothing = Books({"told": 0, **dict.fromkeys(BUCKETS, 0)}, 0, 0, True)
     return Sums(1, 0, {KEY: row}, {KIND: kind}, {}, {}, [nothing], [0], 0, 0, 0, {}, {}, in_progress=0, coverage=None)
 
 
