@@ -28,6 +28,7 @@ METER_KEYS: Final = (
     "capture_usage",
     "workers",
     "host_root",
+    "native_sections",
     "store",
     "on_store_error",
     "log_tenants",

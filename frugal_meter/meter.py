@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .attribution import hooks
+from .attribution import hooks, libraries
 from .attribution.gpu import declared_weights
 from .attribution.idle import Baseline, HostSlice
 from .attribution.ledger import Ledger
@@ -102,6 +102,7 @@ class Meter(Ticking):
         callers: Sequence[str] = (),
         clock: Clock | None = None,
         host_root: str | Path | None = None,
+        native_sections: str = "auto",
     ) -> None:
         setup: Setup = prepare(
             service=service,
@@ -128,7 +129,8 @@ class Meter(Ticking):
         self.degrading = Degrading(rewrite, rewrite_limit, qualities)
         self.told = Told.of(usage_carbon, callers)
         self.capture_usage = capture_usage
-        self.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
+        opens_sections = libraries.wanted(native_sections)
+        self.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled, automatic=opens_sections)
         baselines = [Baseline(setup.idle_watts_of(s), setup.modelled_idle_of(s), setup.own_idle_of(s)) for s in setup.sources]
         priors = [setup.prior_of(s) for s in setup.sources]
         self.ledger = Ledger(
@@ -228,6 +230,9 @@ class Meter(Ticking):
         with self.guard("store"):
             self.admission.start()
         hooks.install()
+        if self.sections.automatic:
+            with self.guard("section"):
+                libraries.install()
         self._dispatch.start()
         if self._one_of_several:
             self._ended = self.snapshots.join(self._ended[0]) or self._ended
@@ -399,7 +404,8 @@ class Meter(Ticking):
         self.aggregates, self._readings = Aggregates(self.figures, len(self.setup.sources)), []
         self._ends, self._ended = itertools.count(1), [0]
         self._live, self._finished = self.sampler.live, self.sampler.finished
-        self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
+        automatic = self.sections.automatic
+        self.sections = self.ledger.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled, automatic=automatic)
         self.admission.after_fork_in_child()
         self._dispatch.after_fork_in_child()
         self.figures.after_fork_in_child()

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .attribution import libraries
+from .attribution.pools import Sections
 from .attribution.sampler import Clock, Sampler
 from .attribution.span import Span
 from .budgets.budget import Budget
@@ -28,6 +30,7 @@ class Ticking(Desk):
     """The desk's other side: where its spans go once they have settled. The parts named below are made by the meter."""
 
     setup: Setup
+    sections: Sections
     sampler: Sampler
     snapshots: Snapshots
     _dispatch: Dispatch
@@ -91,6 +94,9 @@ class Ticking(Desk):
             self._tend_budgets()
         with self.guard("share"):
             self.snapshots.tell(window)
+        if self.sections.automatic:
+            with self.guard("section"):
+                libraries.look()
 
     def _tend_budgets(self) -> None:
         admission = self.admission

@@ -18,7 +18,7 @@ def total_of(values: tuple[float, ...]) -> Total:
     total = Total()
     for value in values:
         row, kind = Row(0, [0]), Distribution.new()
-        row.operational_g = row.embodied_g = row.quality_sum = value
+        row.operational_g = row.embodied_g = row.remote_g = row.quality_sum = value
         row.units = {"answer": value}
         for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
             histogram.total = value
@@ -27,14 +27,19 @@ def total_of(values: tuple[float, ...]) -> Total:
 
 
 def an_end(row: Row, kind: Distribution) -> Sums:
-    nothing = Books(0, dict.fromkeys(BUCKETS, 0), up=True)
-    return Sums(1, 0, {KEY: row}, {KIND: kind}, {}, {}, [nothing], [0], 0, 0, 0, {}, {}, 0, 0, None)
+    nothing = Books({"told": 0, **dict.fromkeys(BUCKETS, 0)}, 0, 0, True)
+    return Sums(1, 0, {KEY: row}, {KIND: kind}, {}, {}, [nothing], [0], 0, 0, 0, {}, {}, in_progress=0, coverage=None)
 
 
 def told(total: Total) -> dict[str, Any]:
     row, kind = total.rows[KEY], total.kinds[KIND]
     histograms = (kind.duration_s.total, kind.cpu_s.total, kind.energy_j.total)
-    return {"g": (row.operational_g, row.embodied_g), "quality": row.quality_sum, "units": row.units, "histograms": histograms}
+    return {
+        "g": (row.operational_g, row.embodied_g, row.remote_g),
+        "quality": row.quality_sum,
+        "units": row.units,
+        "histograms": histograms,
+    }
 
 
 @pytest.mark.parametrize("values", [(0.1, 0.2, 0.3), (0.7, 0.1, 0.3), (1e6 / 3, 1e-6 / 7, 0.1)])

@@ -31,7 +31,7 @@ class Section:
     ``weight`` may change while the section is open (tokens arrive): what was held so far keeps its old weight.
     """
 
-    __slots__ = ("_held", "_sections", "_since_ns", "billed", "book", "listed", "micro", "pool", "shown", "span_key")
+    __slots__ = ("_held", "_sections", "_since_ns", "among", "billed", "book", "listed", "micro", "pool", "shown", "span_key")
 
     def __init__(self, sections: Sections, pool: str, span_key: int, weight: float) -> None:
         self.pool, self.span_key = pool, span_key
@@ -43,6 +43,7 @@ class Section:
         self.billed = 0
         self.listed = False
         self.shown = 0  # millionths of weight that other workers see
+        self.among: set[Section] | None = None  # the open ones that its span declared, where somebody asks
 
     @property
     def weight(self) -> float:
@@ -78,20 +79,27 @@ class Section:
         self._since_ns = self._sections.mono()
         self._sections.take_in(self)
         self._sections.changed(self, self.micro)
+        if self.among is not None:
+            self.among.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         since, self._since_ns = self._since_ns, 0
+        if self.among is not None:
+            self.among.discard(self)
         if since:
             self._held += self.micro * (self._sections.mono() - since)
             self._sections.changed(self, 0)
 
 
 class Sections:
-    """Every section of a meter that is open, or closed and not yet billed; nothing is kept where nothing ``ticks``."""
+    """Every section of a meter that is open, or closed and not yet billed; nothing is kept where nothing ``ticks``.
 
-    def __init__(self, mono: Callable[[], int], *, ticks: bool = True) -> None:
-        self.mono = mono
+    ``automatic``: those of the native pool may open by themselves, see `libraries`.
+    """
+
+    def __init__(self, mono: Callable[[], int], *, ticks: bool = True, automatic: bool = False) -> None:
+        self.mono, self.automatic = mono, automatic
         self._ticks = ticks
         self.native = NativePool()
         self._lock = threading.Lock()

@@ -14,7 +14,7 @@ from ..errors import ConfigurationError
 from ..records import Decision, Outcome, Reading, label
 from .clocks import Cell, Cells, Segment, here
 from .elsewhere import Elsewhere
-from .pools import Section, Sections, check_weight
+from .pools import NATIVE, Section, Sections, check_weight
 
 _MOST = 2**53  # counts beyond this are no counts, and no float holds them exactly
 Kind = Literal["http", "websocket", "block"]
@@ -36,6 +36,9 @@ class Desk(Protocol):
 
     def note(self, span: Span, reply: Any) -> None:
         """Take what a model's reply, or a piece of it, tells of tokens."""
+
+    def fault(self, stage: str, error: BaseException) -> None:
+        """Count a fault of the meter's own."""
 
 
 class Late(Cells):
@@ -170,6 +173,7 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     is_call: bool = False
     elsewhere: Elsewhere | None = None  # what calls made from here or from inside cost
     pays: Elsewhere | None = None  # of it, what no span around this one pays for
+    declared: set[Section] | None = None  # open sections of the native pool, by the application's own word
 
     @property
     def total_cpu_ns(self) -> int:
@@ -263,7 +267,12 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         "gpu" is all GPUs, "gpu:0" or "gpu:<UUID>" one. A GPU's section of weight 1 is weighed by the span's tokens once
         they are told.
         """
-        return Section(self.desk.sections, pool, self.key, weight)
+        section = Section(self.desk.sections, pool, self.key, weight)
+        if pool == NATIVE:
+            if self.declared is None:
+                self.declared = set()
+            section.among = self.declared
+        return section
 
     def identify(self, *, model: str | None = None, tenant: str | None = None, route: str | None = None) -> None:
         """Name what was not known at admission; budgets on these keys are asked now.

@@ -118,6 +118,7 @@ STAGES: Final = (
     "refusal",
     "remote",
     "route",
+    "section",
     "settle",
     "share",
     "source",

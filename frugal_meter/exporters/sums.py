@@ -365,7 +365,7 @@ def grain(sums: Sums) -> Sums:
     """Round the floats of a record that was read, so that adding it to others is exact; the record itself."""
     for row in sums.rows.values():
         row.operational_g, row.embodied_g = _grained(row.operational_g, _GRAIN_G), _grained(row.embodied_g, _GRAIN_G)
-        row.quality_sum = _grained(row.quality_sum, _GRAIN)
+        row.remote_g, row.quality_sum = _grained(row.remote_g, _GRAIN_G), _grained(row.quality_sum, _GRAIN)
         row.units = {unit: _grained(count, _GRAIN) for unit, count in row.units.items()}
     for kind in sums.kinds.values():
         for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
