@@ -15,6 +15,7 @@ from ..config import DEFAULT_PATH
 from ..errors import ConfigurationError, MissingExtraError, SourceError
 from ..sources.host_root import Roots, host_roots
 from .budget_commands import budget
+from .dashboard_commands import dashboards
 from .options import Config, Json, Language, config_file, one_line, say, settings_of
 
 # plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
@@ -202,6 +203,7 @@ def _watts(given: str) -> tuple[str, float]:
 factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, import, compare.")
 app.add_typer(factors, name="factors")
 app.add_typer(budget, name="budget")
+app.add_typer(dashboards, name="dashboards")
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
 
 

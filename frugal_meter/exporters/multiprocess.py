@@ -24,7 +24,7 @@ import msgspec
 from ..errors import ConfigurationError
 from ..ring.election import hold, is_one_of_several, namesake, run_folder
 from ..ring.peers import lives, started
-from .sums import Sums, Total
+from .sums import Sums, Total, grain
 
 #: of the records in these files; workers of different versions do not meet
 VERSION: Final = 2
@@ -144,7 +144,8 @@ class Multiprocess:
 
     def _sums(self, path: Path) -> Sums | None:
         try:
-            return _decoded(path, Sums)
+            sums = _decoded(path, Sums)
+            return None if sums is None else grain(sums)
         except msgspec.MsgspecError as error:  # nobody writes half a file: somebody else's hand
             self._fault("share", error)
             return None

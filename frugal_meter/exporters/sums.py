@@ -27,6 +27,11 @@ from .budget_sums import BudgetCounts, BudgetGauges
 
 Key = TypeVar("Key", bound=tuple[str, ...] | str)
 Item = TypeVar("Item", Row, Distribution)
+#: Floats of one process are rounded to whole parts of a power of two before they are added: such a sum is exact, in whatever
+#: order workers are met, up to 2^33 J, s or units and 2^20 g. Otherwise a sum may fall by its last bit from one scrape to
+#: the next, which Prometheus takes for a counter that began anew: `rate` then adds the whole of it once more
+_GRAIN: Final = 2.0**20
+_GRAIN_G: Final = 2.0**33
 #: requests that a worker answered and took with it when it was killed: neither route nor status is known any more
 LOST: Final = (("none", "none", "none"), ("none", "lost"))
 #: books of a source that has told nothing yet
@@ -354,6 +359,22 @@ def _add_row(row: Row, more: Row) -> None:
         row.remote_j[tier] = row.remote_j.get(tier, 0.0) + joules
     row.remote_g += more.remote_g
     row.remote_unknown += more.remote_unknown
+
+
+def grain(sums: Sums) -> Sums:
+    """Round the floats of a record that was read, so that adding it to others is exact; the record itself."""
+    for row in sums.rows.values():
+        row.operational_g, row.embodied_g = _grained(row.operational_g, _GRAIN_G), _grained(row.embodied_g, _GRAIN_G)
+        row.remote_g, row.quality_sum = _grained(row.remote_g, _GRAIN_G), _grained(row.quality_sum, _GRAIN)
+        row.units = {unit: _grained(count, _GRAIN) for unit, count in row.units.items()}
+    for kind in sums.kinds.values():
+        for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
+            histogram.total = _grained(histogram.total, _GRAIN)
+    return sums
+
+
+def _grained(value: float, parts: float) -> float:
+    return round(value * parts) / parts
 
 
 def _known(one: int | None, other: int | None) -> int | None:
