@@ -22,8 +22,8 @@ FLOORS: Final = {
     "sources": 1,
     **dict.fromkeys(("carbon", "ring"), 2),
     "attribution": 3,
-    **dict.fromkeys(("budgets", "calibration", "figures", "queueing", "refusal", "usage"), 4),
-    **dict.fromkeys(("config", "degrading", "dialects", "exporters", "measure", "setup"), 5),
+    **dict.fromkeys(("budgets", "calibration", "figures", "periods", "queueing", "refusal", "usage"), 4),
+    **dict.fromkeys(("config", "degrading", "dialects", "exporters", "journal", "measure", "setup"), 5),
     **dict.fromkeys(("agent", "meter", "rate_limit", "refusal_page"), 6),
     **dict.fromkeys(("components", "refusing", "rewriting"), 7),
     "streams": 8,
@@ -37,7 +37,7 @@ LONG: Final = {
     "meter.py": (720, "the composition: one class that wires every part, in short methods"),
     "measure.py": (510, "one lifecycle and its five drivers, each the shape of the others: apart they would drift"),
     "budgets/admission.py": (475, "one decision from the door to its settlement: what is counted, noted and charged must agree"),
-    "attribution/ledger.py": (560, "one tick's books: splitting them would part the sum from its parts"),
+    "attribution/ledger.py": (595, "one tick's books: splitting them would part the sum from its parts"),
     "meter.py:Meter.__init__": (140, "every setting is a named parameter and every part is made here, in one reading"),
 }
 
