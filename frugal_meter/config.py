@@ -34,6 +34,7 @@ METER_KEYS: Final = (
     "rewrite",
     "rewrite_limit",
     "qualities",
+    "journal",
 )
 BUDGET_KEYS: Final = (
     "name",

@@ -36,13 +36,14 @@ from .carbon.in_force import InForce
 from .carbon.pue import Pue
 from .config import WatchedFile
 from .degrading import MAX_BODY_BYTES, Degrading
-from .errors import FrugalMeterError
+from .errors import ConfigurationError, FrugalMeterError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK, Dispatch
 from .exporters.page_state import MOST_REQUESTS
 from .exporters.snapshot import Snapshots
 from .exporters.trace_context import current_trace_id
 from .figures import Figures
+from .journal.writer import Journal, opened
 from .measure import Estimate, Measure
 from .records import Exporter, Reading, Tick, Tier, label
 from .refusal import Refusals, refused
@@ -72,6 +73,7 @@ class Meter:
     bundled table's; factor_pack: a file of them; grid: a live provider ("rte", "electricity-maps", …).
     idle_watts: the host's measured idle power per source name or component. calibration: the file of
     ``frugal-meter calibrate``. host_root: where a container has the host's /proc and /sys.
+    journal: "sqlite:///path" or a `Journal`: readings, books and decisions that outlive the process.
     Further settings: see docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
@@ -85,7 +87,7 @@ class Meter:
         sources: str | Source | Sequence[Source] = "auto",
         budgets: Sequence[Budget] = (),
         exporters: Sequence[Exporter] = (),
-        journal: object = None,
+        journal: str | Journal | None = None,
         tick: float = 0.5,
         pue: float | Pue | None = None,
         tenant: Callable[[Mapping[str, Any]], str | None] | None = None,
@@ -113,7 +115,6 @@ class Meter:
             zone=zone,
             sources=sources,
             budgets=budgets,
-            journal=journal,
             tick=tick,
             pue=pue,
             host_share=host_share,
@@ -183,7 +184,8 @@ class Meter:
         self._blocks_only = True
         self._ops_apps: list[object] = []
         self.last_ticks: Sequence[Tick] = ()
-        self._dispatch = Dispatch(list(exporters), self.fault)
+        self.journal = opened(journal)
+        self._dispatch = Dispatch([*exporters, *([self.journal] if self.journal is not None else [])], self.fault)
         self._readings: list[Reading] = []
         self._keys = itertools.count(1)
         self.snapshots = Snapshots(self)
@@ -333,6 +335,12 @@ class Meter:
         ``min_quality`` and ``measure(min_quality=)`` compare with before it stands in for a larger one.
         """
         self.degrading.declare(model, score, metric)
+
+    def feedback(self, reading_id: str, score: float, metric: str | None = None) -> None:
+        """How good an answer was, 0…1, said later, by the id of its reading; kept in the journal. Raises ConfigurationError."""
+        if self.journal is None:
+            raise ConfigurationError('feedback is kept in a journal and there is none: give Meter(journal="sqlite:///path")')
+        self.journal.feedback(reading_id, score, metric)
 
     def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
         """A running span, charged from the caller's next switch on; `close_span` ends it."""
@@ -629,8 +637,8 @@ class Meter:
 
     @property
     def dropped(self) -> int:
-        """Readings that a slow exporter lost."""
-        return self._dispatch.dropped
+        """Readings that a slow exporter lost, or a journal that could not be written for long."""
+        return self._dispatch.dropped + (self.journal.dropped_readings if self.journal is not None else 0)
 
     # -- surfaces
 
@@ -649,7 +657,7 @@ class Meter:
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        app = ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public)
+        app = ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public, feedback=self.feedback)
         self._ops_apps.append(app)
         return app
 

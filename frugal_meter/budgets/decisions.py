@@ -19,6 +19,7 @@ class Decisions:
 
     def __init__(self) -> None:
         self.recent: deque[Entry] = deque(maxlen=MOST_LINES)
+        self.noted = 0  # lines so far
         self._owed: deque[Entry] = deque(maxlen=MOST_LINES)
         self._admitted: Counter[str] = Counter()
         self.overrides: Sequence[Override] = ()
@@ -26,7 +27,13 @@ class Decisions:
     def note(self, entry: Entry) -> None:
         """Append a line."""
         self.recent.append(entry)
+        self.noted += 1
         self._owed.append(entry)
+
+    def since(self, noted: int) -> list[Entry]:
+        """The lines after the first ``noted``, as far as they are still kept."""
+        lines = list(self.recent)
+        return lines[max(0, len(lines) - (self.noted - noted)) :] if self.noted > noted else []
 
     def admitted(self, budgets: Sequence[Budget], counts: dict[tuple[str, Action], int], now_s: float) -> None:
         """One line per budget for what was admitted without a word since the last call; ``counts`` are totals."""
