@@ -1,7 +1,7 @@
 """Period figures: what a service cost over a stretch of time, and per functional unit that it delivered. Pure functions.
 
 A request's figure says what it cost *while it ran*; in flight 2 % of the time, requests alone would show 8 % of the meter. What
-is cited is the whole: (dynamic energy of all requests, failed and refused ones too + its slice of idle, in flight or not + overhead
+is cited is the whole: (dynamic energy of all requests, failed and refused too + its slice of idle, in flight or not + overhead
 + late work + start-up) over the period ÷ functional units delivered, and carbon with the embodied part of the slice.
 Energy is summed in integer nanojoules, so that the parts close to the last; lows add to lows, highs to highs, and nothing is
 averaged.

@@ -119,7 +119,7 @@ def test_kill_9_under_load_loses_at_most_the_tick_that_was_under_way(tmp_path: P
 def test_a_locked_journal_waits_and_then_holds_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BUSY_S", 0.01)
     path = tmp_path / "journal.db"
-    with kept(path) as (meter, out):
+    with kept(path) as (meter, _):
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         serve(meter, 4)
@@ -156,9 +156,7 @@ journal = SqliteJournal(path, create=False)
 assert len(list(journal.readings())) == 31
 assert journal.verify() == []
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -189,6 +189,11 @@ class SqliteJournal:
         for row in self._rows(f"{_PASSES} WHERE p.t1_ns >= ? AND p.t1_ns < ? ORDER BY p.t1_ns", within):
             yield _pass_row(row)
 
+    def rolled(self) -> Iterator[Tally]:
+        """What has been rolled up into hours."""
+        for (body,) in self._rows("SELECT body FROM tallies ORDER BY id", ()):
+            yield msgspec.json.decode(body, type=Tally)
+
     def tallies(self, within: Range = _BOUNDS) -> Iterator[Tally]:
         """Readings that settled within a range, as tallies: what has been rolled up already, then the others."""
         for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ?", within):
