@@ -92,7 +92,7 @@ def test_parquet_is_read_back_by_duckdb(kept: tuple[Path, list[Reading]], tmp_pa
     query = (
         f"SELECT count(*), sum(energy_full_j), min(day)::VARCHAR FROM read_parquet('{out}/*/*.parquet', hive_partitioning = true)"
     )
-    count, joules, day = duckdb.sql(query).fetchone()
+    ((count, joules, day),) = duckdb.sql(query).fetchall()
     assert count == 6
     assert joules == pytest.approx(sum(reading.energy_full_j for reading in kept[1]))
     assert [folder.name for folder in out.iterdir()] == [f"day={day}"]
