@@ -1,6 +1,7 @@
-"""What keeping a journal costs: CPU per request of building and writing it, and bytes per reading and per quiet day.
+"""What keeping a journal costs: CPU per request of building and writing it, and bytes per reading.
 
-``python benchmarks/journal.py`` prints medians of several runs; the requests do nothing, so that all of the difference is the journal.
+``python benchmarks/journal.py`` prints medians of several runs; the requests do nothing, so that the
+difference is the journal.
 """
 
 from __future__ import annotations
