@@ -30,10 +30,13 @@ METER_KEYS: Final = (
     "host_root",
     "store",
     "on_store_error",
+    "log_tenants",
     "refusals",
     "rewrite",
     "rewrite_limit",
     "qualities",
+    "usage_carbon",
+    "callers",
     "journal",
 )
 BUDGET_KEYS: Final = (

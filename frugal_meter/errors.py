@@ -13,6 +13,7 @@ The tree::
     ├── MissingExtraError         an optional library is absent; says the pip command
     ├── SourceError               an energy source that cannot be read; carries what, where, remedy
     ├── StoreError                a shared budget store that cannot be reached or written; carries where, remedy
+    ├── ReceiverError             a Grafana that refused what was sent; carries what, where, remedy
     └── BudgetRefused             a budget said no; raised by ``measure`` outside HTTP
 
 Each message is one line: what, where, how to mend it. A fault *inside* the meter never raises:
@@ -105,6 +106,14 @@ class StoreError(FrugalMeterError):
     def __init__(self, what: str, where: str, remedy: str) -> None:
         super().__init__(f"{what} ({where}). {remedy}")
         self.where, self.remedy = where, remedy
+
+
+class ReceiverError(FrugalMeterError):
+    """A Grafana that refused dashboards: ``what`` it said, ``where`` it is, and how to mend it (``remedy``)."""
+
+    def __init__(self, what: str, where: str, remedy: str) -> None:
+        super().__init__(f"{what} ({where}). {remedy}")
+        self.what, self.where, self.remedy = what, where, remedy
 
 
 class BudgetRefused(FrugalMeterError):

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
+from .attribution.elsewhere import plus, remote_fields
 from .attribution.gpu import notes_as_flags
+from .attribution.ids import reading_id
 from .attribution.ledger import KEY, Ledger
 from .attribution.span import Account, Folded, Span
+from .attribution.workings import TIER_SHARE, part_of, weakest
 from .carbon.factors import Factor
 from .carbon.in_force import InForce, Weight
 from .carbon.pue import Pue
-from .records import TIERS, Interval, Reading, Tier
-from .units import NJ_PER_J, Resource
+from .records import TIERS, Interval, Part, Reading, Tier
+from .units import J_PER_KWH, NJ_PER_J, Resource
 
-#: a part below this share of the energy does not decide the tier
-TIER_SHARE: Final = 0.05
 #: a GPU's counter moves every 20–100 ms, so what a span used may be booked to the tick after: over this many ticks that is little
 LAG_TICKS: Final = 5
+_CLOCK_SET_NS: Final = 1_000_000_000
 
 
 class Energy:
@@ -65,6 +66,7 @@ class Figures:
     ) -> None:
         self.service, self.ledger, self.in_force, self.pue = service, ledger, in_force, pue
         self.now_ns, self.unix_offset_ns = now_ns, unix_offset_ns
+        self._first_offset_ns = unix_offset_ns
         sources = [books.source for books in ledger.books]
         self.tiers: list[Tier] = [s.tier for s in sources]
         self._gpus = [place for place, source in enumerate(sources) if source.component == "gpu"]
@@ -117,16 +119,25 @@ class Figures:
         return Energy(cpu_ns * ledger.lam, 0, cpu_ns * ledger.lam_low, cpu_ns * ledger.lam_high)
 
     def tier(self, span: Span) -> tuple[Tier | None, float | None]:
-        """The weakest tier that holds 5 % of the span's energy, and the measured share of it."""
-        account = span.account
-        whole = 0 if account is None else sum(account.sources_nj) + sum(account.idle_nj)
-        if account is None or not whole:
+        """The weakest tier that holds 5 % of the span's energy (a call's elsewhere too), and the measured share of it."""
+        by = self._by_tier(span, elsewhere=span.is_call)
+        if not (whole := sum(by.values())):
             return self.weakest_tier, None
-        by: dict[Tier, int] = {}
-        for tier, dynamic, idle in zip(self.tiers, account.sources_nj, account.idle_nj, strict=True):
-            by[tier] = by.get(tier, 0) + dynamic + idle
-        holds = [tier for tier, nj in by.items() if nj >= TIER_SHARE * whole]
-        return max(holds, key=TIERS.index), by.get("measured", 0) / whole
+        return weakest(by), by.get("measured", 0) / whole
+
+    def _by_tier(self, span: Span, *, elsewhere: bool) -> dict[Tier, float]:
+        account, by = span.account, dict[Tier, float]()
+        if account is not None:
+            for tier, dynamic, idle in zip(self.tiers, account.sources_nj, account.idle_nj, strict=True):
+                by[tier] = by.get(tier, 0) + dynamic + idle
+        if elsewhere and span.elsewhere is not None:
+            for tier, joules in span.elsewhere.joules.items():
+                by[tier] = by.get(tier, 0) + joules * NJ_PER_J
+        return by
+
+    def _carbon_tier(self, span: Span, tier: Tier | None) -> Tier | None:
+        """The weakest tier behind the grams, which follow all joules, those spent elsewhere too."""
+        return tier if span.pays is None else weakest(self._by_tier(span, elsewhere=True)) or tier
 
     def grams(self, span: Span, energy: Energy | None) -> Interval | None:
         """gCO2e: full energy × PUE × factor, plus the span's part of embodied."""
@@ -151,7 +162,13 @@ class Figures:
         if resource == "energy" and basis == "dynamic":
 
             def joules(span: Span) -> int | None:
-                if span.account is None and span.cells is None and span.nested is None and span.folded is None:
+                if (
+                    span.account is None
+                    and span.cells is None
+                    and span.nested is None
+                    and span.folded is None
+                    and span.elsewhere is None
+                ):
                     # A plain request at its end, before any tick: the path that every request takes.
                     lam = ledger.lam
                     return None if lam is None else int(span.cpu_ns * lam)
@@ -163,15 +180,28 @@ class Figures:
     def milli(self, span: Span, resource: Resource, basis: str) -> int | None:
         """What the span and everything nested in it used, in thousandths of the budget's unit; None when unknown."""
         account = span.account
-        if resource == "energy" and span.settled and span.folded is None and account is not None and not account.gap:
+        if (
+            resource == "energy"
+            and span.settled
+            and span.folded is None
+            and span.elsewhere is None
+            and account is not None
+            and not account.gap
+        ):
             return sum(account.sources_nj) + (sum(account.idle_nj) if basis == "full" else 0)
+        inside = self._inside_milli(span, resource, basis)
+        if inside is None or span.elsewhere is None or resource not in ("energy", "carbon"):
+            return inside
+        return inside + span.elsewhere.milli(resource)
+
+    def _inside_milli(self, span: Span, resource: Resource, basis: str) -> int | None:
         own = self._own_milli(span, resource, basis)
         if own is None or resource == "requests":
             return own
         if span.folded is not None:
             own += self._folded_milli(span, span.folded, resource, basis)
         for child in list((span.nested or {}).values()):
-            part = self.milli(child, resource, basis)
+            part = self._inside_milli(child, resource, basis)
             if part is None:
                 return None
             own += part
@@ -210,17 +240,18 @@ class Figures:
 
     def reading(self, span: Span) -> Reading:
         """The span's figures now; the same object again once settled."""
-        if span.settled_reading is not None:
-            return span.settled_reading
-        reading = self._build(span)
+        reading = span.settled_reading or self._build(span)
         if span.settled:
             span.settled_reading = reading
         return reading
 
     def _build(self, span: Span) -> Reading:
         energy = self.energy(span)
-        grams = self.grams(span, energy)
-        tier, measured = self.tier(span) if energy is not None else (None, None)
+        grams, pays = self.grams(span, energy), span.pays
+        if pays is not None:
+            grams = plus(grams, pays.carbon_g)
+        tier, measured = self.tier(span) if energy is not None or span.elsewhere is not None else (None, None)
+        weight = self.weight(span)
         account = span.account
         end_ns = span.t1_ns or self.now_ns()
         cpu_ns = span.total_cpu_ns
@@ -251,14 +282,13 @@ class Figures:
             energy_full_j=None if energy is None else energy.full_nj / NJ_PER_J,
             energy_low_j=None if energy is None else energy.low_nj / NJ_PER_J,
             energy_high_j=None if energy is None else energy.high_nj / NJ_PER_J,
-            energy_remote_j=None,
             tier=tier,
             measured_share=measured,
             boundary=self.boundary,
             carbon_g=None if grams is None else grams.mid,
             carbon_low_g=None if grams is None else grams.low,
             carbon_high_g=None if grams is None else grams.high,
-            factor_ids=self.weight(span).ids,
+            factor_ids=(*weight.ids, *(pays.factor_ids if pays is not None else ())),
             method_id=self.method_id,
             idle_source=self._idle_source(),
             decision=span.decision,
@@ -267,24 +297,40 @@ class Figures:
             parent=self.uuid(span.parent) if span.parent is not None else None,
             kind=span.kind,
             flags=self._flags(span),
-            **self._inclusive(span, cpu_ns, energy, grams),
+            carbon_tier=None if grams is None else self._carbon_tier(span, tier),
+            parts=self._parts(span),
+            pue=self.pue.interval,
+            grams_per_kwh=weight.grams_per_joule * J_PER_KWH,
+            embodied_g=self._embodied(account.embodied_g if account is not None else 0.0),
+            **self._inclusive(span, cpu_ns, energy),
+            **remote_fields(span.pays, span.elsewhere),
         )
 
-    def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None, grams: Interval | None) -> dict[str, float | None]:
-        if span.folded is None and not span.nested:
-            nj, mid = None if energy is None else energy.full_nj, None if grams is None else grams.mid
-        else:
-            whole = self._whole(span, cpu_ns, energy)
-            cpu_ns, energy = whole[0], whole[1]
-            nj, mid = (
-                None if energy is None else energy.full_nj,
-                None if energy is None else self._grams(span, energy, whole[2]).mid,
-            )
+    def _parts(self, span: Span) -> tuple[Part, ...]:
+        if (account := span.account) is None:
+            return ()
+        billed = zip(self.ledger.books, self.tiers, account.sources_nj, account.idle_nj, strict=True)
+        return tuple(part_of(books.source, tier, dynamic, idle) for books, tier, dynamic, idle in billed)
+
+    def _embodied(self, grams: float) -> Interval:
+        low, high = self.embodied_spread
+        return Interval(grams * low, grams, grams * high)
+
+    def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None) -> dict[str, Any]:
+        embodied_g = span.account.embodied_g if span.account is not None else 0.0
+        if span.folded is not None or span.nested:
+            cpu_ns, energy, embodied_g = self._whole(span, cpu_ns, energy)
+        grams = self._grams_of_all(span, energy, embodied_g)
         return {
             "inclusive_cpu_s": cpu_ns / 1e9,
-            "inclusive_energy_full_j": None if nj is None else nj / NJ_PER_J,
-            "inclusive_carbon_g": mid,
+            "inclusive_energy_full_j": None if energy is None else energy.full_nj / NJ_PER_J,
+            "inclusive_carbon_g": None if grams is None else grams.mid,
         }
+
+    def _grams_of_all(self, span: Span, energy: Energy | None, embodied_g: float) -> Interval | None:
+        """Grams of ``energy``, and of every call to a model elsewhere that was made from ``span`` or from inside it."""
+        grams = None if energy is None else self._grams(span, energy, embodied_g)
+        return grams if span.elsewhere is None else plus(grams, span.elsewhere.carbon_g)
 
     def _whole(self, span: Span, cpu_ns: int, energy: Energy | None) -> tuple[int, Energy | None, float]:
         """CPU, energy and embodied carbon of ``span`` and all that is nested in it, settled or not."""
@@ -311,15 +357,17 @@ class Figures:
         if span.folded is not None and span.folded.gpu_ns:
             changes["gpu_s"] = (reading.gpu_s or 0.0) + span.folded.gpu_ns / 1e9
         if energy is not None:
-            grams = self._grams(span, energy, embodied_g)
+            grams = self._grams_of_all(span, energy, embodied_g)
             changes |= {
                 "energy_dynamic_j": None if reading.energy_dynamic_j is None else energy.dynamic_nj / NJ_PER_J,
                 "energy_full_j": energy.full_nj / NJ_PER_J,
                 "energy_low_j": energy.low_nj / NJ_PER_J,
                 "energy_high_j": energy.high_nj / NJ_PER_J,
-                "carbon_g": grams.mid,
-                "carbon_low_g": grams.low,
-                "carbon_high_g": grams.high,
+                "carbon_g": None if grams is None else grams.mid,
+                "carbon_low_g": None if grams is None else grams.low,
+                "carbon_high_g": None if grams is None else grams.high,
+                "embodied_g": self._embodied(embodied_g),
+                "parts": (),  # they are those of the span alone
             }
         if (folded := span.folded) is not None and folded.tokens:
             changes["tokens_in"] = (reading.tokens_in or 0) + folded.tokens_in
@@ -342,6 +390,8 @@ class Figures:
             flags = (*flags, "budget:reserved")
         if self.ledger.unaligned:
             flags = (*flags, "alignment:tick")
+        if span.elsewhere is not None:
+            flags = tuple(dict.fromkeys((*flags, *span.elsewhere.flags)))
         return (*flags, "cpu:from-first-await") if span.partial else flags
 
     def _lag(self, account: Account) -> tuple[str, ...]:
@@ -353,13 +403,16 @@ class Figures:
         origins = {b.idle_origin for b in self.ledger.books if b.sample is not None}
         return "+".join(sorted(origins)) if origins else None
 
+    def look_at_clock(self, unix_ns: int, monotonic_ns: int) -> None:
+        """Notice that the wall clock was set, or that the host slept; what is no more than a wait between two looks is not."""
+        offset_ns = unix_ns - monotonic_ns
+        if abs(offset_ns - self.unix_offset_ns) > _CLOCK_SET_NS:
+            self.unix_offset_ns = offset_ns
+
+    def stamp_ns(self, monotonic_ns: int) -> int:
+        """Unix time by the clock as it stood when the meter was made, ns: for what must not change, ids and a sum's begin."""
+        return monotonic_ns + self._first_offset_ns
+
     def uuid(self, span: Span) -> str:
         """The id of the span's reading."""
-        return reading_id(span.t0_ns + self.unix_offset_ns, span.key, self.random)
-
-
-def reading_id(unix_ns: int, key: int, random: int) -> str:
-    """A UUIDv7 (RFC 9562) made of a span's start, its key, and 40 random bits of its process."""
-    low = (random << 34 | key & (1 << 34) - 1) & (1 << 74) - 1
-    value = unix_ns // 1_000_000 << 80 | 0x7 << 76 | (low >> 62) << 64 | 0b10 << 62 | low & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
+        return reading_id(self.stamp_ns(span.t0_ns), span.key, self.random)

@@ -18,7 +18,6 @@ from .errors import BudgetRefused, ConfigurationError
 from .records import label
 from .refusal import refused
 from .units import parse_quantity
-from .usage import note_usage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +55,12 @@ class Opener(Protocol):
     def declare(self, block: str, model: str) -> None:
         """Note a model that a measured function runs."""
 
+    def note(self, span: Span, reply: Any) -> None:
+        """Take what a model's reply tells of tokens."""
+
+    def hang_up(self, span: Span) -> None:
+        """Book what the call to a model elsewhere cost."""
+
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own."""
 
@@ -74,7 +79,9 @@ class Measure:
         tenant: str | None = None,
         estimate: Estimate = None,
         min_quality: float | None = None,
+        call: Callable[[], Any] | None = None,
     ) -> None:
+        self._call = call  # makes what hears a call to a model elsewhere: see `Meter.remote`
         if min_quality is not None and not (type(min_quality) in (int, float) and 0 <= min_quality <= 1):
             raise ConfigurationError(f"measure: min_quality is a score between 0 and 1, not {min_quality!r}")
         self._estimate = estimate if callable(estimate) else _quantities(estimate)
@@ -118,6 +125,8 @@ class Measure:
     def _begin(self, *, later: bool = False) -> _Block:
         block = _Block(self._meter, self._name, self._model, self._unit, self._tenant)
         block.begin(None, self._needs(()), later=later)
+        if self._call is not None:
+            block.span.call = self._call()
         self._open[block.span.key] = block
         return block
 
@@ -171,6 +180,8 @@ class Measure:
         )
         block.floor = self._min_quality
         block.begin(self._fallback, self._needs(args, kwargs), later=later)
+        if self._call is not None:
+            block.span.call = self._call()
         return block
 
     def _function(self, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -353,6 +364,10 @@ class _Block:
         span = self.span
         if error is not None and span.outcome == "ok":
             span.outcome = outcome_of(error)
+        if span.call is not None:
+            if self._fallback is None:
+                self._meter.hang_up(span)
+            span.call = None  # else somebody here answered instead
         self._meter.close_span(span)
 
     def chosen(self, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -372,9 +387,7 @@ class _Block:
         if item is None or isinstance(item, str | bytes):
             return
         try:
-            usage = item.get("usage") if isinstance(item, Mapping) else getattr(item, "usage", None)
-            if usage is not None:
-                note_usage(self.span, usage)
+            self._meter.note(self.span, item)
         except Exception as error:
             self._meter.fault("usage", error)
 

@@ -3,52 +3,45 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import itertools
 import logging
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import routes
 from .attribution import hooks
-from .attribution.clocks import here
 from .attribution.gpu import declared_weights
 from .attribution.idle import Baseline, HostSlice
 from .attribution.ledger import Ledger
 from .attribution.pools import Sections
 from .attribution.sampler import Clock, Sampler, SystemClock
-from .attribution.span import SPAN, Kind, Late, Span, carry, holding
+from .attribution.span import SPAN, Span, carry, holding
 from .attribution.workers import workers_of
 from .budgets.admission import Admission
 from .budgets.budget import Budget
-from .budgets.ladder import strongest
 from .budgets.stores.memory import MemoryStore
 from .budgets.stores.opening import share
-from .budgets.upkeep import LOOK_NS, SIGHT_NS, SIGHT_TICKS
-from .budgets.waiting import is_on_a_loop
 from .carbon.factors import Factor
 from .carbon.in_force import InForce
 from .carbon.pue import Pue
 from .config import WatchedFile
 from .degrading import MAX_BODY_BYTES, Degrading
-from .errors import ConfigurationError, FrugalMeterError
+from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
-from .exporters.dispatch import OPS_MARK, Dispatch
-from .exporters.page_state import MOST_REQUESTS
+from .exporters.dispatch import Dispatch
 from .exporters.snapshot import Snapshots
-from .exporters.trace_context import current_trace_id
 from .figures import Figures
 from .journal.writer import Journal, opened
 from .measure import Estimate, Measure
-from .records import Exporter, Reading, Tick, Tier, label
-from .refusal import Refusals, refused
-from .setup import Setup, budget_tier, check_callables, prepare, switched_off, warn_of_workers
-from .sources import Source, Window
+from .records import Exporter, label
+from .refusal import Refusals
+from .remote.told import Told
+from .setup import Setup, check_callables, check_flag, prepare, warn_of_workers
+from .sources import Source
+from .ticking import Ticking
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -62,7 +55,7 @@ _SETTLE_TIMEOUT_S = 10.0
 _alive: weakref.WeakSet[Meter] = weakref.WeakSet()
 
 
-class Meter:
+class Meter(Ticking):
     """Meters one service: ``Meter(service="accueil-usagers", zone="FR", budgets=[...])``.
 
     service: its name, a label of every figure. zone: an emission-factor zone ("FR", "FR-COR"), never guessed.
@@ -103,10 +96,13 @@ class Meter:
         workers: str = "auto",
         store: str = "auto",
         on_store_error: str = "local",
+        log_tenants: bool = False,
         refusals: Refusals | Mapping[str, Any] | None = None,
         rewrite: Mapping[str, str] | None = None,
         rewrite_limit: int = MAX_BODY_BYTES,
         qualities: Mapping[str, float] | None = None,
+        usage_carbon: bool = False,
+        callers: Sequence[str] = (),
         clock: Clock | None = None,
         host_root: str | Path | None = None,
     ) -> None:
@@ -128,13 +124,12 @@ class Meter:
             host_root=host_root,
         )
         check_callables(tenant, exporters, capture_usage)
+        super().__init__(clock or SystemClock(), tenant)
         self.service, self.setup = setup.service, setup
         self.refusals = Refusals.of(refusals)
         self.degrading = Degrading(rewrite, rewrite_limit, qualities)
-        self.clock: Clock = clock or SystemClock()
-        self.disabled = switched_off()
+        self.told = Told.of(usage_carbon, callers)
         self.capture_usage = capture_usage
-        self.errors: dict[str, int] = {}
         self.sections = Sections(self.clock.monotonic_ns, ticks=not self.disabled)
         baselines = [Baseline(setup.idle_watts_of(s), setup.modelled_idle_of(s), setup.own_idle_of(s)) for s in setup.sources]
         priors = [setup.prior_of(s) for s in setup.sources]
@@ -173,32 +168,17 @@ class Meter:
         )
         self._grid = self._live_grid(setup)
         self.aggregates = Aggregates(self.figures, len(setup.sources))
-        self.declared: set[tuple[str, str]] = set()
-        self._tenant = tenant
         self.admission = self._admission(list(budgets), store, on_store_error, alone=clock is not None)
-        self._config: WatchedFile | None = None
+        self.admission.log.tenants = check_flag("log_tenants", log_tenants)
         self.admission.reaches = self.degrading.reaches
         self.shapes = self._shaping()
-        self.cut_nj = 0  # dynamic energy of requests that a hard budget cut: drawn, and nobody was served whole
-        self.recent: deque[Span] = deque(maxlen=MOST_REQUESTS)
-        self._blocks_only = True
-        self._ops_apps: list[object] = []
-        self.last_ticks: Sequence[Tick] = ()
         self.journal = opened(journal)
         self._dispatch = Dispatch([*exporters, *([self.journal] if self.journal is not None else [])], self.fault)
-        self._readings: list[Reading] = []
-        self._keys = itertools.count(1)
         self.snapshots = Snapshots(self)
         self._one_of_several = workers != "single" and clock is None
-        self._ends = itertools.count(1)
-        self._ended: Any = [0]  # requests that have ended; among other workers a word of memory that outlives this process
-        self._mono, self._unix_ns = self.clock.monotonic_ns, self.clock.time_ns
         self._live, self._finished = self.sampler.live, self.sampler.finished
         self._lifecycle = threading.Lock()
         self._starts = 0
-        self._running = False
-        self._templates = routes.Templates()
-        self._path_routes: dict[tuple[str, str], str] = {}
         self.since_ns = self._mono()
         self._closing = self._dispatch.closing
         self._dispatch.bind(self)
@@ -303,13 +283,40 @@ class Meter:
             self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate, min_quality=min_quality
         )
 
-    def declare(self, block: str, model: str) -> None:
-        """Note that the measured function ``block`` runs ``model``."""
-        self.declared.add((block, model))
+    def remote(
+        self,
+        *,
+        model: str,
+        provider: str,
+        zone: str | None = None,
+        like: str | None = None,
+        metered: bool = False,
+        fallback: Callable[..., Any] | None = None,
+        estimate: Estimate = None,
+    ) -> Measure:
+        """Meter a call to a model elsewhere: ``with meter.remote(model="mistral-small", provider="mistralai") as span``, then
+        ``span.note(reply)``; or as a decorator of a function that returns the reply or yields its pieces.
 
-    def expect(self, app: object) -> None:
-        """Have the metrics of every route of ``app`` there before its first request."""
-        self.aggregates.expect(list(routes.templates(app, self._ops_apps)), sorted({model for _, model in self.declared}))
+        Its joules are ``energy_remote_j`` of the request around it, tier ``sourced``, by EcoLogits (extra ``llm``). ``zone`` is
+        where the model runs (ISO 3166-1 alpha-3); ``like`` a "provider/model" to estimate as. ``metered``: the callee is metered
+        by us, its ``usage.frugal`` is believed and comes first. Raises MissingExtraError, ConfigurationError.
+        """
+        from .remote.call import calls
+
+        call = calls(provider, model, zone=zone, like=like, metered=metered)
+        return Measure(self, f"{provider}/{model}", model=model, fallback=fallback, estimate=estimate, call=call)
+
+    def remote_client(
+        self, client: Any, *, provider: str, zone: str | None = None, like: str | None = None, metered: Sequence[str] = ()
+    ) -> Any:
+        """Meter every OpenAI-shaped call that ``client``, an ``httpx.Client`` or ``AsyncClient``, makes; returns it.
+
+        ``OpenAI(http_client=meter.remote_client(httpx.Client(), provider="mistralai"))``. ``metered`` are hosts
+        ("albert.interne", "10.0.0.7:8000") whose ``usage.frugal`` is believed. Raises MissingExtraError, ConfigurationError.
+        """
+        from .remote.client import listen
+
+        return listen(self, client, provider=provider, zone=zone, like=like, metered=metered)
 
     def pool(self, name: str, *, pid: int | None = None, command: str | None = None, cgroup: str | None = None) -> None:
         """Meter a companion process with all that it starts; spans pay for it by ``span.section(name, weight=…)``.
@@ -342,305 +349,12 @@ class Meter:
             raise ConfigurationError('feedback is kept in a journal and there is none: give Meter(journal="sqlite:///path")')
         self.journal.feedback(reading_id, score, metric)
 
-    def open_span(self, kind: Kind, parent: Span | None = None) -> Span:
-        """A running span, charged from the caller's next switch on; `close_span` ends it."""
-        if not self._running:
-            self._start_lazily()
-        span = Span(self, next(self._keys), self._mono(), kind, parent, here())
-        if self.disabled:
-            return span
-        self._live.add(span)
-        if parent is not None:
-            parent.adopt(span)
-        else:
-            span.trace_id = current_trace_id()
-        return span
-
-    def close_span(self, span: Span) -> None:
-        """End ``span``: settle its budgets on what is known, and leave the rest to the tick. Never raises."""
-        try:
-            self._live.remove(span)
-        except KeyError:  # closed before, or opened before a fork (the parent's to settle), or the meter is disabled
-            span.t1_ns = span.t1_ns or self._mono()
-            return
-        now = self._mono
-        span.t1_ns = now()
-        if span.scope is not None:
-            self.place(span)
-        if span.leases:
-            try:
-                self.admission.settle(span)
-            except Exception as error:
-                self.fault("budget", error)
-        if self._closing:
-            self._tell_closing(span)
-        if span.parent is None:
-            self._ended[0] = next(self._ends)
-        self._finished.append(span)
-
-    def _tell_closing(self, span: Span) -> None:
-        for tell in self._closing:
-            try:
-                tell(span)
-            except Exception as error:
-                self.fault("closing", error)
-
-    def open_request(self, kind: Kind, scope: Mapping[str, Any], app: object) -> Span:
-        """A span for one HTTP request or websocket, decided over the budgets whose keys are known at the door."""
-        if not self._running:
-            self._start_lazily()
-        now = self._mono  # called in place it would be looked up anew each time
-        span = Span(self, next(self._keys), now(), kind, None, here(), scope, scope.get("root_path", ""))
-        self._live.add(span)
-        try:
-            budgets = self.admission
-            if self._tenant is not None or (budgets.budgets and not budgets.admit_plainly(span, self._unix_ns())):
-                self._admit_request(span, scope, app)
-        except Exception as error:
-            self.fault("admit", error)
-        return span
-
-    def _admit_request(self, span: Span, scope: Mapping[str, Any], app: object) -> None:
-        if self._tenant is not None:
-            with self.guard("tenant"):
-                tenant = self._tenant(scope)
-                if tenant is not None and not isinstance(tenant, str):
-                    raise TypeError(f"the tenant function returned {type(tenant).__name__}, not a string or None")
-                span.tenant = label(tenant)
-        admission = self.admission
-        if admission.budgets:
-            if admission.needs_route:
-                span.route = self._route_at_door(scope, app)
-            if not admission.admit_plainly(span, self._unix_ns()):
-                span.refusal = admission.admit(span, self._unix_ns())
-                if span.refusal is not None or span.waiting is not None:
-                    self._let_ops_through(span, scope, app)
-                if span.waiting is not None and not is_on_a_loop():  # trio's: nothing here can be awaited on it
-                    span.refusal = admission.wait_here(span, self._unix_ns, hurried=True)
-
-    async def admitted(self, span: Span) -> None:
-        """The outcome for a request that waits at the door; a fault of the meter's own lets it in."""
-        try:
-            span.refusal = await self.admission.wait(span, self._unix_ns)
-        except Exception as error:
-            self.fault("admit", error)
-
-    def route_refused(self, span: Span, app: object) -> None:
-        """The route that a refused request asked for: no router will be asked for it any more."""
-        if span.route is None and span.scope is not None:
-            span.route = self._route_at_door(span.scope, app)
-
-    def _let_ops_through(self, span: Span, scope: Mapping[str, Any], app: object) -> None:
-        """A spent budget must not hide the page that tells so."""
-        if routes.leads_to(scope.get("app") or app, scope, self._ops_apps):
-            if span.waiting is not None:
-                self.admission.line.leave(span.waiting)
-            span.refusal = span.decision = span.waiting = None
-
-    def place(self, span: Span) -> None:
-        """Route and method of a request from its scope, once routing has been done; then the scope is let go."""
-        scope = span.scope
-        if scope is None:
-            return
-        try:
-            if span.route is None:
-                span.route = self._templates.of(scope, span.root_before)
-            if span.kind == "http":
-                name = scope.get("method")
-                span.method = name if name in routes.METHODS else routes.OTHER_METHOD
-                if OPS_MARK in scope:
-                    span.ops = True
-        except Exception as error:
-            self.fault("route", error)
-        if span.t1_ns:
-            span.scope = None
-
-    def _route_at_door(self, scope: Mapping[str, Any], app: object) -> str:
-        """The route that will answer, asked of the router once per method and path; only where a budget needs it."""
-        path = (scope.get("method", ""), scope["path"])
-        known = self._path_routes.get(path)
-        if known is None:
-            with self.guard("route"):
-                known = routes.match(scope.get("app") or app, scope)
-            if known is None or known == routes.UNMATCHED:
-                return routes.UNMATCHED
-            if len(self._path_routes) < 1000:
-                self._path_routes[path] = known
-        return known
-
-    def decide(self, span: Span, *, later: bool = False) -> None:
-        """Ask the budgets whose keys are now known; a refusal is left on the span, a decision on it and its parents.
-
-        Where that takes a while the calling thread waits; with ``later`` it does not, and while ``span.waiting`` is set the
-        outcome is brought by `decided`.
-        """
-        admission = self.admission
-        if not admission.budgets or self.disabled:
-            return
-        span.refusal = admission.admit(span, self._unix_ns())
-        if span.waiting is not None:
-            if later:
-                return
-            span.refusal = admission.wait_here(span, self._unix_ns)
-        self._tell_parents(span)
-
-    async def decided(self, span: Span) -> None:
-        """The outcome of a decision that ``span`` waits for."""
-        span.refusal = await self.admission.wait(span, self._unix_ns)
-        self._tell_parents(span)
-
-    @staticmethod
-    def _tell_parents(span: Span) -> None:
-        parent = span.parent
-        while parent is not None:
-            parent.decision = strongest(parent.decision, span.decision)
-            parent = parent.parent
-
-    # -- what spans ask (attribution.span.Desk)
-
-    def reading(self, span: Span) -> Reading:
-        """The span's figures now."""
-        self.place(span)
-        return self.figures.reading(span)
-
-    def identify(self, span: Span) -> None:
-        """Decide over the keys that ``span`` has just learnt; raises BudgetRefused."""
-        self.decide(span)
-        if span.refusal is not None:
-            raise refused(span.refusal)
-
-    def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
-        """Whether ``model`` is good enough to stand in for ``span``."""
-        return self.degrading.allows(span, model, min_quality)
-
-    def serve_smaller(self, span: Span, model: str) -> None:
-        """Note that ``model`` answers for ``span``: its need is what stays reserved."""
-        span.model_served = model
-        if span.leases:
-            self.admission.serve_smaller(span, model)
-
-    def top_up(self, span: Span) -> None:
-        """Ask for more where ``span`` is about to outgrow what is reserved for it; ``span.cut`` then says if it must end.
-
-        Cheap enough for every streamed chunk. The leases may be its own or those of the spans around it.
-        """
-        now_ns = self._mono()
-        if now_ns - span.looked_ns < LOOK_NS:
-            return
-        span.looked_ns = now_ns
-        at: Span | None = span
-        with self.guard("budget"):
-            while at is not None:
-                if at.leases:
-                    self.admission.upkeep.top_up(at, self._unix_ns())
-                    span.cut = span.cut or at.cut
-                at = at.parent
-
-    def late(self, span: Span) -> Late:
-        """Where work that outlives ``span`` is booked."""
-        self.place(span)
-        return self.ledger.late_of(span)
-
-    # -- the tick's side
-
-    def _settled(self, spans: list[Span]) -> None:
-        recent = self.recent
-        for span in spans:
-            try:
-                span.settled = True
-                if span.scope is not None:
-                    self.place(span)
-                if span.parent is not None:
-                    self._fold(span, span.parent)
-                elif not span.ops:
-                    if span.kind == "block" or self._blocks_only:
-                        self._remember(span)
-                    else:
-                        recent.append(span)
-                    if span.decision == "cut":
-                        self.cut_nj += span.dynamic_nj
-            except Exception as error:
-                self.fault("settle", error)
-        self.aggregates.add_all(spans, self.fault)
-        if self.admission.budgets:
-            self.admission.correct(spans)
-        if self._dispatch.needs_readings:
-            self._readings += [self.figures.reading(span) for span in spans]
-
-    @staticmethod
-    def _fold(span: Span, parent: Span) -> None:
-        parent.fold(span)
-        if span.model is not None and parent.model is None and span.outcome != "refused":
-            parent.model, parent.model_served = span.model, span.model_served
-
-    def _remember(self, span: Span) -> None:
-        """Keep ``span`` for the live page: requests, and blocks only for as long as there has been no request."""
-        if span.kind != "block" and self._blocks_only:
-            self._blocks_only = False
-            self.recent.clear()
-        if span.kind != "block" or self._blocks_only:
-            self.recent.append(span)
-
-    def _ticked(self, ticks: Sequence[Tick], window: Window) -> None:
-        self.last_ticks = ticks
-        self.aggregates.add_ticks(ticks)
-        readings, self._readings = self._readings, []
-        self._dispatch.send(readings, ticks)
-        with self.guard("budget"):
-            self._tend_budgets()
-        with self.guard("share"):
-            self.snapshots.tell(window)
-
-    def _tend_budgets(self) -> None:
-        admission = self.admission
-        if self._config is not None and self._config.changed():
-            self._reload()
-        if admission.budgets:
-            now_ns = self._mono()
-            if self.sampler.running:
-                admission.sighted_until_ns = now_ns + max(SIGHT_NS, SIGHT_TICKS * int(self.sampler.period_s * 1e9))
-            admission.upkeep.tick(list(self._live), self._unix_ns(), now_ns)
-
-    def _shaping(self) -> bool:
-        """Whether requests pass through more than the watching of their exchange: the middleware asks at each."""
-        return bool(self.degrading.rewrite) or self.refusals.rate_limit or any(b.hard for b in self.admission.budgets)
-
-    def _reload(self) -> None:
-        """Take up the budgets of a configuration file that has changed; one that cannot be read changes nothing."""
-        assert self._config is not None
-        try:
-            budgets = self._config.budgets()
-            lines = self.admission.reload(budgets, self._tier_of, self.setup.unavailable, self._unix_ns())
-        except FrugalMeterError as error:
-            log.warning("frugal_meter: the budgets in force stay: %s", error)
-            return
-        self.shapes = self._shaping()
-        log.info("frugal_meter: budgets taken up anew from %s", self._config.path)
-        for line in lines:
-            log.warning("frugal_meter: %s", line)
-
-    def fault(self, stage: str, error: BaseException) -> None:
-        """Count a fault of the meter's own, and log the first of each stage; the application goes on."""
-        self.errors[stage] = count = self.errors.get(stage, 0) + 1
-        if count == 1:
-            log.warning(
-                "frugal_meter: %s failed and was passed over (%s: %s)", stage, type(error).__name__, error, exc_info=error
-            )
-
-    @contextlib.contextmanager
-    def guard(self, stage: str) -> Any:
-        """Count what fails inside and go on."""
-        try:
-            yield
-        except Exception as error:
-            self.fault(stage, error)
+    # -- surfaces
 
     @property
     def dropped(self) -> int:
         """Readings that a slow exporter lost, or a journal that could not be written for long."""
         return self._dispatch.dropped + (self.journal.dropped_readings if self.journal is not None else 0)
-
-    # -- surfaces
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type: Prometheus text, or OpenMetrics where ``accept`` asks for it."""
@@ -657,7 +371,9 @@ class Meter:
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        app = ops_app(self.metrics, lambda: live_state(self), token=_ops_token(token), public=public, feedback=self.feedback)
+        app = ops_app(
+            self.metrics, lambda: live_state(self), self.find, token=_ops_token(token), public=public, feedback=self.feedback
+        )
         self._ops_apps.append(app)
         return app
 
@@ -678,9 +394,6 @@ class Meter:
         change, now = self.figures.in_force.change, lambda: self.clock.time_ns() / 1e9
         return Live(setup.grid, setup.factor, change, fault=self.fault, cache=cache_folder(), now=now)
 
-    def _tier_of(self, budget: Budget) -> Tier | None:
-        return budget_tier(budget, self.setup.sources)
-
     def _admission(self, budgets: list[Budget], store: str, on_store_error: str, *, alone: bool) -> Admission:
         has_tenants = self._tenant is not None
         admission = Admission(budgets, MemoryStore(), self.figures.amount, has_tenants=has_tenants, now_ns=self.clock.time_ns)
@@ -691,8 +404,7 @@ class Meter:
 
     def _after_fork_in_child(self) -> None:
         self._lifecycle = threading.Lock()
-        self._running = False
-        self._starts = 0
+        self._running, self._starts = False, 0
         self.sampler.after_fork_in_child()
         self.snapshots.after_fork_in_child()
         self.aggregates, self._readings = Aggregates(self.figures, len(self.setup.sources)), []

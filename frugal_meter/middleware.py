@@ -21,6 +21,7 @@ from .rate_limit import Pacing
 from .refusing import refuse
 from .rewriting import Rewriting
 from .streams import Cutting
+from .telling import Telling
 from .usage import MAX_BYTES, note_body
 
 # One look-up each, made here: an attribute that is called in place is not cached by the interpreter (CPython 3.11 and 3.12).
@@ -41,7 +42,7 @@ class MeterMiddleware:
 
     def __init__(self, app: App, meter: Meter) -> None:
         self.app, self.meter = app, meter
-        self._shaped: App = Rewriting(Cutting(Pacing(app, meter), meter), meter)
+        self._shaped: App = Rewriting(Cutting(Telling(Pacing(app, meter), meter), meter), meter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -207,7 +208,7 @@ class _Answer(msgspec.Struct, eq=False):  # a record, since one is made per requ
         """Answer for the budget that refused."""
         span = self.span
         span.outcome = "refused"
-        if span.refusal is None:
+        if span.refusal is None or self.complete:  # an application may have closed its websocket on the way out
             return
         self.complete = True
         await refuse(span, self._send)

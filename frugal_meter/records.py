@@ -29,6 +29,10 @@ def label(text: str | None) -> str | None:
     return str(text)[:MAX_LABEL].encode("utf-8", "replace").decode("utf-8")
 
 
+#: so many calls to models elsewhere are kept one by one in a reading; sums hold them all
+MAX_CALLS = 16
+
+
 class Interval(msgspec.Struct, frozen=True):
     """A figure and its bounds, ``low <= mid <= high``, in the unit of the place it stands in."""
 
@@ -41,11 +45,45 @@ class Interval(msgspec.Struct, frozen=True):
         return Interval(self.low * factor, self.mid * factor, self.high * factor)
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """What one source billed to a span, J: ``dynamic_j`` above idle, ``idle_j`` its part of idle; and how the source knows."""
+
+    source: str
+    component: str
+    tier: Tier
+    method: str
+    dynamic_j: float
+    idle_j: float
+
+
+class RemoteCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to a model elsewhere and what it cost there.
+
+    ``energy_j`` are IT joules, before the PUE of the place where they were spent; ``carbon_g`` = energy × ``pue`` ÷ 3.6e6 ×
+    ``grams_per_kwh`` + ``embodied_g``, low with low and high with high. None where nothing is known of the model.
+    """
+
+    provider: str
+    model: str
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    wall_s: float | None = None
+    energy_j: Interval | None = None
+    pue: Interval | None = None
+    grams_per_kwh: float | None = None
+    embodied_g: Interval | None = None
+    carbon_g: Interval | None = None
+    tier: Tier | None = None
+    method_id: str | None = None
+    factor_ids: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What one request (or one `measure` block) cost.
 
     ``energy_low_j … energy_high_j`` bound ``energy_full_j``; ``carbon_low_g … carbon_high_g`` carry the
-    energy, PUE and embodied intervals at the factor in force. While ``settled`` is false the figures are
+    energy, PUE and embodied intervals at the factor in force, remote calls included. While ``settled`` is false the figures are
     the span's own CPU at the last known joules per CPU-second; the next tick replaces them.
     """
 
@@ -95,6 +133,22 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     host_share: float | None = None
     #: what a reader of the figure should know ("pue:default", "interval:expert-assumption", …)
     flags: tuple[str, ...] = ()
+    #: bounds and tier of ``energy_remote_j``, and the part of ``carbon_g`` that it is
+    energy_remote_low_j: float | None = None
+    energy_remote_high_j: float | None = None
+    remote_tier: Tier | None = None
+    carbon_remote_g: float | None = None
+    #: weakest tier behind ``carbon_g``, which follows the joules of both places
+    carbon_tier: Tier | None = None
+    #: this span's and everything nested in it; a call's own joules are here, since its request pays for them
+    inclusive_energy_remote_j: float | None = None
+    #: the calls behind those figures, the last ``MAX_CALLS`` of them
+    remote: tuple[RemoteCall, ...] = ()
+    #: the workings, so that the figures can be done again by hand: see ``frugal-meter explain``
+    parts: tuple[Part, ...] = ()
+    pue: Interval | None = None
+    grams_per_kwh: float | None = None
+    embodied_g: Interval | None = None
 
 
 class Shares(Mapping[int, int]):
@@ -182,4 +236,6 @@ def as_dict(record: Reading | Tick) -> dict[str, Any]:
     for key, value in out.items():
         if isinstance(value, Mapping):
             out[key] = {str(k): v for k, v in value.items()}
+        elif isinstance(value, msgspec.Struct) or (isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct)):
+            out[key] = msgspec.to_builtins(value)
     return out

@@ -27,8 +27,7 @@ from .errors import ConfigurationError, MissingSettingError
 from .records import TIERS, Interval, Tier
 from .ring.election import is_one_of_several
 from .sources import Source
-from .sources.agent import AgentSource
-from .sources.agent_link import AgentLink, agent_address, agent_token
+from .sources.agent import AgentSource, agent_link
 from .sources.discovery import DeclaredWatts, Discovery, discover
 from .sources.host_root import Roots, host_roots
 from .sources.procfs import HostCpu, memory_bytes
@@ -158,14 +157,9 @@ def prepare(
         check_number("host_share", host_share, 0, 1, "this service's part of the host")
     check_budgets(budgets)
     roots = host_roots(host_root)
-    found = discover(
-        _sources(sources),
-        powercap_root=roots.powercap,
-        proc_root=roots.proc,
-        sys_root=roots.sys,
-        declared=declared_watts(declared),
-        agent=agent_link(sources, service, host_share, roots),
-    )
+    given, agent = _sources(sources), agent_link(sources, service, host_share, roots)
+    folders: dict[str, Any] = {"powercap_root": roots.powercap, "proc_root": roots.proc, "sys_root": roots.sys}
+    found = discover(given, declared=declared_watts(declared), agent=agent, **folders)
     _idle_watts(idle_watts, found.sources)
     synthetic = bool(found.sources) and all(s.sensor == "synthetic" for s in found.sources)
     used_pue, (used_factor, steps) = site_pue(pue), emission_factor(zone, factor, factor_pack)
@@ -190,16 +184,6 @@ def prepare(
         steps,
         live,
     )
-
-
-def agent_link(sources: Any, service: str, host_share: float | None, roots: Roots) -> AgentLink | None:
-    """A line to the host agent where there is one and these ``sources`` would use it; raises ConfigurationError."""
-    address = agent_address() if sources in ("auto", "agent") else None
-    if address is None:
-        return None
-    quota, threads = roots.quota_cpus(), HostCpu(roots.proc, roots.sys).cpus()
-    share = host_share if host_share is not None else None if quota is None else min(1.0, quota / threads)
-    return AgentLink(address, service, share=share, token=None if address.path else agent_token())
 
 
 def _sources(sources: Any) -> Any:
@@ -238,8 +222,14 @@ def check_callables(tenant: Any, exporters: Any, capture_usage: Any) -> None:
         raise ConfigurationError(f"tenant is a function of the ASGI scope that returns a name or None, not {tenant!r}")
     if not isinstance(exporters, list | tuple) or not all(callable(getattr(e, "export", None)) for e in exporters):
         raise ConfigurationError(f"exporters is a list of objects with export(readings, ticks), not {exporters!r}")
-    if not isinstance(capture_usage, bool):
-        raise ConfigurationError(f"capture_usage is True or False, not {capture_usage!r}")
+    check_flag("capture_usage", capture_usage)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """A setting that is True or False; anything else is refused in one line."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} is True or False, not {value!r}")
+    return value
 
 
 def check_number(name: str, value: Any, low: float, high: float, what: str) -> None:

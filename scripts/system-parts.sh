@@ -10,6 +10,7 @@ need chromium chromium
 need chromedriver chromium-driver
 need cc gcc
 need npm npm
+need systemd-analyze systemd
 # The package redis-server would start a service; the same binary comes with redis-tools, under another name.
 command -v redis-server >/dev/null 2>&1 || need redis-check-rdb redis-tools
 apt=$(command -v apt-get || true)

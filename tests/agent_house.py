@@ -26,6 +26,8 @@ class Agent:
 
     def __init__(self, folder: Path, *options: str, env: dict[str, str] | None = None) -> None:
         self.socket = folder / "agent.sock"
+        if "--metrics" not in options:  # tests run side by side, and its usual port is one
+            options = (*options, "--metrics", "off")
         trees = [
             "--proc-root",
             str(folder / "proc"),
@@ -51,6 +53,7 @@ class Agent:
         )
         assert self.process.stderr is not None
         self.said = self.process.stderr.readline()
+        assert "answers at" in self.said, self.said
         self._drain = threading.Thread(target=self.process.stderr.read, daemon=True)
         self._drain.start()
         self.addresses = self.said.strip().partition("answers at ")[2].split(", ")
@@ -74,7 +77,7 @@ class Agent:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.process.poll() is None:
+        if self.process.stderr is not None and not self.process.stderr.closed:
             self.kill()
 
 

@@ -23,6 +23,7 @@ from support import PATIENCE_S, burn
 from frugal_meter.agent import doors
 from frugal_meter.agent.doors import tcp_door, tokens_of, unix_door
 from frugal_meter.errors import ConfigurationError
+from frugal_meter.sources.agent_link import PATIENCE_S as PATIENCE_S_OF_LINK
 from frugal_meter.sources.agent_link import Address, AgentLink, agent_address, agent_token
 from frugal_meter.sources.agent_protocol import FINEST_NS, MAX_QUESTION, PROTOCOL, Ask, Hello, Part, Told, line
 
@@ -191,7 +192,7 @@ def test_an_agent_that_says_nothing_is_waited_for_once_and_briefly(tmp_path: Pat
         begun = time.monotonic()
         link.refresh(0)
         link.refresh(0)
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 2 * PATIENCE_S_OF_LINK
         link.close()
     assert link.tell(0) is None
     assert "does not answer in time" in link.why
@@ -284,7 +285,7 @@ def test_a_tokens_file_that_cannot_be_is_refused_without_showing_a_token(tmp_pat
     assert doors.MIN_TOKEN == 16
 
 
-@pytest.mark.parametrize("address", ["9465", "127.0.0.1:", "127.0.0.1:99999", "203.0.113.7:0"])
+@pytest.mark.parametrize("address", ["9467", "127.0.0.1:", "127.0.0.1:99999", "203.0.113.7:0"])
 def test_an_address_that_cannot_be_listened_on_is_one_line(address: str) -> None:
     with pytest.raises(ConfigurationError, match="--tcp") as refused, tcp_door(address):
         pass
@@ -302,8 +303,8 @@ def test_an_address_that_is_none_is_refused_in_one_line(monkeypatch: pytest.Monk
 
 
 def test_the_agent_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FRUGAL_AGENT", "tcp://[::1]:9465")
-    assert agent_address() == Address(None, "::1", 9465)
+    monkeypatch.setenv("FRUGAL_AGENT", "tcp://[::1]:9467")
+    assert agent_address() == Address(None, "::1", 9467)
     monkeypatch.setenv("FRUGAL_AGENT", "/run/agent.sock")
     assert str(agent_address()) == "/run/agent.sock"
     monkeypatch.setenv("FRUGAL_AGENT", "off")

@@ -78,3 +78,14 @@ def test_a_span_that_cannot_be_summed_is_told_and_the_others_are_summed() -> Non
     assert faults == [("settle", TypeError)]
     requests = sum(sum(row.outcomes.values()) for row in kept.rows.values())
     assert requests == len(spans) - 1
+
+
+def test_names_of_units_beyond_the_cap_are_one() -> None:
+    with a_meter() as meter:
+        for at in range(2 * aggregates.MAX_UNITS):
+            with meter.measure("work") as span:
+                span.add_units(1, unit=f"unit-{at}")
+        meter.settle()
+        (row,) = meter.aggregates.rows.values()
+        assert len(row.units) == aggregates.MAX_UNITS + 1
+        assert row.units["other"] == aggregates.MAX_UNITS == meter.aggregates.overflow

@@ -384,7 +384,7 @@ def test_every_text_has_both_languages_with_the_same_blanks():
     [
         ('[meter]\nservice = "a"\npuee = 1.2\n', (), "did you mean pue?"),
         ('[meter]\nservice = "a"\npue = 0.5\n', (), "pue is 0.5"),
-        ('[meter]\nservice = "a"\nsources = ["rapl"]\n', (), "write one of auto, model, rapl, codecarbon"),
+        ('[meter]\nservice = "a"\nsources = ["rapl"]\n', (), "write one of auto, model, rapl, agent, codecarbon"),
         ("[meter\n", (), "not valid TOML"),
         ('[meter]\nservice = "a"\n', ("--zone", "Frnace"), "Did you mean FR (France)"),
         ('[meter]\nservice = "a"\n', ("--lang", "de"), "use fr or en"),
@@ -735,7 +735,18 @@ def test_an_old_terminal_encoding_is_no_traceback(machine):
 def test_every_command_option_and_key_is_in_the_documentation(machine):
     page = (Path(__file__).parents[1] / "docs/cli.md").read_text(encoding="utf-8")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) == {"calibrate", "doctor", "factors", "run", "version"}
+    assert set(commands) == {
+        "agent",
+        "budget",
+        "calibrate",
+        "compare",
+        "dashboards",
+        "doctor",
+        "explain",
+        "factors",
+        "run",
+        "version",
+    }
     for name, command in commands.items():
         assert f"frugal-meter {name}" in page
         options = [word for option in command.params if not getattr(option, "hidden", False) for word in option.opts]

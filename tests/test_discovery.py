@@ -237,7 +237,7 @@ def test_covers_overlap_when_they_hold_some_of_the_same_energy(first, second, tw
 
 
 def test_a_word_that_names_no_sources_is_refused_with_those_that_do(machine):
-    with pytest.raises(ConfigurationError, match="unknown sources 'rappel': use auto, model, rapl, codecarbon"):
+    with pytest.raises(ConfigurationError, match="unknown sources 'rappel': use auto, model, rapl, agent, codecarbon"):
         machine.discover("rappel")
 
 

@@ -129,7 +129,16 @@ def test_defaults_told_for_budgets_are_the_ones_in_force() -> None:
 
 def test_keywords_of_measure_and_of_the_ops_pages_are_told() -> None:
     text = read(DOCS / "settings.md")
-    for function in (Meter.measure, Meter.token_weights, Meter.ops_app, Meter.serve_ops, Meter.metrics, Meter.settle):
+    for function in (
+        Meter.measure,
+        Meter.remote,
+        Meter.remote_client,
+        Meter.token_weights,
+        Meter.ops_app,
+        Meter.serve_ops,
+        Meter.metrics,
+        Meter.settle,
+    ):
         call = re.search(rf"meter\.{function.__name__}\(([^)]*)\)", text)
         assert call, function.__name__
         for name in set(parameters(function)) - {"address"}:
@@ -188,7 +197,8 @@ def test_flags_are_told_and_no_other_is() -> None:
     told = names(rows("reading.md", "Flags"))
     used = set(
         re.findall(
-            r'"((?:factor|pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment|budget):[a-z][a-z-]+)"', sources
+            r'"((?:factor|pue|embodied|interval|cpu|vm|energy|idle|gpu|gpu-weights|alignment|budget|remote|usage|tokens):[a-z][a-z-]+)"',
+            sources,
         )
     )
     assert set(told) == used
@@ -196,8 +206,8 @@ def test_flags_are_told_and_no_other_is() -> None:
 
 def test_what_applications_call_on_a_span_is_told() -> None:
     text = "".join(row[0] for row in rows("reading.md", "Span"))
-    assert re.findall(r"`span\.(\w+)", text) == ["reading", "add_tokens", "add_units", "quality", "section", "identify"]
-    for name in ("add_tokens", "add_units", "quality", "section", "identify"):
+    assert re.findall(r"`span\.(\w+)", text) == ["reading", "add_tokens", "note", "add_units", "quality", "section", "identify"]
+    for name in ("add_tokens", "note", "add_units", "quality", "section", "identify"):
         call = re.search(rf"span\.{name}\(([^)]*)\)", text)
         assert call
         told = {word.strip(" =") for word in call[1].split(",")}
@@ -259,7 +269,8 @@ def test_command_lines_shown_use_what_exists(page: Path) -> None:
             continue
         assert words[0] in known, line
         inside: Any = typer.main.get_command(cli)
-        assert words[0] not in ("factors", "journal") or words[1] in inside.commands[words[0]].commands, line
+        group = subcommands(inside.commands[words[0]])
+        assert not group or words[1] in [each.name for each in group], line
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known[words[0]] | {"--help"}, line
 
 

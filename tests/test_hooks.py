@@ -153,6 +153,23 @@ def test_work_in_a_pool_shared_by_two_requests_is_charged_to_the_one_that_sent_i
         assert all(about(r.cpu_s, 0.005) for r in light)
 
 
+class Slotted(ThreadPoolExecutor):
+    def __setattr__(self, name, value):
+        if name.startswith("_frugal"):
+            raise AttributeError(name)
+        super().__setattr__(name, value)
+
+
+def test_an_executor_that_keeps_no_attributes_works_on():
+    with metered() as (meter, out), Slotted(1) as pool:
+        assert pool.submit(lambda: 1).result() == 1
+        with meter.measure("work"):
+            pool.submit(burn, 0.01).result()
+        assert meter.settle()
+        assert 0.01 <= out.readings[-1].cpu_s < 0.02
+        assert meter.errors == {}
+
+
 @pytest.mark.parametrize("strangers", [False, True])
 def test_a_pools_thread_is_paid_for_between_two_requests_unless_others_gave_it_work(strangers, monkeypatch):
     """The first request leaves a callback behind, as asyncio does to hand over a result."""

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from support import assert_books_close, burn, metered
 
 from frugal_meter.attribution.sampler import SystemClock
 from frugal_meter.sources import Sample, Window
 from frugal_meter.sources.rapl import discover
-from frugal_meter.testing import PowercapTree, ProcTree
+from frugal_meter.testing import FrozenClock, PowercapTree, ProcTree
 
 
 class HostOf:
@@ -119,3 +120,33 @@ def test_a_wall_clock_that_is_set_changes_no_duration_and_no_energy(by_s: float)
         assert all(tick.t1_ns >= tick.t0_ns for tick in out.ticks)
         assert_books_close(out.ticks)
         assert meter.errors == {}
+
+
+class SetClock(FrozenClock):
+    """A clock whose wall time is set."""
+
+    def put_forward(self, seconds: float) -> None:
+        self._unix_ns += round(seconds * 1e9)
+
+
+def test_a_clock_that_is_set_dates_what_comes_after_and_changes_no_id() -> None:
+    clock = SetClock()
+    with metered(clock=clock) as (meter, out):
+        with meter.measure("over") as span:
+            clock.advance(1)
+            clock.put_forward(3600)
+            provisional = span.reading.id
+            assert meter.settle()
+        with meter.measure("after"):
+            clock.advance(1)
+        assert meter.settle()
+        over, after = out.readings
+        assert over.id == provisional
+        assert after.started_at == pytest.approx(clock.time_ns() / 1e9 - 1)
+        ends = {
+            sample.exemplar.labels["reading_id"]: float(sample.exemplar.timestamp)
+            for family in text_string_to_metric_families(meter.metrics("application/openmetrics-text")[0].decode())
+            for sample in family.samples
+            if sample.exemplar is not None
+        }
+        assert ends[after.id] == pytest.approx(clock.time_ns() / 1e9, abs=0.002)

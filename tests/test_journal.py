@@ -261,7 +261,7 @@ def test_a_journal_that_cannot_be_is_refused_in_one_line(
 def by_tenant(path: Path, tenants: Any) -> tuple[Journal, list[Any], list[Any]]:
     journal = Journal(address(path), tenants=tenants)
     budget = Budget("each", "1 requests", per="day", key=("tenant", "model"), timezone="UTC")
-    with metered(journal=journal, budgets=[budget]) as (meter, _):
+    with metered(journal=journal, budgets=[budget], log_tenants=True) as (meter, _):
         for _ in range(2):
             with suppress(BudgetRefused), meter.measure("answer", tenant="mairie-de-quimper", model="tiny"):
                 pass

@@ -191,6 +191,12 @@ def test_only_the_dynamic_figure_is_called_so_when_the_full_one_is_unknown():
     assert "15 J interval unknown, modelled for computing alone, without idle and 3.0 J elsewhere" in page
 
 
+def test_joules_drawn_elsewhere_stand_with_bounds_and_tier_of_their_own() -> None:
+    away = {"energy_remote_j": 140.0, "energy_remote_low_j": 100.0, "energy_remote_high_j": 240.0, "remote_tier": "sourced"}
+    page = words(busy(requests=(reading(1, **away, carbon_tier="sourced"),)))
+    assert "and 140 J elsewhere (100 to 240 J, sourced)" in page
+
+
 def test_a_budget_says_in_words_what_its_bar_shows():
     page = words(busy())
     assert (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,7 +16,7 @@ from support import burn
 
 from frugal_meter import Meter
 from frugal_meter.exporters.sums import Sums, Total
-from frugal_meter.ring.peers import started
+from frugal_meter.ring.peers import Peers, lives, started
 from frugal_meter.testing import SyntheticSource
 
 #: no process has it: numbers end at 2^22 (proc_sys_kernel_pid_max(5))
@@ -82,7 +86,7 @@ def test_a_worker_killed_between_folding_and_taking_away_counts_nobody_twice(tmp
         work(meter, 2)
         told = leave_behind(tmp_path, ended=2)
         total = Total()
-        total.add(told, ended=True)
+        total.add(told)
         total.names = [DEAD]  # as it lies there after the fold, with the files not yet taken away
         (folder(tmp_path) / "ended").write_bytes(msgspec.msgpack.encode(total))
         assert requests(meter) == {"ok": 4}
@@ -106,6 +110,60 @@ def test_a_sum_of_the_dead_that_nobody_can_read_costs_the_sum_and_not_the_scrape
         (folder(tmp_path) / "ended").write_bytes(b"\xc1 not a record")
         assert requests(meter) == {"ok": 2}
         assert set(meter.errors) == {"share"}
+
+
+def test_a_disk_that_is_full_costs_the_folding_and_no_counter(tmp_path: Path) -> None:
+    with a_worker() as meter:
+        work(meter, 3)
+        leave_behind(tmp_path, ended=5)
+        (folder(tmp_path) / "ended.new").mkdir()  # nothing can be written under this name, as on a full disk
+        assert requests(meter) == {"ok": 6, "lost": 2}
+        assert set(meter.errors) == {"share"}
+        (folder(tmp_path) / "ended.new").rmdir()
+        assert requests(meter) == {"ok": 6, "lost": 2}
+        assert not list(folder(tmp_path).glob(f"{DEAD}.*"))
+
+
+@contextlib.contextmanager
+def no_file_to_open() -> Iterator[None]:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(fd) for fd in os.listdir("/proc/self/fd"))
+    open_now = [os.open("/dev/null", os.O_RDONLY) for _ in range(highest)]  # below the highest none is free
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_now) + 1, most[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+        for fd in open_now:
+            os.close(fd)
+
+
+def test_a_process_without_a_file_to_open_takes_nobody_for_dead_and_tells_no_counter_that_falls(tmp_path: Path) -> None:
+    with a_worker() as meter:
+        work(meter, 3)
+        leave_behind(tmp_path, ended=3)
+        assert requests(meter) == {"ok": 6}
+        with no_file_to_open():
+            with pytest.raises(OSError, match="Too many open files"):
+                lives(os.getpid(), started() or 0)
+            assert Peers().cpu_ns(os.getppid(), 1, last_ns=5) == 5
+            assert requests(meter) == {"ok": 6}
+        assert requests(meter) == {"ok": 6}
+
+
+def test_cleaners_of_temporary_files_pass_over_the_run_folder_while_a_worker_runs(tmp_path: Path) -> None:
+    def clean() -> None:  # what systemd-tmpfiles asks first (tmpfiles.d(5))
+        fd = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(fd)
+
+    clean()
+    with a_worker() as meter:
+        work(meter, 1)
+        with pytest.raises(BlockingIOError):
+            clean()
 
 
 def test_a_run_folder_that_is_taken_away_costs_the_sum_and_nothing_else(tmp_path: Path) -> None:

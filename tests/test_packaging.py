@@ -19,7 +19,7 @@ import frugal_meter
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 #: bytes that the package itself may take, unpacked
-MOST_BYTES = 1_500_000
+MOST_BYTES = 1_900_000
 #: bytes that an installation of the core may take with everything it pulls in, compiled files left out
 MOST_INSTALLED_BYTES = 5_000_000
 
@@ -59,6 +59,7 @@ def test_the_wheel_holds_every_file_of_the_package(sizes: Mapping[str, int]) -> 
     there = {
         f"frugal_meter/{path.relative_to(package)}" for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"
     }
+    there |= {f"frugal_meter/cli/dashboards/{path.name}" for path in (ROOT / "dashboards").glob("*.json")}
     assert {name for name in sizes if ".dist-info/" not in name} == there
     assert {"frugal_meter/py.typed", "frugal_meter/carbon/data/ember.csv", "frugal_meter/sources/data/cpu_watts.json"} <= there
     assert "frugal_meter/exporters/live_page.html" in there

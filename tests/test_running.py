@@ -482,7 +482,7 @@ def test_every_decision_is_a_line_with_its_figures_and_admissions_are_one_line_a
             ended(meter, begun(meter), 0)
         meter.settle()
         lines = [(e.action, e.settled, e.why) for e in meter.admission.log.recent]
-    assert lines == [("warn", 2, ""), ("degrade", 3, ""), ("refuse", 4, "limit"), ("admit", 0, "2 requests")]
+    assert lines == [("warn", 2, ""), ("degrade", 3, ""), ("refuse", 4, "limit"), ("admit", None, "2 requests")]
 
 
 def test_refusals_of_another_thread_do_not_wait_for_a_turn_that_is_not_theirs() -> None:

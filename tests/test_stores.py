@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -299,6 +300,34 @@ def test_a_grant_is_between_need_and_want_and_leaves_most_of_the_rest(left: int,
 
 
 # -- SQLite's own
+
+
+def test_many_workers_that_make_one_new_file_at_once_all_find_it_usable(tmp_path: Path) -> None:
+    import threading
+
+    for number in range(10):
+        path, start, failed = tmp_path / f"{number}.sqlite", threading.Barrier(6), []
+
+        def work(path: Path = path, start: threading.Barrier = start, failed: list[Exception] = failed) -> None:
+            store = SqliteStore(path)
+            start.wait()
+            try:
+                Worker(store, threading.current_thread().name).says(Report(DAY, 1, 0, 0))
+            except Exception as error:
+                failed.append(error)
+            finally:
+                store.close()
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        with contextlib.closing(SqliteStore(path)) as store:
+            assert state(store).settled == 6
+        assert [each.name for each in tmp_path.glob(".*")] == []
+        assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_on_a_network_file_system_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from exchange import samples
 from support import assert_books_close, burn, metered
 from worker_house import House, Process, assert_every_record_is_booked_once
 from worker_process import WATTS_PER_CPU
@@ -164,6 +166,110 @@ def test_a_second_worker_makes_the_first_one_share_at_its_next_tick(run_dir: Pat
         assert shared.energy_dynamic_j is not None
         assert shared.energy_low_j <= shared.energy_full_j <= shared.energy_high_j
         assert meter.errors == {}
+
+
+def test_no_counter_falls_when_a_second_worker_comes_nor_when_the_meter_is_stopped_and_started(run_dir: Path) -> None:
+    def told() -> dict[Any, float]:
+        assert sum(samples(meter, "frugal_books_difference_joules").values()) == 0
+        names = (
+            "frugal_host_energy_joules_total",
+            "frugal_unattributed_energy_joules_total",
+            "frugal_overhead_energy_joules_total",
+        )
+        every = {(name, key): joules for name in names for key, joules in samples(meter, name).items()}
+        host, attributed = sum(samples(meter, names[0]).values()), sum(samples(meter, "frugal_energy_joules_total").values())
+        assert sum(samples(meter, names[1]).values()) + attributed == pytest.approx(host, abs=1e-8)
+        return every
+
+    def work() -> dict[Any, float]:
+        with meter.measure("work"):
+            burn(0.03)
+        assert meter.settle()
+        return told()
+
+    meter, seen = Meter("x", zone="FR", sources=host_model(), tick=60), []
+    for _ in range(2):
+        with meter:
+            seen.append(work())
+            ring = Ring(next(run_dir.iterdir()), 1)
+            ring.open()
+            state = ring.last()
+            state.pids[SEATS - 1], state.starts[SEATS - 1] = os.getppid(), started(os.getppid()) or 0
+            ring.append(state)
+            ring.file.unlock()
+            seen += [work(), work()]  # a tick that still is its own, and one by the records
+            workers = meter.sampler._workers
+            assert workers is not None
+            assert workers.sharing
+        seen.append(told())
+        ring.close()
+        next(run_dir.iterdir()).unlink()  # as the last one to leave does: the next ring is another one
+    for before, after in itertools.pairwise(seen):
+        for key, joules in before.items():
+            assert after[key] >= joules, key
+
+
+def test_a_run_folder_that_another_user_could_enter_is_not_met_in_and_the_figures_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FRUGAL_RUN_DIR", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("SERVER_SOFTWARE", "gunicorn/23.0.0")
+    (tmp_path / "frugal-meter").mkdir()
+    (tmp_path / "frugal-meter").chmod(0o777)
+    with metered(sources=host_model()) as (meter, out):
+        with meter.measure("work"):
+            burn(0.001)
+        assert meter.settle()
+        assert "alignment:tick" in out.readings[-1].flags
+        assert set(meter.errors) == {"share", "workers"}
+    assert list((tmp_path / "frugal-meter").iterdir()) == []
+
+
+def _written_over(path: Path, meter: Meter) -> None:
+    with path.open("r+b") as file:
+        file.write(random.Random(7).randbytes(path.stat().st_size))
+
+
+def _emptied(path: Path, meter: Meter) -> None:
+    with path.open("r+b") as file:
+        file.seek(64)
+        file.write(bytes(path.stat().st_size - 64))
+
+
+def _taken_away(path: Path, meter: Meter) -> None:
+    path.unlink()
+
+
+def _given_to_another(path: Path, meter: Meter) -> None:
+    ring = Ring(path, 1)
+    ring.open()
+    state, start = ring.last(), started(os.getppid())
+    assert start is not None
+    state.pids[0], state.starts[0] = os.getppid(), start
+    ring.append(state)
+    ring.close()
+
+
+@pytest.mark.parametrize("harm", [_written_over, _emptied, _taken_away, _given_to_another])
+def test_a_worker_whose_seat_is_gone_takes_another_and_bills_on(run_dir: Path, harm: Any) -> None:
+    with metered(sources=host_model(), workers="shared") as (meter, out):
+        for again in range(4):
+            if again == 1:
+                harm(next(run_dir.iterdir()), meter)
+            with meter.measure("work"):
+                burn(0.05)
+            assert meter.settle()
+        assert_books_close(out.ticks)
+        assert all((reading.energy_dynamic_j or 0) > 0 for reading in out.readings)
+        assert sum(tick.energy_nj for tick in out.ticks) < 90e9 * meter.sampler.probe.cpus() * 60
+        assert meter.errors == {"workers": 1}
+        workers = meter.sampler._workers
+        assert workers is not None
+        assert workers.sharing
+        assert sum(samples(meter, "frugal_books_difference_joules").values()) == 0
+        (host,) = samples(meter, "frugal_host_energy_joules_total").values()
+        assert host == pytest.approx(sum(tick.energy_nj for tick in out.ticks) / 1e9)
 
 
 def test_two_meters_of_one_process_are_not_two_workers(run_dir: Path) -> None:

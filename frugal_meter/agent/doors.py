@@ -39,7 +39,8 @@ def unix_door(path: Path, group: str | None) -> Iterator[socket.socket]:
         finally:
             os.umask(before)
         try:
-            os.chown(path, -1, gid)
+            if gid not in (-1, path.stat().st_gid):
+                os.chown(path, -1, gid)
         except PermissionError:
             raise ConfigurationError(f"--group {group}: only its members and root may give it a socket") from None
         os.chmod(path, 0o600 if group is None else 0o660)
@@ -53,6 +54,8 @@ def unix_door(path: Path, group: str | None) -> Iterator[socket.socket]:
 
 
 def _gid(group: str) -> int:
+    if group.isascii() and group.isdecimal():  # in a container the host's groups have no names
+        return int(group)
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
@@ -83,10 +86,10 @@ def _clear(path: Path) -> None:
 
 @contextlib.contextmanager
 def tcp_door(address: str) -> Iterator[socket.socket]:
-    """A listening address such as "127.0.0.1:9465"; raises ConfigurationError."""
+    """A listening address such as "127.0.0.1:9467"; raises ConfigurationError."""
     host, colon, port = address.rpartition(":")
     if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise ConfigurationError(f'--tcp {address!r}: write an address and a port, such as "127.0.0.1:9465"')
+        raise ConfigurationError(f'--tcp {address!r}: write an address and a port, such as "127.0.0.1:9467"')
     host = host.strip("[]") or "127.0.0.1"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -70,7 +70,8 @@ class Agent:
 
     def run(self, ready: Callable[[list[str]], None]) -> None:
         """Serve until told to stop; ``ready`` gets the addresses once they are open."""
-        resource.setrlimit(resource.RLIMIT_NOFILE, _files())
+        with contextlib.suppress(OSError, ValueError):  # fewer will do until there are more connections
+            resource.setrlimit(resource.RLIMIT_NOFILE, _files())
         with contextlib.ExitStack() as stack:
             stack.callback(self.host.close)
             doors, addresses = [], []
@@ -90,9 +91,12 @@ class Agent:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, stop.set)
         server = Server(self.host, tokens=self.tokens, period_s=self._settings.period_s, after=self._remember, fault=self.fault)
-        ready()
-        _notify()
-        await server.serve(doors, stop)
+
+        def is_ready() -> None:
+            ready()
+            _notify()
+
+        await server.serve(doors, stop, is_ready)
 
     def _remember(self) -> None:
         if self._settings.state is not None:

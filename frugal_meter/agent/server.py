@@ -49,14 +49,15 @@ class Server:
         self._next: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(self, doors: list[socket.socket], stop: asyncio.Event) -> None:
-        """Let callers in through ``doors`` (bound sockets) until ``stop``."""
+    async def serve(self, doors: list[socket.socket], stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Let callers in through ``doors`` (bound sockets) until ``stop``; ``ready`` is called once they may come."""
         servers = [
             await (asyncio.start_unix_server if door.family == socket.AF_UNIX else asyncio.start_server)(
                 self._let_in, sock=door, limit=MAX_QUESTION, backlog=MAX_CONNECTIONS
             )
             for door in doors
         ]
+        ready()
         steady = asyncio.create_task(self._steadily())
         try:
             await stop.wait()

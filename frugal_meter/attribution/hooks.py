@@ -208,8 +208,12 @@ def _pool_of(holder: Any) -> _Pool:
     try:
         return holder._frugal_pool  # type: ignore[no-any-return]
     except AttributeError:
-        pool = holder._frugal_pool = _Pool()
-        return pool
+        pool = _Pool()
+    try:
+        holder._frugal_pool = pool
+    except Exception:  # a loop or executor that keeps no attributes: nothing is known of its threads, and it works on
+        pool.mixed = True
+    return pool
 
 
 def _in_worker(span: Span, pool: _Pool | None, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

@@ -263,6 +263,7 @@ class Ledger:
         self.ticks: list[Tick] = []
         self._zeros = (0,) * len(self.books)
         self.unaligned = False  # other workers bill the same energy, and not from the same records
+        self.shared: frozenset[str] = frozenset()  # sources whose records in this tick other workers bill too
         self.held_share: float | None = None  # this worker's part of the host by the records it shares; None: by `slice`
         self.coverage: float | None = None  # spans' CPU over the process's CPU, last tick
         self._lingering: list[Cell] = []  # threads still at work for a span that is over
@@ -293,7 +294,7 @@ class Ledger:
 
     def read(self, window: Window) -> None:
         """Read every source; close in time to ``window``'s end, since joules and CPU must be of the same moment."""
-        self.lent_ns = self.companions.read()
+        self.lent_ns, self.shared = self.companions.read(), frozenset()
         for books in self.books:
             self.read_one(books, window)
 

@@ -106,6 +106,11 @@ class Sampler:
         return self._workers.seat if self._workers is not None else None
 
     @property
+    def seats_left(self) -> Sequence[Taken]:
+        """Where it sat before."""
+        return self._workers.left if self._workers is not None else ()
+
+    @property
     def running(self) -> bool:
         """Whether the tick thread is alive."""
         return self._thread is not None and self._thread.is_alive()

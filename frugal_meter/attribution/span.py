@@ -13,6 +13,7 @@ import msgspec
 from ..errors import ConfigurationError
 from ..records import Decision, Outcome, Reading, label
 from .clocks import Cell, Cells, Segment, here
+from .elsewhere import Elsewhere
 from .pools import Section, Sections, check_weight
 
 _MOST = 2**53  # counts beyond this are no counts, and no float holds them exactly
@@ -32,6 +33,9 @@ class Desk(Protocol):
 
     def late(self, span: Span) -> Late:
         """Where work that outlives the span is booked."""
+
+    def note(self, span: Span, reply: Any) -> None:
+        """Take what a model's reply, or a piece of it, tells of tokens."""
 
 
 class Late(Cells):
@@ -162,6 +166,10 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     nested: dict[int, Span] | None = None  # not settled yet
     folded: Folded | None = None  # settled
     settled_reading: Reading | None = None
+    call: Any = None  # to a model elsewhere, while it runs
+    is_call: bool = False
+    elsewhere: Elsewhere | None = None  # what calls made from here or from inside cost
+    pays: Elsewhere | None = None  # of it, what no span around this one pays for
 
     @property
     def total_cpu_ns(self) -> int:
@@ -229,6 +237,13 @@ class Span(msgspec.Struct, eq=False, weakref=True):
         for name, count in (("tokens_in", input), ("tokens_out", output), ("tokens_cached", cached)):
             if type(count) is int and 0 <= count <= _MOST:
                 setattr(self, name, (getattr(self, name) or 0) + count)
+
+    def note(self, reply: Any) -> None:
+        """Take the ``usage`` of a model's reply (a mapping or an object), or of one piece of its stream.
+
+        A stream that tells no usage is counted by its pieces, and flagged. What is malformed is left out, never guessed.
+        """
+        self.desk.note(self, reply)
 
     def add_units(self, count: float = 1, unit: str | None = None) -> None:
         """Add ``count`` functional units delivered (answers, letters, audio seconds), named by ``unit``."""

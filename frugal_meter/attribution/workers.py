@@ -45,9 +45,12 @@ def workers_of(mode: str, service: str, ledger: Ledger, *, own_clock: bool, faul
         return None
     try:
         return Workers(mode, service, ledger, shared, fault)
-    except ConfigurationError:
+    except ConfigurationError as error:
         if mode == "shared" or os.environ.get("FRUGAL_RUN_DIR"):
             raise
+        if is_one_of_several():  # the others are there all the same, and bill the same joules
+            ledger.unaligned = True
+            fault("workers", error)
     except OSError as error:
         if mode == "shared":
             raise ConfigurationError(f'workers="shared" needs Linux and its /proc ({error})') from None
@@ -85,6 +88,7 @@ class Workers:
         self._locked = False
         self._before: State | None = None  # the totals billed so far; None: not billing through the ring
         self._entered: State | None = None  # the totals from which this worker has billed
+        self.left: list[Taken] = []  # seats given up: a meter that is stopped, or started again, has billed what it has
         self._read_at = [0] * len(shared)
 
     @property
@@ -98,7 +102,7 @@ class Workers:
         if self._ring is None or self._entered is None or self._before is None:
             return None
         names = tuple(books.source.name for books in self._shared)
-        return Taken(self._ring.born, self._seat, names, self._entered, self._before)
+        return Taken(self._born, self._seat, names, self._entered, self._before)
 
     def join(self, host_ns: int | None) -> None:
         """Take a seat; and bill through the ring from now on where that is asked for or others are there.
@@ -136,7 +140,7 @@ class Workers:
         seat = state.pids.index(0)
         state.pids[seat], state.starts[seat], state.active[seat] = os.getpid(), start, 0
         state.outer[seat] = self._ledger.companions.own_pid()
-        self._seat = seat
+        self._seat, self._who, self._born = seat, (os.getpid(), start), ring.born
         ring.append(state)
         return True
 
@@ -197,6 +201,8 @@ class Workers:
                 self._enter(ring, host_ns)
             return window.process_ns
         state = ring.last()
+        if state.seat_of(*self._who) != self._seat or state.seq < self._before.seq or not ring.file.is_current():
+            return self._begin_anew(window, host_ns)
         slept = slept_ns(state.boot_ns, boot := max(0, boot_offset_ns()))
         t0_ns = state.t_ns
         cpus = window.host_cpus
@@ -214,8 +220,21 @@ class Workers:
             ledger.read_one(books, window)
         return self._bill(state, self._before)
 
+    def _begin_anew(self, window: Window, host_ns: int | None) -> int:
+        """This tick alone, and another seat: the file was taken away, or somebody's hand was in it. Its totals are no longer
+        those that were billed, and a seat that is another's, or nobody's, would bill nothing for ever.
+        """
+        self._fault("workers", OSError(f"{self._path}: this worker's seat was gone; it has taken another"))
+        self._let_go()
+        self._ledger.read(window)
+        self.join(host_ns)
+        return window.process_ns
+
     def _raw_ns(self, state: State) -> list[int | None]:
-        return [self._peers.cpu_ns(pid, start) if pid else 0 for pid, start in zip(state.pids, state.starts, strict=True)]
+        return [
+            self._peers.cpu_ns(pid, start, last_ns) if pid else 0
+            for pid, start, last_ns in zip(state.pids, state.starts, state.raw_ns, strict=True)
+        ]
 
     def _book(self, state: State, step: Step, i: int, books: SourceBooks, window: Window, record: Window, share: float) -> None:
         """Read one source and book what nobody has booked yet.
@@ -250,7 +269,7 @@ class Workers:
         totals.mark = _mark_of(books)
 
     def _bill(self, state: State, before: State) -> int:
-        seat = self._seat
+        seat, self._ledger.shared = self._seat, frozenset(books.source.name for books in self._shared)
         for i, books in enumerate(self._shared):
             part = part_of(state, before, i, seat, self._pools.place_of(books))
             if part.energy_nj or books.sample is not None:
@@ -264,24 +283,33 @@ class Workers:
 
     def leave(self) -> None:
         """Give the seat up; the last one takes the file away."""
-        ring, self._ring, self._before, self._ledger.held_share = self._ring, None, None, None
+        ring = self._ring
         if ring is None:
             return
-        self._meet(None)
-        self._pools.close()
         with contextlib.suppress(OSError):  # a seat that is not given up is taken back by whoever comes next
             ring.file.lock()
             state = ring.last()
-            state.free(self._seat)
-            ring.append(state)
-            if not state.taken:
+            if state.seat_of(*self._who) == self._seat:
+                state.free(self._seat)
+                ring.append(state)
+            if not state.taken and ring.file.is_current():
                 ring.file.remove()
-        ring.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if (seat := self.seat) is not None:
+            self.left.append(seat)
+        ring, self._ring, self._before, self._ledger.held_share = self._ring, None, None, None
+        self._pools.close()
+        self._meet(None)
+        if ring is not None:
+            ring.close()
         self._peers.close()
 
     def after_fork_in_child(self) -> None:
         """The seat is the parent's; the child takes one of its own when it starts."""
         ring, self._ring, self._before, self._locked = self._ring, None, None, False
+        self.left = []
         self._ledger.held_share, self._ledger.unaligned = None, False
         if ring is not None:
             self._pools.close()  # its cells are the parent's too

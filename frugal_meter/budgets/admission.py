@@ -15,6 +15,7 @@ from ..attribution.span import Span
 from ..errors import BudgetNotEnforceableError
 from ..records import TIERS, Decision, Tier
 from ..units import BOOKED_IN, SHOWN_IN, Resource
+from .amounts import Amount, Amounts
 from .budget import Budget
 from .decisions import Decisions
 from .estimates import Estimates
@@ -22,14 +23,12 @@ from .ladder import strongest
 from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
 from .retry import fits_at_ns
 from .sharing import Sharing
-from .stores import Entry, SharedStore
 from .stores import Estimates as Learnt
-from .stores.memory import MemoryStore
+from .stores import SharedStore
+from .stores.memory import OTHER, MemoryStore
 from .upkeep import Upkeep
 from .waiting import Line
 
-#: what a span used, in thousandths of a budget's unit; None when unknown
-Amount = Callable[[Span], int | None]
 _AT_THE_DOOR = (None, None)
 
 
@@ -88,7 +87,7 @@ class Admission:
                 self._decided.setdefault((budget.name, action), 0)
         self._plain = [_Plain(b, self.estimator[b.name]) for b in self.budgets if not b.needs]
         self._all_plain = len(self._plain) == len(self.budgets) and not any(b.sliding for b in self.budgets)
-        self.used = {b.name: self._amount(b.resource, b.basis) for b in self.budgets}
+        self.used = Amounts(self._amount)
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
 
@@ -125,8 +124,8 @@ class Admission:
         for budget in budgets:
             if (why := unavailable.get(budget.resource)) is not None:
                 raise BudgetNotEnforceableError(budget.name, why, "The budgets in force stay.")
-        self.store.reload(budgets)
-        with self.store.lock:
+        with self.store.lock:  # in one step: between two, a request would open the old budgets' books again
+            self.store.reload(budgets)
             for old in self.budgets:
                 new = next((b for b in budgets if b.name == old.name), None)
                 if new is None or (new.resource, new.basis) != (old.resource, old.basis):
@@ -227,10 +226,12 @@ class Admission:
         The decision is left on the span. What an enclosing span was already decided on is not asked again. When its turn
         or a shared store's answer has yet to come, ``span.waiting`` is set: `wait` or `wait_here` brings the outcome.
         """
-        claims = self._claims(span)
-        if not claims:
+        asked = self._claims(span)
+        if not asked:
             return None
-        verdict = self.store.admit(claims, now_ns)
+        with self.store.lock:
+            claims = self.store.in_force(asked)
+            verdict = self.store.judge(claims, now_ns)
         if verdict.then == "done":
             return self._conclude(span, claims, verdict, now_ns)
         span.waiting = self.line.enter(claims, verdict, span.tenant)
@@ -261,8 +262,11 @@ class Admission:
         for budget in self.budgets:
             if budget.needs <= known.keys() and budget.concerns(known):
                 key = budget.key_of(known)
-                if (budget.name, key) not in decided:
-                    estimates = self.estimator[budget.name]
+                # Whoever shares the account of all who came too late has it from the span around.
+                if (budget.name, key) not in decided and (budget.name, (OTHER,) * len(key)) not in decided:
+                    estimates = self.estimator.get(budget.name)
+                    if estimates is None:
+                        continue  # a reload has put it away in this very moment
                     told = own.get(budget.resource) if own else None
                     estimate = estimates.of(*kind) if told is None else estimates.clamped(told)
                     claims.append(Claim(budget, key, estimate, self.can_refuse(budget), kind))
@@ -366,7 +370,7 @@ class Admission:
             amounts = [self._settled(span, lease.book.budget) for lease in leases]
         else:
             used = self.used
-            amounts = [used[lease.book.budget.name](span) for lease in leases]
+            amounts = [used[lease.book.budget](span) for lease in leases]
         self.store.settle(leases, amounts)
         if self.line.queued:
             self.line.next_turns()
@@ -379,11 +383,11 @@ class Admission:
         if span.t1_ns > self.sighted_until_ns and not span.settled and budget.resource in ("energy", "carbon", "gpu"):
             self.blind += 1  # the tick is dead: nothing has told joules for a while
             return None
-        return self.used[budget.name](span)
+        return self.used[budget](span)
 
     def _of_refused(self, span: Span, budget: Budget) -> int | None:
         # A refusal costs nothing; what was used before it does.
-        return 0 if budget.resource == "requests" else self.used[budget.name](span)
+        return 0 if budget.resource == "requests" else self.used[budget](span)
 
     def correct(self, spans: Sequence[Span]) -> None:
         """After a tick has settled ``spans``: learn from them, and one summed correction per book."""
@@ -392,14 +396,15 @@ class Admission:
         for span in spans:
             for lease in span.leases or ():
                 budget = lease.book.budget
-                if lease.charged_milli is None or lease.corrected or budget.name not in self.used:
+                if lease.charged_milli is None or lease.corrected:
                     continue
                 milli = self._settled(span, budget)
                 if milli is None:
                     continue
                 lease.corrected, lease.blind = True, False
                 # What a smaller model used, or a refusal did not, says nothing of what was asked for.
-                if span.outcome != "refused" and not span.ops and span.model_served in (None, span.model, lease.learn_as[1]):
+                as_asked = span.outcome != "refused" and span.model_served in (None, span.model, lease.learn_as[1])
+                if as_asked and not span.ops and budget in self.budgets:
                     estimates = self.estimator[budget.name]
                     estimates.learn(lease.learn_as, milli / 1000)
                     estimates.compare(lease.estimate, milli // 1000)
@@ -427,11 +432,7 @@ class Admission:
         return known
 
     def _note(self, book: Book, action: Action, decision: Decision | None, estimate: int, now_ns: int, why: str = "") -> None:
-        budget = book.budget
-        settled, reserved, limit = book.settled, book.reserved + book.elsewhere, budget.limit.amount
-        self.log.note(
-            Entry(now_ns / 1e9, budget.name, budget.resource, book.key, action, decision, estimate, settled, reserved, limit, why)
-        )
+        self.log.decided(book, self.tiers.get(book.budget.name), action, decision, estimate, now_ns / 1e9, why)
 
     def _refusal(self, verdict: Verdict, estimate: int, now_ns: int) -> dict[str, Any]:
         book = verdict.refused
@@ -451,8 +452,8 @@ class Admission:
             "resource": budget.resource,
             "unit": SHOWN_IN[budget.resource],
             "limit": budget.limit.amount / scale,
-            "settled": book.settled / scale,
-            "reserved": (book.reserved + book.elsewhere) / scale,
+            "settled": (book.committed_by_all - book.reserved_by_all) / scale,
+            "reserved": book.reserved_by_all / scale,
             "estimate": estimate / scale,
             "tier": self.tiers.get(budget.name),
             "basis": budget.basis,

@@ -6,12 +6,18 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
+from ..records import Decision, Tier
 from .budget import Budget
-from .leases import Action
+from .leases import Action, Book
 from .stores import Entry, Override, SharedStore
 
 #: lines kept until a shared store takes them, and shown when there is none; in a storm of refusals older ones are dropped
 MOST_LINES: Final = 5000
+
+
+def shown_key(budget: Budget, key: tuple[str, ...], *, tenants: bool) -> tuple[str, ...]:
+    """A key as it is written down: without tenants' names, unless they were asked for."""
+    return tuple("…" if what == "tenant" and not tenants else part for what, part in zip(budget.key, key, strict=True))
 
 
 class Decisions:
@@ -23,6 +29,8 @@ class Decisions:
         self._owed: deque[Entry] = deque(maxlen=MOST_LINES)
         self._admitted: Counter[str] = Counter()
         self.overrides: Sequence[Override] = ()
+        #: whether lines name tenants
+        self.tenants = False
 
     def note(self, entry: Entry) -> None:
         """Append a line."""
@@ -35,6 +43,16 @@ class Decisions:
         lines = list(self.recent)
         return lines[max(0, len(lines) - (self.noted - noted)) :] if self.noted > noted else []
 
+    def decided(
+        self, book: Book, tier: Tier | None, action: Action, decision: Decision | None, estimate: int, now_s: float, why: str
+    ) -> None:
+        """Append what ``book`` did, with its figures of now."""
+        budget, reserved = book.budget, book.reserved_by_all
+        key = shown_key(budget, book.key, tenants=self.tenants)
+        figures = (estimate, book.committed_by_all - reserved, reserved, budget.limit.amount)
+        window = (book.start_ns // 10**9, book.end_ns // 10**9)
+        self.note(Entry(now_s, budget.name, budget.resource, key, action, decision, *figures, why, tier, *window))
+
     def admitted(self, budgets: Sequence[Budget], counts: dict[tuple[str, Action], int], now_s: float) -> None:
         """One line per budget for what was admitted without a word since the last call; ``counts`` are totals."""
         for budget in budgets:
@@ -42,21 +60,8 @@ class Decisions:
             more = total - self._admitted[budget.name]
             if more > 0:
                 self._admitted[budget.name] = total
-                self.note(
-                    Entry(
-                        now_s,
-                        budget.name,
-                        budget.resource,
-                        (),
-                        "admit",
-                        "admit",
-                        0,
-                        0,
-                        0,
-                        budget.limit.amount,
-                        f"{more} requests",
-                    )
-                )
+                limit, why = budget.limit.amount, f"{more} requests"
+                self.note(Entry(now_s, budget.name, budget.resource, (), "admit", "admit", None, None, None, limit, why))
 
     def flush(self, store: SharedStore) -> None:
         """Hand what is owed to a shared store; what it does not take is owed on. Raises StoreError."""

@@ -44,13 +44,15 @@ class Book:
 
     ``ceiling`` is what this worker may commit in all: the limit in memory, what it was granted of a shared one. It moves
     with grants alone, since settling takes from reserved what it gives to settled. ``elsewhere`` is what others have settled
-    and reserved, and of a sliding window its earlier parts. ``parked`` is unused room set aside for who waits for more.
-    ``calm``: while committed stays below, everything is admitted and no step of the ladder is near.
+    and reserved, and of a sliding window its earlier parts; ``elsewhere_reserved`` what of it is reserved. ``parked`` is unused
+    room set aside for who waits for more. ``calm``: while committed stays below, everything is admitted and no step of the
+    ladder is near.
     """
 
     __slots__ = (
-        "base", "budget", "calm", "carry", "ceiling", "cell", "denied", "elsewhere", "end_ns", "expired", "flight", "idle",
-        "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told", "typical", "until_ns",
+        "base", "budget", "calm", "carry", "ceiling", "cell", "denied", "elsewhere", "elsewhere_reserved", "end_ns", "expired",
+        "flight", "idle", "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told",
+        "typical", "until_ns",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +70,7 @@ class Book:
         self.settled = self.reserved = self.refused = 0
         self.carry = 0  # thousandths of the unit not yet booked: small requests are billed in full
         self.ceiling = 0 if shared else budget.limit.amount
-        self.elsewhere = self.parked = self.idle = self.expired = 0
+        self.elsewhere = self.elsewhere_reserved = self.parked = self.idle = self.expired = 0
         self.typical = 0  # what was last asked of a shared store for one request
         self.base = 0  # settled before this holder's time: the parent's, after a fork
         self.left: int | None = None  # of the limit, over all, when the shared store was last asked
@@ -87,6 +89,11 @@ class Book:
     def committed_by_all(self) -> int:
         """Settled and reserved by all workers, earlier parts of a sliding window included: what the ladder looks at."""
         return self.settled + self.reserved + self.elsewhere
+
+    @property
+    def reserved_by_all(self) -> int:
+        """What of ``committed_by_all`` is reserved; the rest is settled."""
+        return self.reserved + self.elsewhere_reserved
 
     @property
     def room(self) -> int:

@@ -13,13 +13,13 @@ def fits_at_ns(book: Book, earlier: Sequence[Book], estimate: int, now_ns: int) 
     A fixed window empties when it ends. A sliding one empties part by part, as its ``earlier`` parts (oldest first) cease to
     count; what other workers have spent in it is taken to be in the latest part.
     """
+    excess = book.committed_by_all + estimate - book.budget.limit.amount
+    if excess <= 0 and now_ns < book.denied[1]:
+        return now_ns + 1_000_000_000  # only unused slices are in the way: they come back with the next ticks
     if not book.budget.sliding:
         return book.end_ns
-    if book.left is not None and book.left - book.committed + book.settled >= estimate:
-        return now_ns + 1_000_000_000  # only unused slices are in the way: they come back with the next ticks
-    excess = book.committed_by_all + estimate - book.budget.limit.amount
     for part in earlier:
-        excess -= part.settled
+        excess -= part.committed
         if excess <= 0:
             return max(now_ns, part.until_ns)
     return book.until_ns

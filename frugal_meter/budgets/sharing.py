@@ -246,6 +246,7 @@ class Sharing:
                 self._log.overrides, self._overrides_at = self.store.overrides(), now + _OVERRIDES_S
             if now >= self._survivors_at:
                 self._survivors_at = now + _SURVIVORS_S
+                self._free_cells()
                 self._bury()
         except Exception as error:
             if not self.down:
@@ -262,6 +263,15 @@ class Sharing:
         if self._keep:
             self.store.keep_estimates(self._keep)
             self._keep = {}
+
+    def _free_cells(self) -> None:
+        """Let go of the cells of books that nothing can charge any more: else the record grows with every window."""
+        with self._books.lock:
+            kept = set(self._books.every())
+            for book in [each for each in self._cells if each not in kept]:
+                book.cell = None
+                if self._record is not None:
+                    self._record.free(self._cells.pop(book))
 
     def _bury(self) -> None:
         """Settle what workers of this host left behind when they died."""
@@ -293,7 +303,10 @@ class Sharing:
             book.ceiling = book.committed
         else:
             left = book.budget.limit.amount if book.left is None else max(0, book.left)
-            book.ceiling += left // self._slices.holders
+            part = left // self._slices.holders
+            if book.left is None and book.budget.sliding:  # a part that began alone: the earlier ones have taken of it
+                part = max(0, part - sum(each.committed for each in self._books.earlier(book)))
+            book.ceiling += part
             if most is not None:
                 book.flight.ceiling = max(1, most // self._slices.holders)
         book.reckon()
@@ -364,6 +377,8 @@ class Sharing:
                 self.denied.add(lease)
             elif lease.charged_milli is None:
                 self._books.enlarge(lease, grant[0])
+        if self.denied:  # what has ended asks no more
+            self.denied = {lease for lease in list(self.denied) if lease.charged_milli is None}
 
     # -- accounts
 

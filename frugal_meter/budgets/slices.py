@@ -41,6 +41,7 @@ class Slices:
     def park(self, waiting: Waiting) -> list[Want]:
         """Set aside what there is for ``waiting`` and say what is missing. Nobody else can take it until the answer is here."""
         wants = []
+        waiting.claims = self._books.in_force(waiting.claims)
         for claim in waiting.claims:
             if not (claim.may_refuse and claim.budget.enforce):
                 continue
@@ -153,6 +154,7 @@ class Slices:
             state = answer.states[report.account[:5]]
             book.told = (report.settled, report.held + more, report.reserved)
             book.elsewhere = max(0, state.settled + state.reserved - report.settled - report.reserved - book.base)
+            book.elsewhere_reserved = min(book.elsewhere, max(0, state.reserved - report.reserved))
             book.left, book.expired = book.budget.limit.amount - state.committed, state.expired
             book.reckon()
 

@@ -50,26 +50,35 @@ class Record:
         self._maps: list[mmap.mmap] = []
         self._cells = 0
         self._free: list[int] = []
-        self._views: list[memoryview] = []
-        self._grow()
+        self._views: dict[int, tuple[memoryview, memoryview]] = {}
+        try:
+            self._grow()
+        except OSError:
+            self.close()
+            raise
         head = holder.encode()
         self._maps[0][: len(_MAGIC) + 1 + len(head)] = _MAGIC + bytes([len(head)]) + head
 
     def _grow(self) -> None:
         """Twice the cells. Older mappings stay: views into them show the same pages."""
-        before, self._cells = self._cells, self._cells * 2 or _CELLS
-        size = _HEAD + self._cells * _CELL
-        os.truncate(self._fd, size)
+        before, cells = self._cells, self._cells * 2 or _CELLS
+        size = _HEAD + cells * _CELL
+        # Not `truncate`: a write to a page that a full disk has no room for kills the process.
+        os.posix_fallocate(self._fd, 0, size)
         self._maps.append(mmap.mmap(self._fd, size))
+        self._cells = cells
         self._free += range(self._cells - 1, before - 1, -1)
 
     def take(self, account: Account, base: int) -> tuple[int, memoryview] | None:
-        """A cell for ``account``: its number, and a view to write settled and reserved to; None for a key too long to fit."""
+        """A cell for ``account``: its number, and a view to write settled and reserved to; None where there is no room."""
         body = msgspec.json.encode(account[:5])
         if len(body) > _MOST_ACCOUNT:
             return None
         if not self._free:
-            self._grow()
+            try:
+                self._grow()
+            except OSError:
+                return None  # its worker's death is then charged when the store misses it, and in full
         number = self._free.pop()
         at, pages = _HEAD + number * _CELL, self._maps[-1]
         pages[at + _ACCOUNT_AT : at + _ACCOUNT_AT + len(body)] = body
@@ -77,19 +86,23 @@ class Record:
         view = whole[at : at + 24].cast("q")
         view[0], view[1], view[2] = base, 0, base
         pages[at + 24 : at + 26] = len(body).to_bytes(2, "little")  # last: from here on the cell counts
-        self._views += (whole, view)
+        self._views[number] = whole, view
         return number, view
 
     def free(self, number: int) -> None:
         """Give a cell back, once its account is settled with the store."""
         at = _HEAD + number * _CELL
         self._maps[-1][at + 24 : at + 26] = b"\0\0"
+        whole, view = self._views.pop(number)
+        view.release()
+        whole.release()
         self._free.append(number)
 
     def close(self, *, remove: bool = True) -> None:
         """Let go; ``remove`` when nothing is owed. A forked child does not remove: the lock stays its parent's."""
-        for view in reversed(self._views):
+        for whole, view in self._views.values():
             view.release()
+            whole.release()
         for each in self._maps:
             with contextlib.suppress(BufferError):  # a book that still holds its cell keeps the pages, which is harmless
                 each.close()
@@ -112,7 +125,10 @@ def the_dead(folder: Path, name: str) -> Iterator[Left]:
             os.close(fd)  # alive, or settled by somebody else just now
             continue
         try:
-            left = _read(os.pread(fd, os.fstat(fd).st_size, 0))
+            try:
+                left = _read(os.pread(fd, os.fstat(fd).st_size, 0))
+            except (ValueError, IndexError, msgspec.DecodeError):
+                left = None  # torn: its worker is charged when the store misses it, and nobody else is held up
             if left is not None:
                 yield left
             with contextlib.suppress(FileNotFoundError):

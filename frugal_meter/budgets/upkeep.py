@@ -39,9 +39,9 @@ class Upkeep:
         used_of = self._admission.used
         for lease in span.leases or ():
             budget = lease.book.budget
-            if lease.charged_milli is not None or budget.resource == "requests" or budget.name not in used_of:
+            if lease.charged_milli is not None or budget.resource == "requests" or budget not in self._admission.budgets:
                 continue
-            milli = used_of[budget.name](span)
+            milli = used_of[budget](span)
             if milli is not None and milli >= TOP_UP_AT * 1000 * lease.amount:
                 self._more(span, lease, milli // 1000, now_ns)
 

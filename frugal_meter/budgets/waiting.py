@@ -11,7 +11,6 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from itertools import islice
 from typing import Final
 
 from .leases import Book, Claim, Verdict
@@ -65,11 +64,12 @@ class Turns:
     def __len__(self) -> int:
         return self._count
 
-    def put(self, waiting: Waiting) -> bool:
-        """Queue behind one's own tenant; False when too many wait."""
+    def put(self, waiting: Waiting, *, again: bool = False) -> bool:
+        """Queue behind one's own tenant's, or before them when it has waited already; False when too many wait."""
         if self._count >= MOST_WAITING:
             return False
-        self._by_tenant.setdefault(waiting.tenant, deque()).append(waiting)
+        queue = self._by_tenant.setdefault(waiting.tenant, deque())
+        queue.appendleft(waiting) if again else queue.append(waiting)
         self._count += 1
         return True
 
@@ -104,6 +104,7 @@ class Line:
     def __init__(self, books: MemoryStore, now_ns: Callable[[], int]) -> None:
         self._books, self._now_ns = books, now_ns
         self._turns = Turns()
+        self._at = 0
         self.queued = 0  # how many wait for their turn: looked at by every settlement
         self.ask: Callable[[Waiting], None] | None = None
 
@@ -119,6 +120,7 @@ class Line:
 
     def judge(self, waiting: Waiting) -> None:
         """Decide over one whose answer from a shared store has come, or will not. The books' lock is held."""
+        waiting.claims = self._books.in_force(waiting.claims)
         verdict = self._books.judge(waiting.claims, self._now_ns(), asked=True)
         if verdict.then == "wait":
             self._queue(waiting)
@@ -126,10 +128,11 @@ class Line:
             self._resolve(waiting, verdict)
 
     def _queue(self, waiting: Waiting) -> None:
-        waits = [claim.budget.throttle_wait for claim in waiting.claims if claim.budget.throttle_at is not None]
-        waiting.deadline = time.monotonic() + min(waits)
-        waiting.queued = True
-        fits = self._turns.put(waiting)
+        again, waiting.queued = waiting.queued, True
+        if not again:  # a turn that came to nothing gives no more time
+            waits = [claim.budget.throttle_wait for claim in waiting.claims if claim.budget.throttle_at is not None]
+            waiting.deadline = time.monotonic() + min(waits)
+        fits = self._turns.put(waiting, again=again)
         self.queued = len(self._turns)
         if not fits:
             self._resolve(waiting, self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True))
@@ -142,7 +145,12 @@ class Line:
     def next_turns(self) -> None:
         """Let in whose turn it is: after a settlement, and at every tick."""
         with self._books.lock:
-            for waiting in list(islice(self._turns.heads(), _TURNS_AT_ONCE)):
+            heads = list(self._turns.heads())
+            rest = heads[_TURNS_AT_ONCE:]
+            # First come, first tried; and of all others some each time, for the first may wait for what is theirs alone.
+            self._at = at = self._at + _TURNS_AT_ONCE if self._at + _TURNS_AT_ONCE < len(rest) else 0
+            for waiting in heads[:_TURNS_AT_ONCE] + rest[at : at + _TURNS_AT_ONCE]:
+                waiting.claims = self._books.in_force(waiting.claims)
                 verdict = self._books.judge(waiting.claims, self._now_ns())
                 if verdict.then == "wait":
                     continue
@@ -191,7 +199,12 @@ class Line:
 
     def _last_word(self, waiting: Waiting) -> Verdict:
         """The deadline is here: what came in this very moment, else what can be had at once, else a refusal."""
-        return self._out(waiting) or self._books.admit(waiting.claims, self._now_ns(), asked=True, last=True)
+        verdict = self._out(waiting)
+        if verdict is not None:
+            return verdict
+        with self._books.lock:
+            waiting.claims = self._books.in_force(waiting.claims)
+            return self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True)
 
     def _out(self, waiting: Waiting) -> Verdict | None:
         with self._books.lock:

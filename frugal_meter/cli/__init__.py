@@ -1,4 +1,4 @@
-"""The command line: ``frugal-meter doctor``, ``run module:app``, ``calibrate``, ``agent``, ``factors``, ``version``."""
+"""Command line: ``frugal-meter doctor``, ``run``, ``calibrate``, ``agent``, ``factors``, ``budget``, ``dashboards``, …"""
 
 from __future__ import annotations
 

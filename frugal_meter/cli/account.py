@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..figures import TIER_SHARE
+from ..attribution.workings import TIER_SHARE
 from ..meter import Meter
 from ..records import TIERS, Interval, Reading, Tick, Tier
 from .texts import Words

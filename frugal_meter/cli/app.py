@@ -5,29 +5,23 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
-from collections.abc import Callable, Mapping
-from functools import wraps
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Final, ParamSpec
+from typing import Annotated
 
 import typer
 
-from ..config import DEFAULT_PATH, load
-from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError, SourceError
+from ..config import DEFAULT_PATH
+from ..errors import ConfigurationError, MissingExtraError, SourceError
 from ..sources.host_root import Roots, host_roots
-
-P = ParamSpec("P")
-#: exit code of a setting that cannot mean anything, the same as a command line that cannot (click, argparse)
-BAD_INPUT: Final = 2
+from .budget_commands import budget
+from .dashboard_commands import dashboards
+from .options import Config, Json, Language, config_file, one_line, say, settings_of
 
 # plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 Zone = Annotated[str | None, typer.Option(metavar="FR", help="Electricity zone of the machine; never guessed.")]
-Config = Annotated[Path | None, typer.Option(metavar="FILE", help="frugal.toml to use. [default: $FRUGAL_CONFIG, ./frugal.toml]")]
-Language = Annotated[str | None, typer.Option("--lang", metavar="fr|en", help="Language. [default: the locale's]")]
 Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|agent|codecarbon", help="What to read. [default: auto]")]
 _Root = Annotated[Path | None, typer.Option(hidden=True)]
 
@@ -45,36 +39,8 @@ def frugal_meter(
     """Compute, energy and carbon of each request of an AI service."""
 
 
-def _one_line(command: Callable[P, None]) -> Callable[P, None]:
-    """End with one line on stderr and exit code 2 for what the user can mend; anything else is ours to mend, and raises."""
-
-    @wraps(command)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except FrugalMeterError as error:
-            _say(error)
-            if kwargs.get("as_json"):
-                told = {"exit_code": BAD_INPUT, "error": type(error).__name__, "message": str(error)}
-                print(json.dumps(told, ensure_ascii=False))
-            raise typer.Exit(BAD_INPUT) from None
-
-    return guarded
-
-
-def _say(message: object) -> None:
-    print(f"frugal-meter: {message}", file=sys.stderr, flush=True)
-
-
-def settings_of(config: Path | None, **given: Any) -> dict[str, Any]:
-    """Settings of the file (asked for, of the environment, or lying in the current folder) under those given here."""
-    asked = config or os.environ.get("FRUGAL_CONFIG")
-    file: Mapping[str, Any] = load(config) if asked or Path(DEFAULT_PATH).is_file() else {}
-    return {**file, **{name: value for name, value in given.items() if value is not None}}
-
-
 @app.command()
-@_one_line
+@one_line
 def doctor(
     zone: Zone = None,
     config: Config = None,
@@ -111,7 +77,7 @@ def doctor(
 
 
 @app.command()
-@_one_line
+@one_line
 def run(
     target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Any ASGI application, such as main:app.")],
     host: Annotated[str, typer.Option(help="Where the application listens.")] = "127.0.0.1",
@@ -137,12 +103,13 @@ def run(
         raise ConfigurationError(
             f"zone is required: give --zone FR (the grid that feeds this machine), or zone in {DEFAULT_PATH}; it is never guessed"
         )
-    code = serve(load_app(target, factory=factory), settings, host=host, port=port, ops=ops, words=words)
+    loaded = load_app(target, factory=factory)
+    code = serve(loaded, settings, host=host, port=port, ops=ops, words=words, config=config_file(config))
     raise typer.Exit(code)
 
 
 @app.command()
-@_one_line
+@one_line
 def calibrate(
     seconds: Annotated[float, typer.Option(help="How long to measure, about.", min=1, max=3600)] = 20.0,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of TOML.")] = False,
@@ -161,18 +128,18 @@ def calibrate(
     words, own = Words(language_of(lang)), host_roots()
     roots = Roots(proc_root or own.proc, sys_root or own.sys, powercap_root or own.powercap)
     try:
-        found = measured(roots, seconds, begin=lambda: _say(words("calibrating", seconds=words.number(seconds))))
+        found = measured(roots, seconds, begin=lambda: say(words("calibrating", seconds=words.number(seconds))))
     except SourceError as error:
-        _say(error)
+        say(error)
         if as_json:
             print(json.dumps({"exit_code": 1, "error": type(error).__name__, "message": str(error)}, ensure_ascii=False))
         raise typer.Exit(1) from None
     print(found.json() if as_json else found.toml(), end="")
-    _say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
+    say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
 
 
 @app.command()
-@_one_line
+@one_line
 def agent(
     socket: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Unix socket for services. [default: /run/frugal-meter/agent.sock]")
@@ -216,10 +183,10 @@ def agent(
     try:
         running = Agent(settings)
     except SourceError as error:
-        _say(error)
+        say(error)
         raise typer.Exit(1) from None
     names = ", ".join(source.name for source in running.host.sources)
-    running.run(lambda addresses: _say(words("agent_serving", sources=names, addresses=", ".join(addresses))))
+    running.run(lambda addresses: say(words("agent_serving", sources=names, addresses=", ".join(addresses))))
 
 
 def _watts(given: str) -> tuple[str, float]:
@@ -235,12 +202,13 @@ def _watts(given: str) -> tuple[str, float]:
 
 factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, import, compare.")
 app.add_typer(factors, name="factors")
+app.add_typer(budget, name="budget")
+app.add_typer(dashboards, name="dashboards")
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 
 @factors.command("list")
-@_one_line
+@one_line
 def factors_list(
     zone: Annotated[
         str | None, typer.Option(metavar="FR", help="Every factor of one zone. [default: each zone's newest]")
@@ -261,7 +229,7 @@ def factors_list(
 
 
 @factors.command("show")
-@_one_line
+@one_line
 def factors_show(
     name: Annotated[str, typer.Argument(metavar="ID|ZONE", help='Such as "ember:FR:2024", or "FR" for the one in force.')],
     pack: Pack = None,
@@ -278,7 +246,7 @@ def factors_show(
 
 
 @factors.command("import")
-@_one_line
+@one_line
 def factors_import(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV file, as its publisher gives it out.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The manifest to write (.toml); its rows go beside it (.csv).")],
@@ -300,7 +268,7 @@ def factors_import(
 
 
 @factors.command("compare")
-@_one_line
+@one_line
 def factors_compare(
     zone: Annotated[str, typer.Option(metavar="FR", help="Whose published factors.")],
     energy: Annotated[str, typer.Option(metavar="1kWh", help='How much electricity: "1 kWh", "50 kJ".')] = "1 kWh",
@@ -315,13 +283,63 @@ def factors_compare(
     print(json.dumps(records, ensure_ascii=False, indent=2) if as_json else text)
 
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="URL|FILE",
+        help="A meter's ops pages, or exported readings (JSON lines). [default: http://127.0.0.1:9464]",
+    ),
+]
+
+
+@app.command()
+@one_line
+def explain(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A reading's id.")], where: From = None, lang: Language = None
+) -> None:
+    """How one reading's joules and grams came about, step by step, with sources: to be done again on paper."""
+    from .explain import explain as explained
+    from .readings import book_of, found
+    from .texts import Words, language_of
+
+    print(explained(found(id, book_of(where)), Words(language_of(lang))))
+
+
+@app.command()
+@one_line
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A file of exported readings, or a reading's id.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    where: From = None,
+    as_json: Json = False,
+    lang: Language = None,
+) -> None:
+    """Two readings or two exports side by side, per functional unit; refuses what is not comparable and says why.
+
+    Exit code: 0 compared, 1 not comparable, 2 bad input.
+    """
+    from .comparing import compared, obstacles, side
+    from .readings import book_of
+    from .texts import Words, language_of
+
+    words, book = Words(language_of(lang)), book_of(where)
+    ours, theirs = side(a, book), side(b, book)
+    if against := obstacles(ours, theirs, words):
+        print(json.dumps({"comparable": False, "why": against}, ensure_ascii=False) if as_json else words("c_refused"))
+        print("" if as_json else "\n".join(f"  {line}" for line in against), end="" if as_json else "\n")
+        raise typer.Exit(1)
+    text, record = compared(ours, theirs, words)
+    print(json.dumps({"comparable": True, **record}, ensure_ascii=False) if as_json else text)
+
+
 journal = typer.Typer(no_args_is_help=True, help="What a service kept: info, period, verify, export, purge.")
 app.add_typer(journal, name="journal")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The journal's file.")]
 
 
 @journal.command("info")
-@_one_line
+@one_line
 def journal_info(file: File) -> None:
     """What is in it, how large it is, and what was lost, as JSON."""
     from .journal import info
@@ -330,7 +348,7 @@ def journal_info(file: File) -> None:
 
 
 @journal.command("verify")
-@_one_line
+@one_line
 def journal_verify(file: File, lang: Language = None) -> None:
     """Whether its structure is sound and its books close to the nanojoule. Exit code: 0 sound, 1 not, 2 bad input."""
     from .journal import verified
@@ -342,7 +360,7 @@ def journal_verify(file: File, lang: Language = None) -> None:
 
 
 @journal.command("period")
-@_one_line
+@one_line
 def journal_period(
     file: File,
     begin: Annotated[str | None, typer.Option(metavar="2026-01-01", help="First moment, UTC. [default: the first kept]")] = None,
@@ -362,7 +380,7 @@ def journal_period(
 
 
 @journal.command("export")
-@_one_line
+@one_line
 def journal_export(
     file: File,
     format: Annotated[str, typer.Option(metavar="jsonl|csv|parquet|gsf", help="The shape.")] = "jsonl",
@@ -374,14 +392,14 @@ def journal_export(
     from .texts import Words, language_of
 
     words, (count, damage) = Words(language_of(lang)), exported(file, format, out)
-    _say(words("journal_exported", count=count))
+    say(words("journal_exported", count=count))
     if damage is not None:
-        _say(words("journal_damaged", damage=damage))
+        say(words("journal_damaged", damage=damage))
         raise typer.Exit(1)
 
 
 @journal.command("purge")
-@_one_line
+@one_line
 def journal_purge(
     file: File, before: Annotated[str, typer.Option(metavar="2026-01-01", help="Delete what ended before this moment, UTC.")]
 ) -> None:

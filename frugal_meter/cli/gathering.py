@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 
 from .. import setup
+from ..attribution.workings import TIER_SHARE
 from ..budgets.budget import Budget
 from ..carbon import Factor, grid, operational
 from ..errors import ConfigurationError, SourceError, UnknownZoneError
-from ..figures import TIER_SHARE
 from ..records import TIERS, Interval, Tier
 from ..sources import Source, model_findings
+from ..sources.agent import agent_link
 from ..sources.cpu_table import CpuMatch
 from ..sources.discovery import Discovery, describe, discover
 from ..sources.host_root import Roots
@@ -101,7 +102,7 @@ def _discovery(choice: str, settings: Mapping[str, Any], roots: Roots) -> tuple[
     if not isinstance(choice, str):
         raise ConfigurationError(f"sources={choice!r} cannot be: write one of auto, model, rapl, agent, codecarbon")
     declared = setup.declared_watts(settings.get("declared"))
-    agent = setup.agent_link(choice, settings.get("service") or "frugal-meter doctor", settings.get("host_share"), roots)
+    agent = agent_link(choice, settings.get("service") or "frugal-meter doctor", settings.get("host_share"), roots)
     look = partial(
         discover, powercap_root=roots.powercap, proc_root=roots.proc, sys_root=roots.sys, declared=declared, agent=agent
     )

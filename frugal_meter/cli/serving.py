@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,18 +43,21 @@ def refuse_workers(workers: int) -> None:
         )
 
 
-def serve(app: Any, settings: Mapping[str, Any], *, host: str, port: int, ops: str, words: Words) -> int:
+def serve(
+    app: Any, settings: Mapping[str, Any], *, host: str, port: int, ops: str, words: Words, config: Path | None = None
+) -> int:
     """Serve ``app`` until SIGINT or SIGTERM, then print the account; returns the exit code.
 
-    ``settings`` are keyword arguments of `Meter`; ``ops`` is an address or "off". What it says goes to stderr, for stdout is the
-    application's. Raises ConfigurationError (a port that is taken, a zone unknown, …) and MissingExtraError.
+    ``settings`` are keyword arguments of `Meter`, those of ``config`` included, whose budgets are taken up anew when it changes;
+    ``ops`` is an address or "off". What it says goes to stderr, for stdout is the application's. Raises ConfigurationError (a
+    port that is taken, a zone unknown, …) and MissingExtraError.
     """
     try:
         import uvicorn
     except ImportError:
         raise MissingExtraError("cli", "frugal-meter run") from None
     tally = Tally()
-    meter = Meter(**with_otel({**settings, "exporters": [tally]}))
+    meter = _metering({**settings, "exporters": [tally]}, config)
     began = time.monotonic()
     logging.getLogger("uvicorn.error").addFilter(_not_of_the_pages)
     with listening(host, port, "--port") as door, _ops_pages(meter, ops) as pages:
@@ -75,6 +79,12 @@ def serve(app: Any, settings: Mapping[str, Any], *, host: str, port: int, ops: s
     if not meter.disabled:
         _say(*account(meter, tally, time.monotonic() - began, words))
     return 0
+
+
+def _metering(settings: dict[str, Any], config: Path | None) -> Meter:
+    if config is None:
+        return Meter(**with_otel(settings))
+    return Meter.from_config(config, **{name: value for name, value in settings.items() if name not in ("budgets", "otel")})
 
 
 def _not_of_the_pages(record: logging.LogRecord) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import add
 from typing import Final
 
 import msgspec
 
+from ..attribution.elsewhere import Elsewhere
 from ..attribution.span import Span
 from ..figures import Figures
 from ..records import Shares, Tick
@@ -47,6 +48,8 @@ ENERGY_BUCKETS_J: Final = (
 CPU_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 300)
 #: label sets beyond this are folded into "other" and counted
 MAX_LABEL_SETS: Final = 1000
+#: names of functional units of one label set
+MAX_UNITS: Final = 20
 OTHER: Final = ("other", "other", "other")
 OTHER_KIND: Final = ("other", "other")
 BUCKETS: Final = ("requests", "late", "overhead", "other", "idle", "gap")
@@ -55,8 +58,9 @@ MAX_DISTRIBUTIONS: Final = 200
 #: routes × declared models whose series are made in advance
 MAX_PAIRS: Final = 100
 Labels = tuple[str, str, str]
-#: one observation to point at: wall ns, CPU ns, nJ, start (monotonic ns), the span's key, its process's random bits, trace id
-Mark = tuple[int, int, int, int, int, int, str | None]
+#: one observation to point at: wall ns, CPU ns, nJ, end (Unix, ns), what its id is made of (time, the span's key, its process's
+#: random bits), trace id
+Mark = tuple[int, int, int, int, int, int, int, str | None]
 
 
 class Histogram(msgspec.Struct, array_like=True, eq=False):
@@ -103,6 +107,17 @@ class Row(msgspec.Struct, array_like=True, eq=False):
     quality_sum: float = 0.0
     quality_count: int = 0
     units: dict[str, float] = {}
+    remote_j: dict[str, float] = {}  # by tier: of calls to models elsewhere, never part of what this host drew
+    remote_g: float = 0.0
+    remote_unknown: int = 0  # calls that have no figure
+
+    def add_calls(self, elsewhere: Elsewhere) -> None:
+        """Add what one call to a model elsewhere cost."""
+        for tier, joules in elsewhere.joules.items():
+            self.remote_j[tier] = self.remote_j.get(tier, 0.0) + joules
+        if elsewhere.carbon_g is not None:
+            self.remote_g += elsewhere.carbon_g.mid
+        self.remote_unknown += elsewhere.energy_j is None
 
 
 class Distribution(msgspec.Struct, array_like=True, eq=False):
@@ -129,7 +144,7 @@ class Aggregates:
         self.overflow = self.overflow_kinds = 0
         self.low_nj = self.high_nj = 0
         # One object, replaced as a whole: a scrape beside a tick sees the books before it or after it, never half of it.
-        self._told: tuple[dict[str, int], dict[str, dict[str, int]]] = ({}, {})
+        self._told: tuple[dict[str, int], dict[str, dict[str, int]], dict[str, dict[str, int]]] = ({}, {}, {})
         self.overhead_nj: dict[str, int] = {}
 
     @property
@@ -142,29 +157,33 @@ class Aggregates:
         """Where it was booked: source → bucket → nanojoules."""
         return self._told[1]
 
-    def add_ticks(self, ticks: Sequence[Tick]) -> None:
-        """Add the books of one pass."""
-        energy, buckets = dict(self._told[0]), {source: dict(sums) for source, sums in self._told[1].items()}
+    @property
+    def books_nj(self) -> tuple[Mapping[str, Mapping[str, int]], Mapping[str, Mapping[str, int]]]:
+        """`buckets_nj`, and the same ("told" with them) of what this process did not bill from records that others share."""
+        return self._told[1:]
+
+    def add_ticks(self, ticks: Sequence[Tick], shared: Collection[str] = ()) -> None:
+        """Add the books of one pass; ``shared`` names the sources whose records other workers bill too."""
+        energy, buckets, alone = dict(self._told[0]), *({name: dict(of) for name, of in each.items()} for each in self._told[1:])
         for tick in ticks:
             if tick.low_nj is not None and tick.high_nj is not None:
                 self.low_nj += tick.low_nj
                 self.high_nj += tick.high_nj
             energy[tick.source] = energy.get(tick.source, 0) + tick.energy_nj
-            sums = buckets.setdefault(tick.source, dict.fromkeys(BUCKETS, 0))
             shares = tick.requests_nj
-            sums["requests"] += shares.total if isinstance(shares, Shares) else sum(shares.values())
-            sums["late"] += tick.late_nj
-            sums["overhead"] += tick.overhead_nj
-            sums["other"] += tick.other_nj
-            sums["idle"] += tick.idle_nj
-            sums["gap"] += tick.gap_nj
+            requests = shares.total if isinstance(shares, Shares) else sum(shares.values())
+            booked = (requests, tick.late_nj, tick.overhead_nj, tick.other_nj, tick.idle_nj, tick.gap_nj)
+            _add(buckets.setdefault(tick.source, dict.fromkeys(BUCKETS, 0)), zip(BUCKETS, booked, strict=True))
+            if tick.source not in shared:
+                own = alone.setdefault(tick.source, dict.fromkeys(("told", *BUCKETS), 0))
+                _add(own, zip(own, (tick.energy_nj, *booked), strict=True))
             for part, nj in tick.overhead_parts.items():
                 self.overhead_nj[part] = self.overhead_nj.get(part, 0) + nj
-        self._told = energy, buckets
+        self._told = energy, buckets, alone
 
     def difference_nj(self) -> int:
         """What the sources told minus everything booked: 0 when the books close."""
-        energy, buckets = self._told
+        energy, buckets, _ = self._told
         return sum(energy.values()) - sum(sum(sums.values()) for sums in buckets.values())
 
     def add(self, span: Span) -> None:
@@ -187,10 +206,15 @@ class Aggregates:
             row.tokens_out = (row.tokens_out or 0) + span.tokens_out
         if span.units:
             unit = span.unit or "unit"
+            if unit not in row.units and len(row.units) >= MAX_UNITS:
+                self.overflow += 1
+                unit = OTHER[0]
             row.units[unit] = row.units.get(unit, 0) + span.units
         if span.quality_sum is not None:
             row.quality_sum += span.quality_sum
             row.quality_count += 1
+        if span.is_call and span.elsewhere is not None:
+            row.add_calls(span.elsewhere)
         if span.parent is None:
             self._add_request(span, row, model)
 
@@ -202,6 +226,7 @@ class Aggregates:
             if (  # a request with more to sum than CPU, energy and time: few are
                 account is None
                 or span.parent is not None
+                or span.is_call
                 or span.folded is not None
                 or span.tokens_in is not None
                 or span.tokens_out is not None
@@ -259,7 +284,10 @@ class Aggregates:
         return self._figures.weight(span).grams_per_joule * self._figures.pue.value / NJ_PER_J
 
     def _mark(self, span: Span, cpu_ns: int, nj: int) -> Mark:
-        return (span.t1_ns - span.t0_ns, cpu_ns, nj, span.t0_ns, span.key, self._figures.random, span.trace_id)
+        figures = self._figures
+        ended_ns = span.t1_ns + figures.unix_offset_ns
+        wall_ns = span.t1_ns - span.t0_ns
+        return (wall_ns, cpu_ns, nj, ended_ns, figures.stamp_ns(span.t0_ns), span.key, figures.random, span.trace_id)
 
     def _add_request(self, span: Span, row: Row, model: str) -> None:
         status = (str(span.status) if span.status is not None else "none", span.outcome)
@@ -322,6 +350,11 @@ class Aggregates:
     def totals_nj(self) -> Mapping[str, int]:
         """Where the joules went since the start, over all sources: bucket → nanojoules."""
         return {bucket: sum(sums[bucket] for sums in self.buckets_nj.values()) for bucket in BUCKETS}
+
+
+def _add(sums: dict[str, int], more: Iterable[tuple[str, int]]) -> None:
+    for key, nj in more:
+        sums[key] += nj
 
 
 def _inclusive(span: Span) -> tuple[int, int]:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..figures import reading_id
+from ..attribution.ids import reading_id
 from ..units import NJ_PER_J
 from . import aggregates
 from .aggregates import Distribution, Histogram, Labels, Mark, Row
+from .budget_families import budget_families
 from .spec import CAPPED, OVERHEAD, SPEC, STAGES
 
 if TYPE_CHECKING:
     from ..attribution.ledger import SourceBooks
-    from ..budgets.leases import Book
     from .sums import Service
     from .view import MeterView
 
 Sample = tuple[Sequence[str], float]
 #: labels, value and Unix time (s) of one observation
 Exemplar = tuple[dict[str, str], float, float]
-#: the unit of a limit in its metric's name, by resource
-_LIMITS: Final = {
-    "energy": "joules",
-    "carbon": "grams",
-    "cpu": "seconds",
-    "gpu": "seconds",
-    "tokens": "tokens",
-    "requests": "requests",
-}
 
 
 class Family(NamedTuple):
@@ -46,7 +38,6 @@ class Observed(NamedTuple):
     histogram: Histogram
     bounds: Sequence[float]
     figure: Literal[0, 1, 2]
-    unix_offset_ns: int
 
     @property
     def total(self) -> float:
@@ -64,7 +55,7 @@ def families(meter: MeterView, *, own: bool = False) -> Iterator[Family]:
     for group in (_requests, _energy, _own):
         told.update(group(meter, service))
     told.update(_context(meter))
-    told.update(_budgets(meter, service))
+    told.update(budget_families(meter, service))
     return (Family(name, told[name]) for name in SPEC)
 
 
@@ -77,10 +68,9 @@ def of_histogram(observed: Observed) -> Iterator[tuple[str, float, Exemplar | No
 
 
 def _exemplar(mark: Mark, observed: Observed) -> Exemplar:
-    wall_ns, _, _, t0_ns, key, random, trace_id = mark
-    began_ns = t0_ns + observed.unix_offset_ns
-    labels = {"trace_id": trace_id} if trace_id is not None else {"reading_id": reading_id(began_ns, key, random)}
-    return labels, mark[observed.figure] / 1e9, (began_ns + wall_ns) / 1e9
+    *_, ended_ns, stamp_ns, key, random, trace_id = mark
+    labels = {"trace_id": trace_id} if trace_id is not None else {"reading_id": reading_id(stamp_ns, key, random)}
+    return labels, mark[observed.figure] / 1e9, ended_ns / 1e9
 
 
 def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
@@ -109,19 +99,17 @@ def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
         "frugal_energy_joules": _by_component(books, rows),
         "frugal_idle_energy_joules": each(lambda r: r.idle_nj / NJ_PER_J) if books else [],
         "frugal_co2e_grams": _grams(rows) if books else [],
+        "frugal_downstream_energy_joules": [((*labels, tier), j) for labels, r in rows for tier, j in list(r.remote_j.items())],
+        "frugal_downstream_co2e_grams": [(labels, r.remote_g) for labels, r in rows if r.remote_j],
+        "frugal_downstream_unknown_calls": [(labels, r.remote_unknown) for labels, r in rows if r.remote_j or r.remote_unknown],
     }
 
 
 def _histograms(meter: MeterView, kinds: list[tuple[tuple[str, str], Distribution]]) -> dict[str, list[Any]]:
-    offset_ns = meter.figures.unix_offset_ns
     return {
-        "frugal_request_duration_seconds": [
-            (key, Observed(d.duration_s, aggregates.DURATION_BUCKETS_S, 0, offset_ns)) for key, d in kinds
-        ],
-        "frugal_request_cpu_seconds": [(key, Observed(d.cpu_s, aggregates.CPU_BUCKETS_S, 1, offset_ns)) for key, d in kinds],
-        "frugal_request_energy_joules": [
-            (key, Observed(d.energy_j, aggregates.ENERGY_BUCKETS_J, 2, offset_ns)) for key, d in kinds
-        ]
+        "frugal_request_duration_seconds": [(key, Observed(d.duration_s, aggregates.DURATION_BUCKETS_S, 0)) for key, d in kinds],
+        "frugal_request_cpu_seconds": [(key, Observed(d.cpu_s, aggregates.CPU_BUCKETS_S, 1)) for key, d in kinds],
+        "frugal_request_energy_joules": [(key, Observed(d.energy_j, aggregates.ENERGY_BUCKETS_J, 2)) for key, d in kinds]
         if meter.ledger.books
         else [],
     }
@@ -176,49 +164,6 @@ def _context(meter: MeterView) -> dict[str, list[Any]]:
     }
 
 
-def _budgets(meter: MeterView, service: Service) -> dict[str, list[Any]]:
-    admission = meter.admission
-    books = admission.store.books(meter.clock.time_ns())
-    windows = {book.budget.name: book for book in books}
-    labels = {budget.name: (budget.name, budget.resource) for budget in admission.budgets}
-    limits: dict[str, list[Any]] = {f"frugal_budget_limit_{unit}": [] for unit in _LIMITS.values()}
-    for budget in admission.budgets:
-        limits[f"frugal_budget_limit_{_LIMITS[budget.resource]}"].append((labels[budget.name], budget.limit.shown))
-    return {
-        "frugal_budget_usage_ratio": [
-            ((*labels[book.budget.name], _joined(book.key), state), amount / book.budget.limit.amount)
-            for book in _fullest(books)
-            for state, amount in (("settled", book.settled), ("reserved", book.reserved))
-        ],
-        **limits,
-        "frugal_budget_window_seconds": [(labels[name], (b.end_ns - b.start_ns) / 1e9) for name, b in windows.items()],
-        "frugal_budget_reset_timestamp_seconds": [(labels[name], b.end_ns / 1e9) for name, b in windows.items()],
-        "frugal_budget_enforced": [
-            (
-                (*labels[b.name], admission.tiers.get(b.name) or "counted"),
-                float(admission.can_refuse(b) and not meter.disabled),
-            )
-            for b in admission.budgets
-        ],
-        "frugal_cut_energy_joules": [((), service.total.cut_nj / NJ_PER_J)] if meter.ledger.books and not meter.disabled else [],
-        "frugal_budget_decisions": [
-            ((*labels[name], action), n) for (name, action), n in service.total.decisions.items() if name in labels
-        ],
-    }
-
-
-def _joined(key: Sequence[str]) -> str:
-    """The parts of a key as one label; a part's own slashes are doubled, so that no two keys look alike."""
-    return "/".join(part.replace("/", "//") for part in key)
-
-
-def _fullest(books: list[Book]) -> list[Book]:
-    """All the books, or where there are too many for labels those that are nearest to their limit."""
-    if len(books) <= aggregates.MAX_LABEL_SETS:
-        return books
-    return sorted(books, key=lambda b: b.committed / b.budget.limit.amount, reverse=True)[: aggregates.MAX_LABEL_SETS]
-
-
 def _own(meter: MeterView, service: Service) -> dict[str, list[Any]]:
     total = service.total
     return {
@@ -230,6 +175,7 @@ def _own(meter: MeterView, service: Service) -> dict[str, list[Any]]:
     }
 
 
+@functools.cache  # a file to read, and a scrape is beside requests
 def version() -> str:
     """The installed version of this package."""
     from importlib.metadata import PackageNotFoundError, version

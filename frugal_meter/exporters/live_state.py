@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from ..budgets.budget import Budget
+from ..budgets.ladder import rung_at
 from ..budgets.leases import Book
-from ..records import Interval, Reading
+from ..records import Interval, Reading, Tier
 from ..units import BOOKED_IN, SHOWN_IN
-from .page_state import BudgetState, FactorLine, Level, LiveState, SourceState
+from .page_state import BudgetState, FactorLine, Level, LiveState, SourceState, StoreState
 from .view import MeterView
 
 
@@ -46,6 +48,7 @@ def live_state(meter: MeterView) -> LiveState:
         account_tier=meter.figures.weakest_tier,
         bounds_j=_bounds(meter, totals),
         disabled=meter.disabled,
+        store=_store(meter),
         workers=meter.snapshots.workers,
         off_nj=meter.aggregates.difference_nj() if totals else None,
     )
@@ -100,22 +103,24 @@ def _source(meter: MeterView, place: int) -> SourceState:
 def _budget(meter: MeterView, book: Book) -> BudgetState:
     budget = book.budget
     scale = BOOKED_IN[budget.resource][1]
-    used = book.committed / scale
+    used = book.committed_by_all / scale
     return BudgetState(
         name=budget.name,
         key=_key(book),
         unit=SHOWN_IN[budget.resource],
         limit=budget.limit.shown,
-        settled=book.settled / scale,
-        reserved=book.reserved / scale,
+        settled=(book.committed_by_all - book.reserved_by_all) / scale,
+        reserved=book.reserved_by_all / scale,
         window=budget.per,
         resets_at=book.end_ns / 1e9,
-        level=_level(book.committed / budget.limit.amount, budget.warn_at, budget.degrade_at),
+        level=_level(book),
         enforced=meter.admission.can_refuse(budget) and not meter.disabled,
         tier=meter.admission.tiers.get(budget.name),
         bounds=_spread(meter, used) if budget.resource in ("energy", "carbon") else None,
         match=_match(budget.match),
         dynamic=budget.resource == "energy" and budget.basis == "dynamic",
+        required=_required(meter, budget),
+        overrides=_overrides(meter, book),
     )
 
 
@@ -137,9 +142,28 @@ def _match(match: Mapping[str, Collection[str]]) -> dict[str, str]:
     return {what: "…" if what == "tenant" else " | ".join(sorted(any_of)) for what, any_of in match.items()}
 
 
-def _level(share: float, warn_at: float, degrade_at: float | None) -> Level:
-    if share >= 1:
+def _level(book: Book) -> Level:
+    budget, limit = book.budget, book.budget.limit.amount
+    if book.committed_by_all >= limit:
         return "refuse"
-    if degrade_at is not None and share >= degrade_at:
-        return "degrade"
-    return "warn" if share >= warn_at else "ok"
+    rung = rung_at(book.committed_by_all, limit, budget.warn_at, budget.degrade_at, budget.throttle_at, book.rung)
+    return "warn" if rung == "warn" else "degrade" if rung == "degrade" else "throttle" if rung == "throttle" else "ok"
+
+
+def _required(meter: MeterView, budget: Budget) -> Tier | None:
+    """The tier it lacks; a budget that only watches lacks nothing."""
+    return budget.require_tier if budget.enforce and not meter.admission.can_refuse(budget) else None
+
+
+def _overrides(meter: MeterView, book: Book) -> tuple[float, ...]:
+    """Until when this part may be passed; by whom and why is for the log, not for a page."""
+    now_s = meter.clock.time_ns() / 1e9
+    told = meter.admission.log.overrides
+    return tuple(o.until_s for o in told if o.budget == book.budget.name and o.key in (None, book.key) and o.holds(now_s))
+
+
+def _store(meter: MeterView) -> StoreState | None:
+    sharing = meter.admission.sharing
+    if sharing is None or not meter.admission.budgets:
+        return None
+    return StoreState(kind=sharing.store.kind, up=not sharing.down, policy=sharing.on_error, holders=sharing.holders)

@@ -22,12 +22,12 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from ..errors import ConfigurationError
-from ..ring.election import is_one_of_several, namesake, run_folder
+from ..ring.election import hold, is_one_of_several, namesake, run_folder
 from ..ring.peers import lives, started
-from .sums import Sums, Total
+from .sums import Sums, Total, grain
 
 #: of the records in these files; workers of different versions do not meet
-VERSION: Final = 1
+VERSION: Final = 2
 _ENDED: Final = "ended"
 _LOCK: Final = "lock"
 _COUNT, _SUMS = ".count", ".sums"
@@ -55,6 +55,7 @@ class Multiprocess:
         self._folder: Path | None = None
         self._name = ""
         self._map: mmap.mmap | None = None
+        self._held = -1
 
     @property
     def joined(self) -> bool:
@@ -73,7 +74,7 @@ class Multiprocess:
                 return None
             self._name = f"{os.getpid()}-{started()}"
             word = self._open_count(folder, count)
-            self._folder = folder
+            self._folder, self._held = folder, hold(folder.parent)
             _joined.add((os.getpid(), folder))
             self._fold(folder)
         except (OSError, ConfigurationError) as error:
@@ -115,7 +116,7 @@ class Multiprocess:
         for _ in range(_RETRIES):
             before = _stamp(folder / _ENDED)
             total, members = self._read(folder)
-            if any(not member.lives for member in members) and self._fold(folder):
+            if any(not member.lives for member in members) and self._try_to_fold(folder):
                 continue
             # Nobody was folded meanwhile, so nobody is in both or in neither; and nobody has begun who has told nothing yet.
             if _stamp(folder / _ENDED) == before and all(member.sums is not None for member in members):
@@ -143,10 +144,18 @@ class Multiprocess:
 
     def _sums(self, path: Path) -> Sums | None:
         try:
-            return _decoded(path, Sums)
+            sums = _decoded(path, Sums)
+            return None if sums is None else grain(sums)
         except msgspec.MsgspecError as error:  # nobody writes half a file: somebody else's hand
             self._fault("share", error)
             return None
+
+    def _try_to_fold(self, folder: Path) -> bool:
+        try:
+            return self._fold(folder)
+        except OSError as error:  # a full disk: their files stay, and are summed as they are
+            self._fault("share", error)
+            return False
 
     def _fold(self, folder: Path) -> bool:
         """Add workers that have ended to those before and take their files away; False when another one is at it."""
@@ -159,6 +168,7 @@ class Multiprocess:
             gone = [member for member in members if not member.lives]
             if gone:
                 _add_ended(total, gone)
+                total.close_rings([member.sums for member in members if member.lives and member.sums is not None])
                 total.cap()
                 total.names = [member.name for member in gone]
                 _replace(folder / _ENDED, msgspec.msgpack.encode(total))
@@ -175,7 +185,7 @@ def _add_ended(total: Total, members: Sequence[_Member]) -> None:
     for member in members:
         if member.sums is not None and not member.lives:
             settled = sum(sum(row.outcomes.values()) for row in member.sums.rows.values())
-            total.add(member.sums, ended=True, lost=max(0, member.ended - settled))
+            total.add(member.sums, lost=max(0, member.ended - settled))
 
 
 def _in_use(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from ..errors import ConfigurationError, MissingExtraError
+from ..records import Reading, as_dict
 from .dispatch import OPS_MARK, OPS_THREAD
 from .live_page import content_security_policy, negotiate, render_data, render_page
 from .page_state import LiveState
@@ -45,13 +46,18 @@ def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
         sent = next((value for name, value in headers if name == b"authorization"), b"")
         return hmac.compare_digest(sent, b"Bearer " + token.encode())
     client = scope.get("client")
-    if client is None or any(_is_forwarded(name.lower()) for name, _ in headers):
+    if client is None or not is_direct(scope):
         return False
     try:
         address = ipaddress.ip_address(str(client[0]).split("%")[0])
     except ValueError:
         return False
     return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)  # type: ignore[union-attr]
+
+
+def is_direct(scope: Any) -> bool:
+    """Whether a request carries no sign of a proxy between its client and this server."""
+    return not any(_is_forwarded(name.lower()) for name, _ in scope.get("headers", ()))
 
 
 def _is_forwarded(name: bytes) -> bool:
@@ -61,13 +67,14 @@ def _is_forwarded(name: bytes) -> bool:
 def ops_app(
     metrics: Callable[[str], tuple[bytes, str]],
     state: Callable[[], LiveState],
+    find: Callable[[str], Reading | None] = lambda id: None,
+    feedback: Callable[[str, float, str | None], None] | None = None,
     *,
     token: str | None,
     public: bool,
-    feedback: Callable[[str, float, str | None], None] | None = None,
 ) -> Starlette:
-    """A Starlette application with ``/metrics``, ``/`` (live page) and ``/data.json``, rendered off the event loop.
-    ``POST /feedback`` hands a reading's score to ``feedback``; it is never public.
+    """A Starlette application with ``/metrics``, ``/`` (live page), ``/data.json`` and ``/readings/ID``, rendered off the event
+    loop. A reading is given without its tenant. ``POST /feedback`` hands a reading's score to ``feedback``; it is never public.
     """
     if token is not None and public:
         raise ConfigurationError("ops_app: token and public=True exclude each other; with a token the pages are not public")
@@ -100,6 +107,13 @@ def ops_app(
         body = await run_sync(lambda: render_data(state(), lang=lang))
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
+    async def see_reading(request: Request) -> Response:
+        found = await run_sync(find, request.path_params["id"])
+        if found is None:
+            return PlainTextResponse("No such reading among the last of this process.\n", 404)
+        body = msgspec.json.encode(as_dict(msgspec.structs.replace(found, tenant=None)))
+        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+
     async def take_feedback(request: Request) -> Response:
         request.scope[OPS_MARK] = True
         if not is_open_to(request.scope, token, public=False):
@@ -107,7 +121,7 @@ def ops_app(
         refusal = await _score(request, feedback)
         return Response(status_code=202) if refusal is None else PlainTextResponse(f"{refusal[1]}\n", refusal[0])
 
-    pages = {"/metrics": see_metrics, "/data.json": see_data, "/": see_page}
+    pages = {"/readings/{id}": see_reading, "/metrics": see_metrics, "/data.json": see_data, "/": see_page}
     routes = [Route(path, guarded(see)) for path, see in pages.items()]
     return Starlette(routes=[*routes, Route("/feedback", take_feedback, methods=["POST"])])
 

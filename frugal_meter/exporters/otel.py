@@ -160,7 +160,7 @@ class OtelExporter:
             MeterCollector(meter, own=True).collect(),  # each worker exports: the receiver sums
             self._resource,
             InstrumentationScope("frugal_meter", version(), SCHEMA_URL),
-            meter.since_ns + meter.figures.unix_offset_ns,
+            meter.figures.stamp_ns(meter.since_ns),
             meter.clock.time_ns(),
         )
         # An application that traces its HTTP client must not see this call as one of its own.

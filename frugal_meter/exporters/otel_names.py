@@ -50,10 +50,21 @@ _COUNTED: Final = {
     "frugal_quality_sum": "1",
     "frugal_quality_count": "{score}",
     "frugal_budget_decisions": "{decision}",
+    "frugal_budget_overrides": "{override}",
+    "frugal_budget_leases": "{lease}",
+    "frugal_budget_queued_requests": "{request}",
+    "frugal_budget_top_ups": "{lease}",
+    "frugal_budget_expired_leases": "{lease}",
+    "frugal_budget_blind_settlements": "{lease}",
+    "frugal_budget_store_holders": "{worker}",
+    "frugal_budget_store_exchanges": "{exchange}",
+    "frugal_budget_workers_alone": "{worker}",
+    "frugal_budget_expired_holdings": "{holding}",
     "frugal_meter_errors": "{error}",
     "frugal_meter_dropped_readings": "{reading}",
     "frugal_label_overflow": "{request}",
     "frugal_workers": "{worker}",
+    "frugal_downstream_unknown_calls": "{call}",
 }
 _NAMESPACES: Final = ("request", "budget", "meter", "grid")
 #: a sensor of the whole machine must not be summed with those of its parts (semantic conventions, hw)

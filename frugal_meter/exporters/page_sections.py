@@ -180,8 +180,13 @@ def updated(state: LiveState, lang: Lang) -> Html:
 
 
 def notice(state: LiveState, lang: Lang) -> Html:
-    """What a reader must know before any figure: that the meter is switched off."""
-    return el("p", text("disabled", lang), class_="figure") if state.disabled else Html("")
+    """What a reader must know before any figure: that the meter is switched off, or budgets are kept by each worker alone."""
+    said = []
+    if state.disabled:
+        said.append(text("disabled", lang))
+    if state.store is not None and not state.store.up and not state.disabled:
+        said.append(text("store_away", lang, state.store.kind) + word("alone", state.store.policy, lang))
+    return join(*(el("p", line, class_="figure") for line in said))
 
 
 PARTS: Final[Mapping[str, Callable[[LiveState, Lang], Html]]] = {

@@ -41,7 +41,8 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     ``tier`` is None for what is simply counted (tokens, requests). With ``enforced`` false the budget watches
     and never refuses. ``settled`` is None when the figure it counts cannot be had on this machine.
     ``match`` is which requests count, by key ({"route": "/letters/*"}), empty for all. ``dynamic`` joules are those of computing
-    alone, without the share of the idle machine.
+    alone, without the share of the idle machine. ``required``: the tier that it would need to refuse, where this machine has
+    a weaker one. ``overrides``: until when (Unix) permissions to pass it hold.
     """
 
     name: str
@@ -58,11 +59,24 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     bounds: Interval | None = None
     match: Mapping[str, str] = msgspec.field(default_factory=dict)
     dynamic: bool = False
+    required: Tier | None = None
+    overrides: Sequence[float] = ()
 
     @property
     def used(self) -> float | None:
         """Settled plus reserved: what admission compares with the limit; None when unknown."""
         return None if self.settled is None else self.settled + (self.reserved or 0.0)
+
+
+class StoreState(msgspec.Struct, frozen=True, kw_only=True):
+    """The store that the service's workers share their budgets in: its kind, whether this worker reached it last, what it does
+    without (local, open or closed), and how many share.
+    """
+
+    kind: str
+    up: bool
+    policy: str
+    holders: int
 
 
 class FactorLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +119,8 @@ class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     account_tier: Tier | None = None
     off_nj: int | None = None
     disabled: bool = False
+    #: None: budgets are in the memory of this process
+    store: StoreState | None = None
     #: processes of the service, of which this state is one's; None where it is the only one
     workers: int | None = None
     #: IANA name of the clock on the wall; UTC where the machine has no table of time zones

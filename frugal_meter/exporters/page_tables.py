@@ -42,7 +42,7 @@ def _tokens(r: Reading, lang: Lang) -> str | None:
 
 def _energy(r: Reading, lang: Lang) -> Html:
     """The full figure with its dynamic part; the dynamic one alone, and said so, when that is all there is."""
-    remote = None if r.energy_remote_j is None else text("remote", lang, figure(r.energy_remote_j, "J", lang))
+    remote = _remote(r, lang)
     dynamic = figure(r.energy_dynamic_j, "J", lang)
     if r.energy_full_j is not None:
         span = _span(r.energy_low_j, r.energy_full_j, r.energy_high_j)
@@ -54,11 +54,20 @@ def _energy(r: Reading, lang: Lang) -> Html:
     return amount(text("unknown", lang), remote)
 
 
+def _remote(r: Reading, lang: Lang) -> str | None:
+    """What models elsewhere drew for it, with bounds and tier of its own; "unknown" where a call has no figure."""
+    if not r.remote and r.energy_remote_j is None:
+        return None
+    span = _span(r.energy_remote_low_j, r.energy_remote_j, r.energy_remote_high_j)
+    told = text("remote", lang, figure(r.energy_remote_j, "J", lang, span))
+    return told if span is None else f"{told} ({proof(span, 'J', r.remote_tier, lang)})"
+
+
 def _carbon(r: Reading, lang: Lang) -> Html:
     if r.carbon_g is None:
         return amount(text("unknown", lang))
     span = _span(r.carbon_low_g, r.carbon_g, r.carbon_high_g)
-    return amount(figure(r.carbon_g, "gCO2e", lang, span), proof(span, "gCO2e", r.tier, lang))
+    return amount(figure(r.carbon_g, "gCO2e", lang, span), proof(span, "gCO2e", r.carbon_tier or r.tier, lang))
 
 
 def budgets(state: LiveState, lang: Lang) -> Html:
@@ -75,10 +84,22 @@ def _budget_row(b: BudgetState, state: LiveState, lang: Lang) -> Html:
         cell(
             text("level", lang),
             el("span", _level(b, lang), class_="level"),
-            notes(text("enforced" if b.enforced else "shadow", lang)),
+            notes(_force(b, lang), *_passed(b, state, lang)),
         ),
         cell(text("reset", lang), el("span", reset)),
     )
+
+
+def _force(b: BudgetState, lang: Lang) -> str:
+    """Whether it refuses here, and if not why."""
+    if b.required is not None:
+        return text("cannot_refuse", lang, word("tier", b.required, lang))
+    return text("enforced" if b.enforced else "shadow", lang)
+
+
+def _passed(b: BudgetState, state: LiveState, lang: Lang) -> list[str]:
+    """Permissions to pass it."""
+    return [text("passed", lang, clock(until, state.timezone, lang, with_date=True)) for until in b.overrides]
 
 
 def _whom(b: BudgetState, lang: Lang) -> str:

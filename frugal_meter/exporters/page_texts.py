@@ -198,6 +198,18 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "level_refuse_shadow": ("épuisé", "spent"),
     "shadow": ("observé seulement : rien n’est refusé", "watched only: nothing is refused"),
     "enforced": ("appliqué", "enforced"),
+    "cannot_refuse": (
+        "ne peut pas refuser ici : il faudrait un chiffre {}",
+        "cannot refuse here: that would take a {} figure",
+    ),
+    "passed": ("dérogation jusqu’au {}", "may be passed until {}"),
+    "store_away": (
+        "Les budgets communs ({}) sont hors d’atteinte depuis ce processus : ",
+        "The shared budgets ({}) cannot be reached from this process: ",
+    ),
+    "alone_local": ("il dépense sa seule part de ce qui restait.", "it spends only its part of what was left."),
+    "alone_open": ("il ne refuse plus rien.", "it refuses nothing."),
+    "alone_closed": ("il refuse tout.", "it refuses everything."),
     "counted": ("compté à l’unité", "counted one by one"),
     # where the figures come from
     "provenance": ("D’où viennent ces chiffres", "Where these figures come from"),

@@ -7,12 +7,13 @@ import threading
 from operator import add
 from typing import TYPE_CHECKING
 
+from ..ring.peers import BLIND
 from ..ring.records import State
 from ..sources import Window
-from .aggregates import BUCKETS
+from .budget_sums import counts_of, gauges_of
 from .dispatch import OPS_MARK
 from .multiprocess import Multiprocess
-from .sums import Books, Point, Seat, Service, Sums, Total, service_of
+from .sums import NOTHING, Books, Point, Seat, Service, Sums, Total, service_of
 
 if TYPE_CHECKING:
     from ..attribution.workers import Taken
@@ -28,9 +29,7 @@ class Snapshots:
         self._workers = Multiprocess(meter.service, sources, meter.fault)
         self._telling = threading.Lock()
         self._coverage: tuple[int, int] | None = None
-        self._base: State | None = None
-        self._carry_nj: list[int] = []
-        self._shared: tuple[str, ...] = ()
+        self._last: Service | None = None
 
     def join(self, ended: int) -> memoryview | None:
         """Be one of the service's workers; the word in which requests that end are to be counted, ``ended`` so far."""
@@ -50,9 +49,12 @@ class Snapshots:
             try:
                 ended, living = self._workers.gather()
                 if living:
-                    return service_of(ended, living)
+                    self._last = service_of(ended, living)
+                    return self._last
             except Exception as error:  # somebody else's hand in the folder: a scrape is answered all the same
                 self._meter.fault("share", error)
+                if getattr(error, "errno", None) in BLIND and self._last is not None:
+                    return self._last  # no file could be opened just now: counters that fall and rise again count twice
         return self.alone()
 
     def alone(self) -> Service:
@@ -67,10 +69,9 @@ class Snapshots:
     def own(self) -> Sums:
         """What this process has to tell."""
         meter, sums = self._meter, self._meter.aggregates
-        energy, buckets = sums.energy_nj, sums.buckets_nj
-        seat = meter.sampler.seat
-        self._shared = seat.sources if seat is not None else self._shared
-        own = Sums(
+        buckets, alone = sums.books_nj
+        seat, names = meter.sampler.seat, [books.source.name for books in meter.ledger.books]
+        return Sums(
             pid=os.getpid(),
             at_ns=meter.clock.monotonic_ns(),
             rows=dict(sums.rows),
@@ -78,9 +79,9 @@ class Snapshots:
             overflow={"requests": sums.overflow, "histograms": sums.overflow_kinds},
             overhead_nj=dict(sums.overhead_nj),
             sources=[
-                Books(energy.get(name, 0), dict(buckets.get(name) or dict.fromkeys(BUCKETS, 0)), name in self._shared, books.up)
-                for books in meter.ledger.books
-                for name in [books.source.name]
+                Books(dict(alone.get(name) or NOTHING), booked["late"], booked["overhead"], books.up)
+                for name, books in zip(names, meter.ledger.books, strict=True)
+                for booked in [buckets.get(name) or NOTHING]
             ],
             running_nj=_running_nj(meter),
             process_ns=meter.sampler.process_ns_since_start,
@@ -88,27 +89,24 @@ class Snapshots:
             dropped=meter.dropped,
             errors=dict(meter.errors),
             decisions={(budget, action): n for (budget, action), n in meter.admission.decisions.items()},
-            cut_nj=meter.cut_nj,
             in_progress=_in_progress(meter),
             coverage=self._coverage,
-        )
-        if seat is not None:
-            own.seat = self._seat(own, seat)
-        return own
-
-    def _seat(self, own: Sums, seat: Taken) -> Seat:
-        if seat.base is not self._base:  # a new seat: what was booked before it is not of it
-            self._base, self._carry_nj = seat.base, own.booked_nj()
-        names = [books.source.name for books in self._meter.ledger.books]
-        return Seat(
-            seat.born, seat.place, _point(seat.base, seat.sources, names), _point(seat.last, seat.sources, names), self._carry_nj
+            seat=None if seat is None else _seat(seat, names),
+            left=[_seat(each, names) for each in meter.sampler.seats_left],
+            cut_nj=meter.cut_nj,
+            budgets=counts_of(meter.admission),
+            budgets_now=gauges_of(meter.admission, meter.clock.time_ns()),
         )
 
     def after_fork_in_child(self) -> None:
         """The parent's place is the parent's."""
         self._workers.after_fork_in_child()
         self._telling = threading.Lock()
-        self._base, self._shared = None, ()
+        self._last = None
+
+
+def _seat(seat: Taken, names: list[str]) -> Seat:
+    return Seat(seat.born, seat.place, _point(seat.base, seat.sources, names), _point(seat.last, seat.sources, names))
 
 
 def _point(state: State, shared: tuple[str, ...], names: list[str]) -> Point:

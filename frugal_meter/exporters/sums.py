@@ -8,13 +8,14 @@ So the service's part of a source is not the sum of what its workers saw, since 
     running     what the ring has booked to the seats of living workers and they have not settled yet
     other       the rest: other processes, and what a worker that was killed had not settled
 
-A worker that bills alone counts with its own books as they are.
+What a worker bills alone, also before another one came, counts with its own books as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import add as plus
+from operator import sub as minus
 from typing import Final, TypeVar
 
 import msgspec
@@ -22,11 +23,19 @@ import msgspec
 from ..ring.records import moved
 from . import aggregates
 from .aggregates import BUCKETS, OTHER, OTHER_KIND, Distribution, Histogram, Labels, Mark, Row
+from .budget_sums import BudgetCounts, BudgetGauges
 
 Key = TypeVar("Key", bound=tuple[str, ...] | str)
 Item = TypeVar("Item", Row, Distribution)
+#: Floats of one process are rounded to whole parts of a power of two before they are added: such a sum is exact, in whatever
+#: order workers are met, up to 2^33 J, s or units and 2^20 g. Otherwise a sum may fall by its last bit from one scrape to
+#: the next, which Prometheus takes for a counter that began anew: `rate` then adds the whole of it once more
+_GRAIN: Final = 2.0**20
+_GRAIN_G: Final = 2.0**33
 #: requests that a worker answered and took with it when it was killed: neither route nor status is known any more
 LOST: Final = (("none", "none", "none"), ("none", "lost"))
+#: books of a source that has told nothing yet
+NOTHING: Final[Mapping[str, int]] = dict.fromkeys(("told", *BUCKETS), 0)
 
 
 class Point(msgspec.Struct, array_like=True, frozen=True):
@@ -45,25 +54,29 @@ class Point(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Seat(msgspec.Struct, array_like=True, frozen=True):
-    """A worker's place in the ring that was made at ``born`` (Unix, ns): where it began, what it billed last, and what it had
-    booked when it began, nJ. By source, those that are not in the ring at 0.
+    """A worker's place in the ring that was made at ``born`` (Unix, ns): where it began, and what it billed last. By source,
+    those that are not in the ring at 0.
     """
 
     born: int
     place: int
     base: Point
     last: Point
-    carry_nj: list[int]
+
+    def mine_nj(self, source: int, until: Point) -> int:
+        """What the ring has booked to it of a source, ``until`` a record."""
+        return moved(until.mine_nj[source][self.place], self.base.mine_nj[source][self.place])
 
 
 class Books(msgspec.Struct, array_like=True):
-    """One source as one process booked it since its start, nJ; ``shared``: through the ring, so that the host's part is in
-    the totals of the ring. ``up`` is None before the first reading.
+    """One source as one process booked it since its start, nJ. ``alone``: what it told and where that was booked, but for what
+    was billed through the ring, which is in the ring's totals; late work and overhead are of both. ``up`` is None before the
+    first reading.
     """
 
-    told_nj: int
-    buckets_nj: dict[str, int]
-    shared: bool = False
+    alone: dict[str, int]
+    late_nj: int
+    overhead_nj: int
     up: bool | None = None
 
 
@@ -91,6 +104,13 @@ class Sums(msgspec.Struct, array_like=True):
     coverage: tuple[int, int] | None
     seat: Seat | None = None
     cut_nj: int = 0
+    budgets: BudgetCounts = msgspec.field(default_factory=BudgetCounts)
+    budgets_now: BudgetGauges = msgspec.field(default_factory=BudgetGauges)
+    left: list[Seat] = []  # where it sat before its meter was stopped and started again
+
+    def seats(self) -> list[Seat]:
+        """Every seat that it has had."""
+        return self.left if self.seat is None else [*self.left, self.seat]
 
     def settled_nj(self) -> list[int]:
         """Dynamic energy of settled spans, by source."""
@@ -99,7 +119,7 @@ class Sums(msgspec.Struct, array_like=True):
     def booked_nj(self) -> list[int]:
         """The same with late work and overhead."""
         own = zip(self.settled_nj(), self.sources, strict=True)
-        return [nj + books.buckets_nj["late"] + books.buckets_nj["overhead"] for nj, books in own]
+        return [nj + books.late_nj + books.overhead_nj for nj, books in own]
 
 
 def _settled(rows: Mapping[Labels, Row], sources: int) -> list[int]:
@@ -112,9 +132,8 @@ def _settled(rows: Mapping[Labels, Row], sources: int) -> list[int]:
 class Total(msgspec.Struct, array_like=True):
     """The sum over processes, and the form in which those that have ended are kept.
 
-    ``alone`` has, by source, energy and buckets of the processes that bill alone; ``booked_nj`` what those on the ring have
-    booked; ``rings`` the first and the last totals of each ring they billed from, by its birth. ``names`` are the files
-    that were folded in last.
+    ``alone`` has, by source, energy and buckets of what was billed alone; ``booked_nj`` what all have booked; ``rings`` the
+    first and the last totals of each ring they billed from, by its birth. ``names`` are the files that were folded in last.
     """
 
     rows: dict[Labels, Row] = {}
@@ -133,8 +152,9 @@ class Total(msgspec.Struct, array_like=True):
     booked_nj: list[int] = []
     rings: dict[int, tuple[Point, Point]] = {}
     names: list[str] = []
+    budgets: BudgetCounts = msgspec.field(default_factory=BudgetCounts)
 
-    def add(self, sums: Sums, *, ended: bool = False, lost: int = 0) -> None:
+    def add(self, sums: Sums, *, lost: int = 0) -> None:
         """Add one process; its rows become this total's. ``lost`` requests ended in it and were never settled."""
         _add_counts(self.overflow, sums.overflow)
         _add_counts(self.overhead_nj, sums.overhead_nj)
@@ -144,7 +164,8 @@ class Total(msgspec.Struct, array_like=True):
         self.meter_ns += sums.meter_ns
         self.dropped += sums.dropped
         self.cut_nj += sums.cut_nj
-        self._add_sources(sums, ended)
+        self.budgets.add(sums.budgets)
+        self._add_sources(sums)
         _take(self.rows, sums.rows, _add_row)
         _take(self.kinds, sums.kinds, _add_kind)
         if lost:
@@ -152,26 +173,37 @@ class Total(msgspec.Struct, array_like=True):
             row = self.rows.setdefault(labels, Row(0, [0] * len(sums.sources)))
             row.outcomes[outcome] = row.outcomes.get(outcome, 0) + lost
 
-    def _add_sources(self, sums: Sums, ended: bool) -> None:
-        settled = sums.settled_nj()
+    def _add_sources(self, sums: Sums) -> None:
         if not self.alone:
-            self.alone = [dict.fromkeys(("told", *BUCKETS), 0) for _ in settled]
-            self.late_nj, self.overhead_own_nj, self.booked_nj = ([0] * len(settled) for _ in range(3))
-        for i, books in enumerate(sums.sources):
-            buckets = books.buckets_nj
-            self.late_nj[i] += buckets["late"]
-            self.overhead_own_nj[i] += buckets["overhead"]
-            if books.shared:
-                self.booked_nj[i] += settled[i] + buckets["late"] + buckets["overhead"]
-                continue
-            _add_counts(self.alone[i], {"told": books.told_nj, **buckets})
-            if ended:  # of its requests that never ended nobody else will tell
-                unsettled = buckets["requests"] - settled[i]
-                _add_counts(self.alone[i], {"requests": -unsettled, "other": unsettled})
-        if sums.seat is not None:
-            base, last = self.rings.get(sums.seat.born, (sums.seat.base, sums.seat.last))
-            base, last = min(base, sums.seat.base, key=_seq), max(last, sums.seat.last, key=_seq)
-            self.rings[sums.seat.born] = base, last
+            self.alone = [dict(NOTHING) for _ in sums.sources]
+            self.late_nj, self.overhead_own_nj, self.booked_nj = ([0] * len(sums.sources) for _ in range(3))
+        for i, (books, booked_nj) in enumerate(zip(sums.sources, sums.booked_nj(), strict=True)):
+            self.late_nj[i] += books.late_nj
+            self.overhead_own_nj[i] += books.overhead_nj
+            self.booked_nj[i] += booked_nj
+            _add_counts(self.alone[i], books.alone)
+        for seat in sums.seats():
+            base, last = self.rings.get(seat.born, (seat.base, seat.last))
+            self.rings[seat.born] = min(base, seat.base, key=_seq), max(last, seat.last, key=_seq)
+
+    def close_rings(self, living: Iterable[Sums]) -> None:
+        """Keep only the sums of rings that none of ``living`` has sat at and that another has come after: nobody will add to
+        them, and they would be as many as workers have ended.
+        """
+        in_use = {seat.born for sums in living for seat in sums.seats()} | {max(self.rings, default=0)}
+        for born in self.rings.keys() - in_use:
+            base, last = self.rings.pop(born)
+            for i, alone in enumerate(self.alone):
+                _add_counts(
+                    alone,
+                    {
+                        "told": moved(last.energy_nj[i], base.energy_nj[i]),
+                        "idle": moved(last.idle_nj[i], base.idle_nj[i]),
+                        "gap": moved(last.gap_nj[i], base.gap_nj[i]),
+                        "other": moved(last.other_nj[i], base.other_nj[i]),
+                        "requests": sum(map(moved, last.mine_nj[i], base.mine_nj[i])),
+                    },
+                )
 
     def cap(self) -> None:
         """Fold what is beyond the caps on label sets into "other": the youngest, so that who is in stays in."""
@@ -204,6 +236,7 @@ class Service(msgspec.Struct):
     workers: int
     in_progress: int
     coverage: float | None
+    budgets: BudgetGauges
 
 
 def service_of(ended: Total, living: Sequence[Sums]) -> Service:
@@ -211,14 +244,18 @@ def service_of(ended: Total, living: Sequence[Sums]) -> Service:
     total, booked = ended, [sums.booked_nj() for sums in living]  # before the rows become the total's
     for sums in living:
         total.add(sums)
-    running = [_running_nj(sums, nj, total.rings) for sums, nj in zip(living, booked, strict=True)]
+    unsettled = [list(map(minus, _own_nj(sums, total.rings), nj)) for sums, nj in zip(living, booked, strict=True)]
+    # Without a ring the spans are asked: in the middle of a tick the rows are ahead of the books.
+    running = [nj if sums.seat is not None else sums.running_nj for sums, nj in zip(living, unsettled, strict=True)]
     newest = max(living, key=lambda sums: sums.at_ns, default=None)
     sources = []
     for i in range(len(total.alone)):
-        unsettled = sum(nj[i] for sums, nj in zip(living, running, strict=True) if sums.sources[i].shared)
-        energy_nj, reasons = _told(total, i, unsettled)
+        energy_nj, reasons = _told(total, i, sum(nj[i] for nj in unsettled))
         sources.append(Told(energy_nj, reasons, None if newest is None else newest.sources[i].up))
     total.cap()
+    budgets = BudgetGauges()
+    for sums in living:
+        budgets.add(sums.budgets_now)
     seen = [sums.coverage for sums in living if sums.coverage is not None]
     whole_ns = sum(process_ns for _, process_ns in seen)
     return Service(
@@ -229,6 +266,7 @@ def service_of(ended: Total, living: Sequence[Sums]) -> Service:
         len(living),
         sum(sums.in_progress for sums in living),
         min(1.0, sum(own_ns for own_ns, _ in seen) / whole_ns) if whole_ns else None,
+        budgets,
     )
 
 
@@ -236,38 +274,30 @@ def _seq(point: Point) -> int:
     return point.seq
 
 
-def _running_nj(sums: Sums, booked_nj: Sequence[int], rings: Mapping[int, tuple[Point, Point]]) -> list[int]:
-    """What is booked to a living process and it has not settled (``booked_nj``): through the ring, by the newest record that
-    anybody told.
-    """
-    seat = sums.seat
-    newest = None if seat is None else rings[seat.born][1]
-    if seat is None or newest is None or newest.pids[seat.place] != sums.pid:  # none, or left
-        return [0 if books.shared else nj for books, nj in zip(sums.sources, sums.running_nj, strict=True)]
-    place = seat.place
-    return [
-        moved(newest.mine_nj[i][place], seat.base.mine_nj[i][place]) + seat.carry_nj[i] - booked_nj[i]
-        if books.shared
-        else sums.running_nj[i]
-        for i, books in enumerate(sums.sources)
-    ]
+def _own_nj(sums: Sums, rings: Mapping[int, tuple[Point, Point]]) -> list[int]:
+    """What is booked to a living process, by source; through the ring by the newest record that anybody told."""
+    own = [books.alone["requests"] + books.alone["late"] + books.alone["overhead"] for books in sums.sources]
+    for seat in sums.seats():
+        newest = rings[seat.born][1]
+        until = newest if seat is sums.seat and newest.pids[seat.place] == sums.pid else seat.last  # else it has left
+        own = [nj + seat.mine_nj(i, until) for i, nj in enumerate(own)]
+    return own
 
 
-def _told(total: Total, i: int, running_nj: int) -> tuple[int, dict[str, int]]:
-    """What a source told, and what of it no request was charged for; ``running_nj`` of it waits in processes on a ring."""
+def _told(total: Total, i: int, unsettled_nj: int) -> tuple[int, dict[str, int]]:
+    """What a source told, and what of it no request was charged for; ``unsettled_nj`` of it waits in living processes."""
     alone = total.alone[i]
-    energy = idle = gap = 0
+    energy, idle, gap = alone["told"], alone["idle"], alone["gap"]
     for base, last in total.rings.values():
         energy += moved(last.energy_nj[i], base.energy_nj[i])
         idle += moved(last.idle_nj[i], base.idle_nj[i])
         gap += moved(last.gap_nj[i], base.gap_nj[i])
-    other = energy - idle - gap - total.booked_nj[i] - running_nj
-    return alone["told"] + energy, {
+    return energy, {
         "late": total.late_nj[i],
         "overhead": total.overhead_own_nj[i],
-        "other": alone["other"] + other,
-        "idle": alone["idle"] + idle,
-        "gap": alone["gap"] + gap,
+        "other": energy - idle - gap - total.booked_nj[i] - unsettled_nj,
+        "idle": idle,
+        "gap": gap,
     }
 
 
@@ -325,6 +355,26 @@ def _add_row(row: Row, more: Row) -> None:
     row.quality_count += more.quality_count
     for unit, count in more.units.items():
         row.units[unit] = row.units.get(unit, 0) + count
+    for tier, joules in more.remote_j.items():
+        row.remote_j[tier] = row.remote_j.get(tier, 0.0) + joules
+    row.remote_g += more.remote_g
+    row.remote_unknown += more.remote_unknown
+
+
+def grain(sums: Sums) -> Sums:
+    """Round the floats of a record that was read, so that adding it to others is exact; the record itself."""
+    for row in sums.rows.values():
+        row.operational_g, row.embodied_g = _grained(row.operational_g, _GRAIN_G), _grained(row.embodied_g, _GRAIN_G)
+        row.quality_sum = _grained(row.quality_sum, _GRAIN)
+        row.units = {unit: _grained(count, _GRAIN) for unit, count in row.units.items()}
+    for kind in sums.kinds.values():
+        for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
+            histogram.total = _grained(histogram.total, _GRAIN)
+    return sums
+
+
+def _grained(value: float, parts: float) -> float:
+    return round(value * parts) / parts
 
 
 def _known(one: int | None, other: int | None) -> int | None:
@@ -348,4 +398,4 @@ def _add_histogram(histogram: Histogram, more: Histogram) -> None:
 
 
 def _ended(mark: Mark) -> int:
-    return mark[0] + mark[3]
+    return mark[3]

@@ -156,7 +156,9 @@ class Journal:
     def _nameless_key(self, entry: Entry, names: tuple[str, ...] | None) -> tuple[str, ...]:
         if names is None or len(names) != len(entry.key):  # a budget that is no more: nobody knows what its key said
             return ()
-        return tuple((self._hashed(v) or "") if name == "tenant" else v for name, v in zip(names, entry.key, strict=True))
+        pairs = zip(names, entry.key, strict=True)
+        # "…" is a tenant that the log left out by itself: see `budgets.decisions.shown_key`.
+        return tuple(((v != "…" and self._hashed(v)) or "") if name == "tenant" else v for name, v in pairs)
 
     def _hashed(self, tenant: str) -> str | None:
         return None if self._key is None else hmac.new(self._key, tenant.encode(), sha256).hexdigest()[:16]

@@ -78,12 +78,22 @@ def _boot_id() -> str:
         return "unknown"
 
 
+def hold(folder: Path) -> int:
+    """Open ``folder`` under a shared lock, by which cleaners of temporary files pass over it and all below it for as long as
+    it is open (tmpfiles.d(5), on age): files that are written through memory look old to them.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return fd
+
+
 class SharedFile:
     """A file with one lock; it is there from the first worker to the last."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd = -1
+        self.fd = self._folder = -1
 
     def open(self, patience_s: float = PATIENCE_S) -> None:
         """Open the file, make it if need be, and take its lock. Raises OSError (TimeoutError when the lock is held)."""
@@ -91,14 +101,16 @@ class SharedFile:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 self.lock(patience_s)
-                if self._is_current():
+                if self.is_current():
+                    self._folder = hold(self.path.parent)
                     return
             except OSError:
                 self.close()
                 raise
             self.close()  # the last worker before took the file away while we waited
 
-    def _is_current(self) -> bool:
+    def is_current(self) -> bool:
+        """Whether the open file is still the one of that name."""
         with contextlib.suppress(FileNotFoundError):
             return os.stat(self.path).st_ino == os.fstat(self.fd).st_ino
         return False
@@ -115,8 +127,9 @@ class SharedFile:
                 time.sleep(_RETRY_S)
 
     def unlock(self) -> None:
-        """Give the turn up."""
-        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        """Give the turn up; closing the file did already."""
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def remove(self) -> None:
         """Take the file away; with the lock held, and nobody else in it."""
@@ -125,6 +138,7 @@ class SharedFile:
 
     def close(self) -> None:
         """Let the file go, and the lock with it; safe to call twice."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        for fd in (self.fd, self._folder):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._folder = -1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 from typing import Final
 
+#: no process is seen for want of open files or memory: nothing is known of it then
+BLIND: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 #: after the name in proc_pid_stat(5), whose third column comes first: state, utime, stime, starttime
 _STATE, _UTIME, _STIME, _START = 0, 11, 12, 19
@@ -22,11 +25,18 @@ def started(pid: int | str = "self", proc: Path = Path("/proc")) -> int | None:
 
 
 def lives(pid: int, start: int, proc: Path = Path("/proc")) -> bool:
-    """Whether the process that began at ``start`` still runs; one that has ended and waits for its parent does not."""
+    """Whether the process that began at ``start`` still runs; one that has ended and waits for its parent does not.
+
+    Raises OSError where no more file can be opened: that is not its end.
+    """
     try:
         fields = _fields((proc / str(pid) / "stat").read_bytes())
         return int(fields[_START]) == start and fields[_STATE] not in (b"Z", b"X")
-    except (OSError, IndexError, ValueError):
+    except (IndexError, ValueError):
+        return False
+    except OSError as error:
+        if error.errno in BLIND:
+            raise
         return False
 
 
@@ -69,8 +79,8 @@ class Peers:
         self._known: dict[tuple[int, int], _Peer] = {}
         self._own = os.getpid()
 
-    def cpu_ns(self, pid: int, start: int) -> int | None:
-        """User and system CPU of a process, ns; None when it has ended."""
+    def cpu_ns(self, pid: int, start: int, last_ns: int | None = None) -> int | None:
+        """User and system CPU of a process, ns; None when it has ended, ``last_ns`` when it cannot be seen now."""
         if pid == self._own:
             return time.process_time_ns()
         try:
@@ -78,7 +88,11 @@ class Peers:
             if peer is None:
                 peer = self._known[pid, start] = _Peer(pid, start)
             ns = peer.cpu_ns()
-        except (OSError, ValueError, IndexError):
+        except (ValueError, IndexError):
+            ns = None
+        except OSError as error:
+            if error.errno in BLIND:
+                return last_ns  # the next look makes up for it
             ns = None
         if ns is None:
             self._forget((pid, start))

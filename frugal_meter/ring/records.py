@@ -195,7 +195,8 @@ class Ring:
         if os.fstat(self.file.fd).st_size < size:
             os.truncate(self.file.fd, size)  # only ever longer: a page cut off would kill who has it mapped
         self._map = mmap.mmap(self.file.fd, size)
-        if self._map[:8] != _MAGIC:
+        if self._map[:8] != _MAGIC or (self._head() and self._at(self._head()) is None):
+            # New, or no longer what was written there: whoever billed from it finds its seat gone and takes another.
             self._map[_HEAD_AT : _HEAD.size] = bytes(_HEAD.size - _HEAD_AT)
             _U64.pack_into(self._map, _BORN_AT, time.time_ns())
             self._map[:8] = _MAGIC

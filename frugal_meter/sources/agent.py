@@ -10,10 +10,12 @@ from typing import Final
 
 from ..records import Tier
 from . import Own, Sample, Scope, Sensor, Source, Window, agent_findings
-from .agent_link import AgentLink
+from .agent_link import AgentLink, agent_address, agent_token
 from .agent_protocol import Offered
 from .findings import Finding
+from .host_root import Roots
 from .power_model import ModelSource, SourceDescription
+from .procfs import HostCpu
 
 _KINDS: Final[tuple[Sensor, ...]] = ("physical", "on-chip estimate")
 #: what each component covers when an agent tells of it: all packages together
@@ -146,3 +148,13 @@ def agent_sources(link: AgentLink, models: list[ModelSource], findings: list[Fin
     by = {lead.component: lead for lead in leads}
     sources: list[Source] = [*leads]
     return [*sources, *(StandIn(by[model.component], model) if model.component in by else model for model in models)]
+
+
+def agent_link(sources: object, service: str, host_share: float | None, roots: Roots) -> AgentLink | None:
+    """A line to the host agent where there is one and these ``sources`` would use it; raises ConfigurationError."""
+    address = agent_address() if isinstance(sources, str) and sources in ("auto", "agent") else None
+    if address is None:
+        return None
+    quota, threads = roots.quota_cpus(), HostCpu(roots.proc, roots.sys).cpus()
+    share = host_share if host_share is not None else None if quota is None else min(1.0, quota / threads)
+    return AgentLink(address, service, share=share, token=None if address.path else agent_token())

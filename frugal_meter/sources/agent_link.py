@@ -32,8 +32,8 @@ from .agent_protocol import (
 
 log = logging.getLogger("frugal_meter")
 #: a new record is at most `FINEST_NS` away; an agent that needs this much longer is away
-PATIENCE_S: Final = FINEST_NS / 1e9 + 0.25
-_CONNECT_S: Final = 0.1
+PATIENCE_S: Final = FINEST_NS / 1e9 + 1.0
+_CONNECT_S: Final = 0.5
 #: an agent that did not let us in is asked again after so long; twice as long each time, up to the second figure
 _RETRY_S: Final = (0.2, 5.0)
 

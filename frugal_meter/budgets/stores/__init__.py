@@ -137,7 +137,12 @@ class Override(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One line of the decision log: what a budget did, with its figures of that moment, in its integer unit."""
+    """One line of the decision log: what a budget did, with its figures of that moment, in its integer unit.
+
+    Settled and reserved are those of all workers, as this one knew them. A line that stands for many (plain admissions) has
+    no figures of any one moment: None. Of a cut request ``estimate`` is what it had used. ``start_s`` and ``end_s`` bound the
+    window that is charged, Unix seconds; ``tier`` is that of the figure counted, None for what is simply counted.
+    """
 
     at_s: float
     budget: str
@@ -145,11 +150,14 @@ class Entry(NamedTuple):
     key: tuple[str, ...]
     action: str  # one of `leases.ACTIONS`, or "grant" and "revoke" of an override
     decision: Decision | None  # what the request got, over all budgets
-    estimate: int
-    settled: int
-    reserved: int
+    estimate: int | None
+    settled: int | None
+    reserved: int | None
     limit: int
     why: str = ""
+    tier: str | None = None
+    start_s: int | None = None
+    end_s: int | None = None
 
 
 #: running estimates: (budget, resource, route, model) → amount in the budget's integer unit

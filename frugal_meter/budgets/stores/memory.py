@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, cast
+from typing import Final, Literal, cast
+
+import msgspec
 
 from ...records import Decision
 from ..budget import Budget
 from ..ladder import strongest
 from ..leases import Action, Book, Claim, Lease, Reason, Verdict
+from ..retry import fits_at_ns
 
-#: a budget per tenant must not become a memory leak: beyond this, keys share the book "other"
+#: a budget per tenant must not become a memory leak: beyond this, keys share one book
 MAX_KEYS = 10_000
+OTHER: Final = "other"
 #: what a shared store was not told while it was away is kept this long
 _OWED_NS = 86_400 * 10**9
 _MILLI = 1000
+_FORGET_NS: Final = 10**9
 Name = tuple[str, tuple[str, ...]]
 
 
@@ -28,6 +33,8 @@ class MemoryStore:
         self.lock = threading.Lock()  # held by whoever reads or changes a book
         self._books: dict[Name, Book] = {}
         self._closed: dict[Name, list[Book]] = {}
+        self._forgot_ns = -_FORGET_NS
+        self._in_force: dict[str, Budget] | None = None  # by name; None for as long as nothing was reloaded
         #: whether ceilings are granted by a shared store
         self.shared = False
         #: whether that store is away and nothing may be admitted without it
@@ -52,7 +59,8 @@ class MemoryStore:
         actions: list[Action] = []
         books: list[Book] = []
         then: Literal["done", "ask", "wait"] = "done"
-        for claim in claims:
+        refusing: tuple[int, int, Book, Reason] | None = None
+        for place, claim in enumerate(claims):
             book = self.book(claim.budget, claim.key, now_ns)
             books.append(book)
             verdict, action, reason = _judge(book, claim, now_ns, asked)
@@ -62,12 +70,18 @@ class MemoryStore:
                 verdict, action, reason = "refuse", "refuse", "throttled" if reason != "in_flight" else reason
             actions.append(action)
             if verdict == "refuse":
-                book.refused += 1
-                return Verdict("refuse", actions, [], book, reason)
-            if verdict == "wait" or verdict == "ask":
+                # Of several the one that keeps the client away longest: who comes back when told must not find the next.
+                until_ns = fits_at_ns(book, self.earlier(book), claim.estimate, now_ns) if reason == "limit" else now_ns
+                if refusing is None or until_ns > refusing[0]:
+                    refusing = until_ns, place, book, reason
+            elif verdict == "wait" or verdict == "ask":
                 then = "wait" if "wait" in (verdict, then) else "ask"
             else:
                 decision = strongest(decision, verdict) or decision
+        if refusing is not None:
+            _, place, book, reason = refusing
+            book.refused += 1
+            return Verdict("refuse", actions[: place + 1], [], book, reason)
         if then != "done":
             return Verdict(decision, [], [], then=then)
         leases = [self.reserve(book, claim.estimate, claim.learn_as) for book, claim in zip(books, claims, strict=True)]
@@ -97,9 +111,10 @@ class MemoryStore:
             if lease.charged_milli is not None:
                 return 0
             book = lease.book
+            room = book.room
             if book.budget.sliding and not book.shared:
-                self._slide(book)
-            amount = more if more <= book.room else book.room
+                room = min(self._slid_room(each) for each in (book, *self._later(book)))
+            amount = more if more <= room else room
             if amount < least:
                 return 0
             self.enlarge(lease, amount)
@@ -173,23 +188,39 @@ class MemoryStore:
                 book.reckon()
 
     def reload(self, budgets: Sequence[Budget]) -> None:
-        """Put ``budgets`` in the place of those of their names. What was counted stays where it still means the same."""
-        by_name = {budget.name: budget for budget in budgets}
-        with self.lock:
-            for name, book in list(self._books.items()):
-                budget = by_name.get(book.budget.name)
-                if budget is None or not budget.counts_like(book.budget):
-                    del self._books[name]
-                    self._closed.setdefault(name, []).append(book)
-                    continue
-                for each in (book, *self._closed.get(name, ())):
-                    if not each.shared:
-                        each.ceiling += budget.limit.amount - each.budget.limit.amount
-                        each.flight.ceiling = budget.max_in_flight
-                    elif budget.max_in_flight is None or each.flight.ceiling is None:
-                        each.flight.ceiling = None if budget.max_in_flight is None else each.flight.count
-                    each.budget = budget
-                    each.reckon()
+        """Put ``budgets`` in the place of those of their names. What was counted stays where it still means the same.
+
+        The caller holds the lock.
+        """
+        self._in_force = {budget.name: budget for budget in budgets}
+        for name, book in list(self._books.items()):
+            budget = self._in_force.get(book.budget.name)
+            if budget is None or not budget.counts_like(book.budget):
+                del self._books[name]
+                self._closed.setdefault(name, []).append(book)
+                continue
+            for each in (book, *self._closed.get(name, ())):
+                if not each.budget.counts_like(budget):
+                    continue  # of a budget of the same name, changed before
+                if not each.shared:
+                    each.ceiling += budget.limit.amount - each.budget.limit.amount
+                    each.flight.ceiling = budget.max_in_flight
+                elif budget.max_in_flight is None or each.flight.ceiling is None:
+                    each.flight.ceiling = None if budget.max_in_flight is None else each.flight.count
+                each.budget = budget
+                each.reckon()
+
+    def in_force(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """What of ``claims``, which may be older than the last reload, is still asked; the caller holds the lock."""
+        budgets = self._in_force
+        if budgets is None or all(budgets.get(claim.budget.name) is claim.budget for claim in claims):
+            return claims
+        pairs = [(claim, budgets.get(claim.budget.name)) for claim in claims]
+        return [
+            msgspec.structs.replace(claim, budget=budget)
+            for claim, budget in pairs
+            if budget is not None and budget.counts_like(claim.budget)
+        ]
 
     def after_fork_in_child(self) -> None:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
@@ -210,14 +241,16 @@ class MemoryStore:
         name = (budget.name, key)
         if before is None and key and len(self._books) >= MAX_KEYS:
             self._forget(now_ns)
-            if len(self._books) >= MAX_KEYS and key[0] != "other":
-                return self.book(budget, ("other",) * len(key), now_ns)
+            if len(self._books) >= MAX_KEYS and key[0] != OTHER:
+                return self.book(budget, (OTHER,) * len(key), now_ns)
         window_s = budget.window(now_ns / 1e9)
         closed = self._closed.pop(name, [])
         # A clock that was set back opens the same window again, with what was spent in it.
         again = next((b for b in closed if b.start_ns == window_s[0] * 10**9 and b.budget is budget), None)
         book = again or Book(budget, key, window_s, before.flight if before is not None else None, shared=self.shared)
-        closed = [b for b in (*closed, *((before,) if before is not None else ())) if b is not book and self._counts(b, now_ns)]
+        closed = [b for b in closed if b is not book and self._counts(b, now_ns)]
+        if before is not None:  # however long ago: it is a jump of the clock that may have ended it, and may be taken back
+            closed.append(before)
         if closed:
             self._closed[name] = closed
         self._books[name] = book
@@ -235,10 +268,21 @@ class MemoryStore:
 
     def _slide(self, book: Book) -> None:
         """Count the earlier parts of an unshared sliding window."""
-        elsewhere = sum(b.committed for b in self.earlier(book))
+        earlier = self.earlier(book)
+        elsewhere, book.elsewhere_reserved = sum(b.committed for b in earlier), sum(b.reserved for b in earlier)
         if elsewhere != book.elsewhere:
             book.elsewhere, book.ceiling = elsewhere, book.budget.limit.amount - elsewhere
             book.reckon()
+
+    def _slid_room(self, book: Book) -> int:
+        self._slide(book)
+        return book.room
+
+    def _later(self, book: Book) -> list[Book]:
+        """The books of later parts of a sliding window that count with ``book``: what is added to it is theirs no more."""
+        name = book.budget.name, book.key
+        each = (*self._closed.get(name, ()), *((self._books[name],) if name in self._books else ()))
+        return [b for b in each if b.budget is book.budget and book.start_ns < b.start_ns < book.until_ns]
 
     def earlier(self, book: Book) -> list[Book]:
         """The books of the earlier parts of a sliding window that still count with ``book``, oldest first."""
@@ -248,7 +292,10 @@ class MemoryStore:
         )
 
     def _forget(self, now_ns: int) -> None:
-        """Drop the books of keys not seen since their window ended."""
+        """Drop the books of keys not seen since their window ended; once a second, for it looks at all of them."""
+        if 0 <= now_ns - self._forgot_ns < _FORGET_NS:
+            return
+        self._forgot_ns = now_ns
         over = [k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key and not _is_owed(b)]
         for key in over:
             del self._books[key]

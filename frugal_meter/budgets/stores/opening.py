@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -41,8 +42,8 @@ def address_of(
     """
     if not isinstance(store, str) or not (store in ("auto", "memory") or _is_address(store)):
         raise ConfigurationError(f"store={_shown(store)} cannot be: it is {_KNOWN}")
-    if not budgets:
-        return "memory"
+    if not budgets and store == "auto":
+        return "memory"  # a store that was named is met all the same: budgets may come with a change of the file
     local = not store.startswith(("redis://", "rediss://", "unix://"))
     if local and not alone and environ.get("KUBERNETES_SERVICE_HOST"):
         for budget in budgets:
@@ -55,8 +56,12 @@ def address_of(
         return store
     if alone or not several_workers(environ):
         return "memory"
-    name = "budgets-" + hashlib.sha256(service.encode()).hexdigest()[:20] + ".sqlite"
-    return f"sqlite://{run_folder() / name}"
+    return f"sqlite://{shared_file(service)}"
+
+
+def shared_file(service: str) -> Path:
+    """Where "auto" keeps the budgets of several workers of ``service``. Raises ConfigurationError."""
+    return run_folder() / ("budgets-" + hashlib.sha256(service.encode()).hexdigest()[:20] + ".sqlite")
 
 
 def open_store(address: str, service: str) -> SharedStore | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -187,10 +189,11 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         if self._db is not None:
             return self._db
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it names tenants: nobody else's to read
+        if not self.path.exists():
+            self._make()
         db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead(db)
             db.execute("PRAGMA synchronous = NORMAL")
             if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
                 self._create(db)
@@ -199,6 +202,32 @@ class SqliteStore:
             raise
         self._db = db
         return db
+
+    def _make(self) -> None:
+        """An empty file that only this user reads, since it names tenants.
+
+        Linked into place: closing a descriptor of the file itself would drop the locks of this process's other connections.
+        """
+        descriptor, path = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
+        os.close(descriptor)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(path, self.path)
+        finally:
+            os.unlink(path)
+
+    @staticmethod
+    def _write_ahead(db: sqlite3.Connection) -> None:
+        """Switch to WAL. Where several open a new file at once SQLite calls it busy without any waiting: the waiting is here."""
+        until_s = time.monotonic() + BUSY_S
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > until_s:
+                    raise
+                time.sleep(0.005)
 
     @staticmethod
     def _create(db: sqlite3.Connection) -> None:

@@ -1,0 +1,1 @@
+"""Models that run elsewhere: calls to them, what their replies tell, and what they cost there."""

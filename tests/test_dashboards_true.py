@@ -1,0 +1,165 @@
+"""Every panel against the truth: its own PromQL, a real Prometheus, a real service of several workers, one of them killed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from dashboard_run import Run, a_run
+from dashboard_truth import Series, Truth
+
+pytestmark = pytest.mark.xdist_group("dashboards")
+DASHBOARDS = sorted((Path(__file__).parent.parent / "dashboards").glob("[!a]*.json"))
+PANELS = [
+    (file.stem, panel)
+    for file in DASHBOARDS
+    for panel in json.loads(file.read_text(encoding="utf-8"))["panels"]
+    if panel["type"] != "row"
+]
+#: what nobody but the service itself can tell; each is compared with a looser truth, or with bounds, and says why
+LOOSE = {
+    "Measured share": "since the start, start-up included",
+    "CPU charged to requests": "the service's own CPU outside of requests, seen from outside by clocks a moment apart",
+    "The meter's own share": "the same",
+    "Where the host's energy goes": "other programs of the machine",
+    "Power of the host": "a scrape shows what the ticks before it booked, and the machine is shared",
+    "Energy of the host": "the same",
+    "Time to exhaustion": "use at the first scrape is what the worker that answered had been told by then",
+    "Overhead by part": "the service's own",
+    "Estimate over use": "estimates are the budget's own",
+    "Leases that went wrong": "how often an estimate was too low",
+}
+#: a budget in shadow judges by what its worker was told last: one or two of its decisions are early or late
+NARROWED = {"Decisions": "joules|few"}
+NEAR = 0.01
+
+
+class Held(NamedTuple):
+    """The run, its truth and what Prometheus answered, asked again with ``ask``."""
+
+    run: Run
+    truth: Truth
+
+    def ask(self, expression: str) -> Series:
+        return self.run.server.ask(self.written(expression), self.run.ended_s)
+
+    def written(self, expression: str) -> str:
+        """The expression as Grafana sends it, with every variable put in; windows reach from the first scrape to the last."""
+        values = {
+            "$__rate_interval": f"{round(self.run.seconds * 1000) + 1}ms",
+            "$__range_s": f"{self.run.seconds:.3f}",
+            "$__range": f"{round(self.run.seconds * 1000) + 1}ms",
+            "$job": "kit",
+            "$instance": self.run.target,
+            "$route": "/ask|/search|/few",
+            "$model": "small|tfidf|large|none",
+            "$budget": "joules|few|watch",
+        }
+        for name, value in values.items():
+            expression = expression.replace(name, value)
+        return expression
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
+    """One run for every test here."""
+    folder = tmp_path_factory.mktemp("run", numbered=True)
+    folder.chmod(0o700)
+    with a_run(folder) as run:
+        yield Held(run, Truth(run))
+
+
+def shown(series: Series) -> Series:
+    """What a panel draws: known children that stay at 0 are no news, and what is no number is not drawn."""
+    return {labels: value for labels, value in series.items() if value and value == value}
+
+
+def agree(found: Series, true: Series) -> bool:
+    """Whether every series is there, no other is, and each value is within 1 %."""
+    found, true = (shown(found), shown(true)) if any(true.values()) else (found, true)
+    return found.keys() == true.keys() and all(value == pytest.approx(true[labels], rel=NEAR) for labels, value in found.items())
+
+
+def narrowed(title: str, expression: str) -> str:
+    return expression.replace("$budget", NARROWED.get(title, "$budget"))
+
+
+def text(series: Series) -> str:
+    return ", ".join(f"{' '.join(sorted(v for _, v in labels)) or '–'} {value:.6g}" for labels, value in shown(series).items())
+
+
+def test_every_panel_shows_the_truth_also_after_a_worker_was_killed(held: Held, capsys: pytest.CaptureFixture[str]) -> None:
+    lines, wrong = [], []
+    for dashboard, panel in PANELS:
+        title = panel["title"]
+        expressions = [narrowed(title, target["expr"]) for target in panel["targets"]]
+        if title in LOOSE:
+            continue
+        for expression, true in zip(expressions, held.truth.panels[title], strict=True):
+            found = held.ask(expression)
+            lines.append(f"{dashboard} | {title} | {expression} | {text(found) or '0'} | {text(true) or '0'}")
+            if not agree(found, true):
+                wrong.append(lines[-1])
+    with capsys.disabled():
+        print(f"\n{held.run.seconds:.0f} s, panel | PromQL | value | truth", *lines, sep="\n  ")
+    assert wrong == []
+
+
+def broken(expression: str) -> Iterator[str]:
+    """The expression with one label misspelt, once for every label that it groups by or chooses a service by."""
+    yield expression.replace('job=~"', 'jobb=~"', 1)
+    for group in re.finditer(r"\bby \(([^)]*)\)", expression):
+        for label in group[1].split(", "):
+            if group[1].startswith("job, instance, ") and label in ("job", "instance"):
+                continue  # keeps hosts that share a budget apart, and there is one here
+            misspelt = group[0].replace(label, f"{label}_", 1)
+            yield expression[: group.start()] + misspelt + expression[group.end() :]
+
+
+def test_one_misspelt_label_makes_a_panel_wrong(held: Held) -> None:
+    unseen, tried = [], 0
+    for _, panel in PANELS:
+        truths = held.truth.panels.get(panel["title"], [])
+        for target, true in zip(panel["targets"], truths, strict=False):
+            if not true:  # nothing to be wrong about: no GPU here
+                continue
+            for expression in broken(narrowed(panel["title"], target["expr"])):
+                tried += 1
+                if agree(held.ask(expression), true):
+                    unseen.append((panel["title"], expression))
+    assert tried > 100
+    assert unseen == []
+
+
+def test_what_only_the_service_can_tell_keeps_within_what_is_known_of_it(held: Held) -> None:
+    run, truth = held.run, held.truth
+    panels: dict[str, list[str]] = {p["title"]: [t["expr"] for t in p["targets"]] for _, p in PANELS}
+
+    def value(title: str, number: int = 0) -> Any:
+        return {" ".join(text for _, text in sorted(labels)): v for labels, v in held.ask(panels[title][number]).items()}
+
+    def clock(which: int) -> float:
+        return sum(each[which] - run.began_clocks.get(pid, (0.0, 0.0))[which] for pid, each in run.clocks.items())
+
+    requests = truth.sum("cpu_s")[None]
+    assert requests / clock(0) <= value("CPU charged to requests")[""] <= 1
+    # its tick thread's, of all the threads that the clocks were read of
+    assert 0.5 * clock(1) / clock(0) < value("The meter's own share")[""] < 1.1 * clock(1) / clock(0)
+    assert 10 / 12 * 0.8 < value("Measured share")[""] < 10 / 12
+    reasons = value("Where the host's energy goes", 1)
+    whole = sum(reasons.values()) + value("Where the host's energy goes")[""]
+    least, most = truth.host_j()
+    for watts in (whole, value("Power of the host")[""], value("Energy of the host")["kit"] * 3.6e6 / run.seconds):
+        assert least * (1 - NEAR) <= watts * run.seconds <= most * (1 + NEAR)
+    least, most = truth.host_j("idle_nj")
+    assert least * (1 - NEAR) <= reasons["idle"] * run.seconds <= most * (1 + NEAR)
+    (left_s,) = truth.panels["Time to exhaustion"][0].values()
+    assert value("Time to exhaustion")["joules //ask energy"] == pytest.approx(left_s, rel=0.05)
+    assert sum(value("Overhead by part").values()) == pytest.approx(reasons["overhead"], rel=1e-6)
+    assert value("Estimate over use")["joules energy"] > 0
+    assert value("Leases that went wrong", 1) == value("Leases that went wrong", 2) == {"": 0.0}
+    assert {title for _, p in PANELS if (title := p["title"]) in LOOSE} == LOOSE.keys()
