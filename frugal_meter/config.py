@@ -38,6 +38,7 @@ METER_KEYS: Final = (
     "qualities",
     "usage_carbon",
     "callers",
+    "journal",
 )
 BUDGET_KEYS: Final = (
     "name",

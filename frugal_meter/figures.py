@@ -71,7 +71,7 @@ class Figures:
         self.tiers: list[Tier] = [s.tier for s in sources]
         self._gpus = [place for place, source in enumerate(sources) if source.component == "gpu"]
         self._stand_ins = [place for place, source in enumerate(sources) if getattr(source, "stands_in", False)]
-        self.boundary, self._embodied_spread = boundary, embodied_spread
+        self.boundary, self.embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
         self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
         self.flags = tuple(dict.fromkeys([*method_flags, *pue.flags]))
@@ -145,7 +145,7 @@ class Figures:
 
     def _grams(self, span: Span, energy: Energy, embodied_g: float) -> Interval:
         per_j = self.weight(span).grams_per_joule / NJ_PER_J
-        pue, (low, high) = self.pue.interval, self._embodied_spread
+        pue, (low, high) = self.pue.interval, self.embodied_spread
         return Interval(
             energy.low_nj * per_j * pue.low + embodied_g * low,
             energy.full_nj * per_j * pue.mid + embodied_g,
@@ -313,7 +313,7 @@ class Figures:
         return tuple(part_of(books.source, tier, dynamic, idle) for books, tier, dynamic, idle in billed)
 
     def _embodied(self, grams: float) -> Interval:
-        low, high = self._embodied_spread
+        low, high = self.embodied_spread
         return Interval(grams * low, grams, grams * high)
 
     def _inclusive(self, span: Span, cpu_ns: int, energy: Energy | None) -> dict[str, Any]:

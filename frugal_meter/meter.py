@@ -29,10 +29,12 @@ from .carbon.in_force import InForce
 from .carbon.pue import Pue
 from .config import WatchedFile
 from .degrading import MAX_BODY_BYTES, Degrading
+from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import Dispatch
 from .exporters.snapshot import Snapshots
 from .figures import Figures
+from .journal.writer import Journal, opened
 from .measure import Estimate, Measure
 from .records import Exporter, label
 from .refusal import Refusals
@@ -64,6 +66,7 @@ class Meter(Ticking):
     bundled table's; factor_pack: a file of them; grid: a live provider ("rte", "electricity-maps", …).
     idle_watts: the host's measured idle power per source name or component. calibration: the file of
     ``frugal-meter calibrate``. host_root: where a container has the host's /proc and /sys.
+    journal: "sqlite:///path" or a `Journal`: readings, books and decisions that outlive the process.
     Further settings: see docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
@@ -77,7 +80,7 @@ class Meter(Ticking):
         sources: str | Source | Sequence[Source] = "auto",
         budgets: Sequence[Budget] = (),
         exporters: Sequence[Exporter] = (),
-        journal: object = None,
+        journal: str | Journal | None = None,
         tick: float = 0.5,
         pue: float | Pue | None = None,
         tenant: Callable[[Mapping[str, Any]], str | None] | None = None,
@@ -109,7 +112,6 @@ class Meter(Ticking):
             zone=zone,
             sources=sources,
             budgets=budgets,
-            journal=journal,
             tick=tick,
             pue=pue,
             host_share=host_share,
@@ -172,7 +174,8 @@ class Meter(Ticking):
         self.admission.log.tenants = check_flag("log_tenants", log_tenants)
         self.admission.reaches = self.degrading.reaches
         self.shapes = self._shaping()
-        self._dispatch = Dispatch(list(exporters), self.fault)
+        self.journal = opened(journal)
+        self._dispatch = Dispatch([*exporters, *([self.journal] if self.journal is not None else [])], self.fault)
         self.snapshots = Snapshots(self)
         self._one_of_several = workers != "single" and clock is None
         self._live, self._finished = self.sampler.live, self.sampler.finished
@@ -345,12 +348,18 @@ class Meter(Ticking):
         """
         self.degrading.declare(model, score, metric)
 
+    def feedback(self, reading_id: str, score: float, metric: str | None = None) -> None:
+        """How good an answer was, 0…1, said later, by the id of its reading; kept in the journal. Raises ConfigurationError."""
+        if self.journal is None:
+            raise ConfigurationError('feedback is kept in a journal and there is none: give Meter(journal="sqlite:///path")')
+        self.journal.feedback(reading_id, score, metric)
+
     # -- surfaces
 
     @property
     def dropped(self) -> int:
-        """Readings that a slow exporter lost."""
-        return self._dispatch.dropped
+        """Readings that a slow exporter lost, or a journal that could not be written for long."""
+        return self._dispatch.dropped + (self.journal.dropped_readings if self.journal is not None else 0)
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition and its content type: Prometheus text, or OpenMetrics where ``accept`` asks for it."""
@@ -367,7 +376,9 @@ class Meter(Ticking):
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        app = ops_app(self.metrics, lambda: live_state(self), self.find, token=_ops_token(token), public=public)
+        app = ops_app(
+            self.metrics, lambda: live_state(self), self.find, token=_ops_token(token), public=public, feedback=self.feedback
+        )
         self._ops_apps.append(app)
         return app
 

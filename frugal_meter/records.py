@@ -209,6 +209,12 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
     high_nj: int | None = None
     #: why energy is in ``gap_nj`` or is missing ("suspend", "reset", "vanished", …)
     gap_reason: str | None = None
+    #: this service's part of the host over the tick (0…1), in flight or not, and what it is of ``idle_nj``
+    slice_share: float | None = None
+    slice_nj: int | None = None
+    #: bounds of what the service drew: requests, late work, overhead and ``slice_nj``
+    service_low_nj: int | None = None
+    service_high_nj: int | None = None
 
     @property
     def closes(self) -> bool:

@@ -137,7 +137,6 @@ def prepare(
     zone: str | None,
     sources: Any,
     budgets: Sequence[Budget],
-    journal: object,
     tick: float,
     pue: Any,
     host_share: float | None,
@@ -153,8 +152,6 @@ def prepare(
     """Check and resolve a meter's settings; raises ConfigurationError and its kin."""
     if not isinstance(service, str) or not service.strip():
         raise ConfigurationError(f'service is the name of what is metered, such as "accueil-usagers", not {service!r}')
-    if journal is not None:
-        raise ConfigurationError("journal is not available in this version; leave it out")
     check_number("tick", tick, 0.01, 60, "seconds between passes")
     if host_share is not None:
         check_number("host_share", host_share, 0, 1, "this service's part of the host")

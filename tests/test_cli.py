@@ -750,6 +750,7 @@ def test_every_command_option_and_key_is_in_the_documentation(machine):
         "doctor",
         "explain",
         "factors",
+        "journal",
         "run",
         "version",
     }

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from support import metered
 
 ROOT = Path(__file__).parents[1]
 # One worker holds the model and the long run; the others need not load them again.
@@ -161,6 +162,17 @@ def test_the_pieces_of_a_stream_are_the_answer_and_do_not_depend_on_what_was_ask
     whole = language_model.answer("à quelle heure ouvre la piscine ?", PASSAGE).text
     language_model.answer("et la mairie ?", "La mairie ouvre à 8 h 30.")
     assert "".join(language_model.generate("à quelle heure ouvre la piscine ?", PASSAGE)).strip() == whole
+
+
+def test_each_step_of_the_model_holds_the_native_pool_for_its_request(language_model: LanguageModel) -> None:
+    with metered() as (meter, _):
+        plain = language_model.answer("Combien coûte l'entrée ?", PASSAGE)
+        native = meter.sections.native
+        assert not native._notes
+        with meter.measure("answer") as span:
+            held = language_model.answer("Combien coûte l'entrée ?", PASSAGE)
+        assert sum(1 for note in native._notes if note.payer == span.key and note.weight) >= held.tokens_out
+        assert (held.text, held.tokens_out) == (plain.text, plain.tokens_out)
 
 
 def test_a_stream_that_is_closed_lets_the_next_one_in(language_model: LanguageModel) -> None:

@@ -322,6 +322,8 @@ def test_a_thread_metered_at_last_counts_as_one_and_not_as_two():
     before = threads_ns() + strangers_ns()
     go.set()
     done.wait(PATIENCE_S)
+    assert thread in strangers._strangers  # until the next tick
+    assert 0.05 * 1e9 <= threads_ns() + strangers_ns() - before < 0.08 * 1e9
     census()
     assert thread not in strangers._strangers
     counted = threads_ns() + strangers_ns() - before

@@ -22,8 +22,8 @@ FLOORS: Final = {
     "sources": 1,
     **dict.fromkeys(("carbon", "ring"), 2),
     "attribution": 3,
-    **dict.fromkeys(("budgets", "calibration", "figures", "queueing", "refusal", "usage"), 4),
-    **dict.fromkeys(("config", "degrading", "dialects", "exporters", "measure", "remote", "setup"), 5),
+    **dict.fromkeys(("budgets", "calibration", "figures", "periods", "queueing", "refusal", "usage"), 4),
+    **dict.fromkeys(("config", "degrading", "dialects", "exporters", "journal", "measure", "remote", "setup"), 5),
     **dict.fromkeys(("agent", "desk", "rate_limit", "refusal_page"), 6),
     "ticking": 7,
     "meter": 8,
@@ -36,10 +36,11 @@ BIGGEST_ROOM = 0.25
 MODULE_LINES, FUNCTION_LINES = 420, 60
 #: what is longer, up to where, and why
 LONG: Final = {
-    "meter.py": (440, "the composition and the face: every setting, every part and every method that applications call"),
+    "cli/texts.py": (450, "every sentence of the commands in both languages, side by side: a table, not logic"),
+    "meter.py": (455, "the composition and the face: every setting, every part and every method that applications call"),
     "measure.py": (525, "one lifecycle and its five drivers, each the shape of the others: apart they would drift"),
     "budgets/admission.py": (490, "one decision from the door to its settlement: what is counted, noted and charged must agree"),
-    "attribution/ledger.py": (560, "one tick's books: splitting them would part the sum from its parts"),
+    "attribution/ledger.py": (595, "one tick's books: splitting them would part the sum from its parts"),
     "meter.py:Meter.__init__": (115, "every setting is a named parameter and every part is made here, in one reading"),
 }
 

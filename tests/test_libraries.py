@@ -133,6 +133,8 @@ def test_every_way_to_run_a_session_is_held(session):
         assert opened(meter) == 2
         assert (out[0].numpy() == matrix).all()
         assert (binding.copy_outputs_to_cpu()[0] == matrix).all()
+        named = [method.name for method in libraries.METHODS if method.module == Session.__module__]
+        assert all(getattr(Session, name).__wrapped__.__module__ == Session.__module__ for name in named)
 
 
 def test_the_methods_look_as_they_did(session):
@@ -277,7 +279,7 @@ def test_a_fault_of_ours_is_counted_and_the_call_goes_on(library):
 
 
 def test_a_setting_that_means_nothing_is_refused_in_one_line():
-    with pytest.raises(ConfigurationError, match='^native_sections is "auto" or "off", not True$'):
+    with pytest.raises(ConfigurationError, match=r'^native_sections is "auto" or "off", not True$'):
         Meter("s", zone="FR", native_sections=True)
 
 

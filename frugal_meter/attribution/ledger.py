@@ -63,6 +63,7 @@ class SourceBooks:
         "others_nj",
         "part",
         "sample",
+        "slice_nj",
         "source",
         "up",
         "whole_ns",
@@ -127,7 +128,9 @@ class SourceBooks:
             self.idle_nj, self.dynamic_nj, own_nj = self.idle_nj + self.dynamic_nj, 0, 0
             self.ends = Ends(0, sample.low_nj, 0, sample.low_nj), Ends(0, sample.high_nj, 0, sample.high_nj)
         self.dividers = Divider(own_nj, self.whole_ns)
-        self.idle_share = slice_.of(window, process_ns, self._whole(window, process_ns)) * in_flight if overlap_ns else 0.0
+        share = slice_.of(window, process_ns, self._whole(window, process_ns))
+        self.slice_nj = int(self.idle_nj * share)
+        self.idle_share = share * in_flight if overlap_ns else 0.0
         self.idle_divider = Divider(int(self.idle_nj * self.idle_share), overlap_ns)
         self.lists: list[int] = []
         self.idle_lists: list[int] = []
@@ -135,7 +138,7 @@ class SourceBooks:
     def _open_part(self, part: Part, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> None:
         """The same from records that were divided over the workers already: what is ours is divided over our CPU."""
         self.gap_nj, self.idle_nj, self.idle_origin = part.gap_nj, part.idle_nj, part.origin
-        self.dynamic_nj = part.mine_nj
+        self.dynamic_nj, self.slice_nj = part.mine_nj, part.held_nj
         self.whole_ns = process_ns if self.gpu is None else self.gpu.open_part(part)
         dynamic_nj = part.energy_nj - part.gap_nj - part.idle_nj
         self.others_nj = dynamic_nj - part.mine_nj
@@ -161,8 +164,30 @@ class SourceBooks:
             return process_ns
         return max(window.host_busy_ns, process_ns)  # /proc/stat counts in jiffies, coarser than thread clocks
 
+    def _service(self, used_nj: int) -> tuple[int, int]:
+        """Bounds of what this service drew: ``used_nj`` of the dynamic energy, and its slice of idle."""
+        used = used_nj / self.dynamic_nj if self.dynamic_nj else 0.0
+        share = self.slice_nj / self.idle_nj if self.idle_nj else 0.0
+        key_low, key_high = (KEY_LOW, KEY_HIGH) if self.on_gpu else self.key
+        low, high = self.ends
+        least = min(used * low.dynamic * key_low + share * low.idle, used * low.other_dynamic * key_low + share * low.other_idle)
+        most = max(
+            used * high.dynamic * key_high + share * high.idle, used * high.other_dynamic * key_high + share * high.other_idle
+        )
+        booked_nj = used_nj + self.slice_nj
+        # Nobody draws more than there is; and no bound lies inside what was booked.
+        return min(int(least), booked_nj), max(booked_nj, min(int(most), self.sample.high_nj if self.sample is not None else 0))
+
     def close(
-        self, window: Window, keys: Sequence[int], late_ns: int, overhead_ns: int, meter_ns: int, spin_ns: int, startup: bool
+        self,
+        window: Window,
+        keys: Sequence[int],
+        late_ns: int,
+        overhead_ns: int,
+        meter_ns: int,
+        spin_ns: int,
+        startup: bool,
+        slice_share: float,
     ) -> Tick | None:
         """The tick's record, once every span has taken its share."""
         if self.sample is None:
@@ -185,6 +210,7 @@ class SourceBooks:
             low, high = self.ends
             self.lam_low = min(low.dynamic, low.other_dynamic) / self.whole_ns * self.key[0]
             self.lam_high = max(high.dynamic, high.other_dynamic) / self.whole_ns * self.key[1]
+        service_low, service_high = self._service(sum(self.lists) + late + overhead)
         return Tick(
             source=self.source.name,
             t0_ns=window.t0_ns,
@@ -203,6 +229,10 @@ class SourceBooks:
             low_nj=self.sample.low_nj,
             high_nj=self.sample.high_nj,
             gap_reason=self.gap,
+            slice_share=slice_share,
+            slice_nj=None if self.idle_origin == "none" and self.gap is None else self.slice_nj,
+            service_low_nj=service_low,
+            service_high_nj=service_high,
         )
 
 
@@ -350,7 +380,10 @@ class Ledger:
         for books in self.books:
             cpu_ns = process_ns if books.own_only else service_ns
             books.open(window, cpu_ns, self.slice, in_flight, overlap_ns)
-        rates = self._rates(window, service_ns, in_flight, overlap_ns)
+        share = self.held_share
+        if share is None:
+            share = self.slice.of(window, service_ns, max(window.host_busy_ns or 0, service_ns))
+        rates = self._rates(window, share * in_flight, overlap_ns)
         keys = [span.key for span in spans]
         running, rest = len(live), deque(spans)
         del live, finished, spans
@@ -359,7 +392,7 @@ class Ledger:
         self.ticks = [
             tick
             for books in self.books
-            if (tick := books.close(window, keys, late_ns, process_ns - burned, meter_ns, spin_ns, not self._seen_span))
+            if (tick := books.close(window, keys, late_ns, process_ns - burned, meter_ns, spin_ns, not self._seen_span, share))
             is not None
         ]
         self._learn()
@@ -385,7 +418,7 @@ class Ledger:
             late = self.late.setdefault(route, Late(route))
         return late
 
-    def _rates(self, window: Window, process_ns: int, in_flight: float, overlap_ns: int) -> _Rates:
+    def _rates(self, window: Window, held_share: float, overlap_ns: int) -> _Rates:
         """What a nanosecond of CPU and of wall time carries of the bounds (see `Ends`) and of embodied carbon."""
         rates = _Rates()
         for books in self.books:
@@ -413,10 +446,7 @@ class Ledger:
             rates.other_cpu_low += low.other_dynamic / books.whole_ns * self.key[0]
             rates.other_cpu_high += high.other_dynamic / books.whole_ns * self.key[1]
         if overlap_ns:
-            share = self.held_share
-            if share is None:
-                share = self.slice.of(window, process_ns, max(window.host_busy_ns or 0, process_ns))
-            rates.embodied_g = self.embodied(window.seconds, share * in_flight) / overlap_ns
+            rates.embodied_g = self.embodied(window.seconds, held_share) / overlap_ns
         return rates
 
     def _bill(

@@ -72,9 +72,11 @@ def census() -> None:
 
 def strangers_ns() -> int:
     """CPU of Python threads that never ran metered code, since the first census; one that ended keeps its last value."""
-    total = 0
+    total, metered = 0, metered_threads()
     for thread, stranger in list(_strangers.items()):
-        now = _read(stranger.clock_id) if thread.is_alive() else None
+        now = metered.get(thread)  # metered since the census: `threads_ns` counts it from there on
+        if now is None and thread.is_alive():
+            now = _read(stranger.clock_id)
         if now is not None:
             stranger.last_ns = now
         total += stranger.last_ns - stranger.base_ns

@@ -25,6 +25,7 @@ class Decisions:
 
     def __init__(self) -> None:
         self.recent: deque[Entry] = deque(maxlen=MOST_LINES)
+        self.noted = 0  # lines so far
         self._owed: deque[Entry] = deque(maxlen=MOST_LINES)
         self._admitted: Counter[str] = Counter()
         self.overrides: Sequence[Override] = ()
@@ -34,7 +35,13 @@ class Decisions:
     def note(self, entry: Entry) -> None:
         """Append a line."""
         self.recent.append(entry)
+        self.noted += 1
         self._owed.append(entry)
+
+    def since(self, noted: int) -> list[Entry]:
+        """The lines after the first ``noted``, as far as they are still kept."""
+        lines = list(self.recent)
+        return lines[max(0, len(lines) - (self.noted - noted)) :] if self.noted > noted else []
 
     def decided(
         self, book: Book, tier: Tier | None, action: Action, decision: Decision | None, estimate: int, now_s: float, why: str

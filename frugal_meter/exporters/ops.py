@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FORWARDED: Final = frozenset(
     {b"forwarded", b"forwarded-for", b"via", b"x-real-ip", b"x-amzn-trace-id", b"x-envoy-external-address"}
 )
+#: an id, a score and the name of a metric
+MOST_FEEDBACK_BYTES: Final = 4096
 _FORWARDED_PARTS: Final = (b"x-forwarded", b"original-forwarded", b"client-ip", b"connecting-ip")
 _REFUSED: Final = (
     "This page answers the machine itself only. To open it: ops_app(token=...), ops_app(public=True), "
@@ -66,12 +68,13 @@ def ops_app(
     metrics: Callable[[str], tuple[bytes, str]],
     state: Callable[[], LiveState],
     find: Callable[[str], Reading | None] = lambda id: None,
+    feedback: Callable[[str, float, str | None], None] | None = None,
     *,
     token: str | None,
     public: bool,
 ) -> Starlette:
     """A Starlette application with ``/metrics``, ``/`` (live page), ``/data.json`` and ``/readings/ID``, rendered off the event
-    loop. A reading is given without its tenant.
+    loop. A reading is given without its tenant. ``POST /feedback`` hands a reading's score to ``feedback``; it is never public.
     """
     if token is not None and public:
         raise ConfigurationError("ops_app: token and public=True exclude each other; with a token the pages are not public")
@@ -111,8 +114,42 @@ def ops_app(
         body = msgspec.json.encode(as_dict(msgspec.structs.replace(found, tenant=None)))
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
+    async def take_feedback(request: Request) -> Response:
+        request.scope[OPS_MARK] = True
+        if not is_open_to(request.scope, token, public=False):
+            return PlainTextResponse(_REFUSED, 403)
+        refusal = await _score(request, feedback)
+        return Response(status_code=202) if refusal is None else PlainTextResponse(f"{refusal[1]}\n", refusal[0])
+
     pages = {"/readings/{id}": see_reading, "/metrics": see_metrics, "/data.json": see_data, "/": see_page}
-    return Starlette(routes=[Route(path, guarded(see)) for path, see in pages.items()])
+    routes = [Route(path, guarded(see)) for path, see in pages.items()]
+    return Starlette(routes=[*routes, Route("/feedback", take_feedback, methods=["POST"])])
+
+
+class _Score(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    score: float
+    metric: str | None = None
+
+
+async def _score(request: Request, feedback: Callable[[str, float, str | None], None] | None) -> tuple[int, str] | None:
+    """Hand a request's score on; the status and the line of a refusal, or None."""
+    # A page of another site can post a form to this machine, but not JSON: its browser would ask first.
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return 415, "Send application/json."
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_FEEDBACK_BYTES:
+            return 413, f"Feedback is at most {MOST_FEEDBACK_BYTES} bytes."
+    try:
+        told = msgspec.json.decode(body, type=_Score)
+        if feedback is None:
+            return 404, "This meter keeps no feedback."
+        feedback(told.id, told.score, told.metric)
+    except (msgspec.DecodeError, ConfigurationError, UnicodeDecodeError) as error:
+        return 400, str(error)
+    return None
 
 
 def _page_headers(nonce: str, lang: str) -> dict[str, str]:

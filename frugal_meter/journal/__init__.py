@@ -1,0 +1,1 @@
+"""The journal: readings, books and decisions that outlive the process; see docs/journal.md."""

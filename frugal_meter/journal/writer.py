@@ -1,0 +1,223 @@
+"""`Journal`: the exporter that keeps what settles. It works on an exporter's thread, never on the request path."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from ..budgets.stores import Entry
+from ..errors import ConfigurationError
+from ..periods import Pass, Weight, books_of
+from ..records import Reading, Tick, label
+from .rows import Batch, Feedback, PassRow, reading_row, spans_of
+from .sqlite import SqliteJournal
+
+if TYPE_CHECKING:
+    from ..exporters.view import MeterView
+
+#: readings that wait for a journal that cannot be written; beyond it the oldest batches are let go, and counted
+MOST_WAITING: Final = 50_000
+#: and ticks: two hours of them
+MOST_BATCHES: Final = 14_400
+#: seconds between two looks at what is old enough to be rolled up or deleted
+TIDY_S: Final = 3600.0
+KEY_VARIABLE: Final = "FRUGAL_JOURNAL_KEY"
+Tenants = Literal["drop", "hash"]
+
+
+class Journal:
+    """A durable journal: ``Meter(journal="sqlite:////var/lib/frugal/journal.db")``, or a ``Journal(...)`` with settings.
+
+    ``where`` is ``sqlite:///path``. ``tenants``: "drop" keeps no tenant; "hash" a keyed hash of it (``$FRUGAL_JOURNAL_KEY``, at
+    least 16 characters). Readings and ticks become sums by the hour after ``raw_days``, and are deleted after ``keep_days``
+    (None: never). Raises ConfigurationError for a place or a file that cannot be one.
+    """
+
+    needs_readings = True
+
+    def __init__(
+        self, where: str, *, tenants: Tenants = "drop", raw_days: float | None = 30, keep_days: float | None = None
+    ) -> None:
+        for name, days in (("raw_days", raw_days), ("keep_days", keep_days)):
+            if days is not None and (isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days < 1e5):
+                raise ConfigurationError(f"journal: {name}={days!r} cannot be: it is a number of days, or None for never")
+        if tenants not in ("drop", "hash"):
+            raise ConfigurationError(f'journal: tenants is "drop" or "hash", not {tenants!r}')
+        self._key = _key() if tenants == "hash" else None
+        self.raw_days, self.keep_days = raw_days, keep_days
+        self.store = SqliteJournal(path_of(where))
+        self.dropped_readings = self.dropped_ticks = 0
+        self._untold = [0, 0]  # losses that the journal does not know of yet
+        self._waiting: deque[Batch] = deque()
+        self._scores: deque[Feedback] = deque(maxlen=MOST_WAITING)
+        self._meter: MeterView | None = None
+        self._noted = 0
+        self._tidied_s = 0.0
+        self._pid = os.getpid()
+
+    # -- an exporter
+
+    def bind(self, meter: MeterView) -> None:
+        """Look at this meter for what ticks do not say."""
+        self._meter = meter
+
+    def export(self, readings: Sequence[Reading], ticks: Sequence[Tick]) -> None:
+        """Keep what settled in one tick. Raises StoreError when it must wait; it is tried again with the next."""
+        if self._pid != os.getpid():  # a fork: what waited is the parent's to keep
+            self._pid = os.getpid()
+            self._waiting.clear()
+            self._scores.clear()
+        self._waiting.append(self._batch(readings, ticks))
+        self._let_go()
+        self._flush()
+        self._tidy()
+
+    def stop(self) -> None:
+        """Keep what still waits, and close the file. Raises StoreError."""
+        try:
+            if self._scores:
+                self._waiting.append(Batch((), (), (), self._take_scores()))
+            self._flush()
+        finally:
+            self.store.close()
+
+    @property
+    def waiting(self) -> int:
+        """Readings that are not in the journal yet."""
+        return sum(len(batch.readings) for batch in self._waiting)
+
+    def feedback(self, reading_id: str, score: float, metric: str | None = None) -> None:
+        """Note a score, 0…1, of a reading that may be long past; kept with the next tick. Raises ConfigurationError."""
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise ConfigurationError(f"feedback: score={score!r} cannot be: it is a number from 0 to 1")
+        if not isinstance(reading_id, str) or not _is_id(reading_id):
+            raise ConfigurationError(f"feedback: {str(reading_id)[:64]!r} is no id of a reading (reading.id, a UUID)")
+        if metric is not None and not isinstance(metric, str):
+            raise ConfigurationError(f"feedback: metric={metric!r} is no name of a metric")
+        self._scores.append(Feedback(reading_id.lower(), time.time(), float(score), label(metric)))
+
+    # -- inside
+
+    def _batch(self, readings: Sequence[Reading], ticks: Sequence[Tick]) -> Batch:
+        meter = self._meter
+        assert meter is not None
+        passes = [self._pass(meter, ticks)] if ticks else []
+        settled_ns = passes[0].books.t1_ns if passes else meter.clock.time_ns()
+        rows = [reading_row(self._nameless(reading), settled_ns) for reading in readings]
+        return Batch(passes, rows, self._decisions(meter), self._take_scores())
+
+    def _take_scores(self) -> list[Feedback]:
+        return [self._scores.popleft() for _ in range(len(self._scores))]
+
+    def _pass(self, meter: MeterView, ticks: Sequence[Tick]) -> PassRow:
+        figures = meter.figures
+        t0_ns, t1_ns = (ns + figures.unix_offset_ns for ns in (ticks[0].t0_ns, ticks[0].t1_ns))
+        at, (low, high) = figures.in_force.over(t0_ns, t1_ns), figures.embodied_spread
+        weight = Weight(
+            grams_per_joule=at.grams_per_joule,
+            pue=figures.pue.interval,
+            embodied_low=low,
+            embodied_high=high,
+            factor_ids=at.ids,
+            method_id=figures.method_id,
+            boundary=figures.boundary,
+            flags=tuple(dict.fromkeys((*figures.flags, *at.flags))),
+        )
+        seconds, share = (t1_ns - t0_ns) / 1e9, ticks[0].slice_share or 0.0
+        books = Pass(
+            process=f"{figures.random:010x}",
+            t0_ns=t0_ns,
+            t1_ns=t1_ns,
+            weight=weight,
+            embodied_g=meter.ledger.embodied(seconds, share),
+            books=tuple(map(books_of, ticks)),
+        )
+        spans = {tick.source: spans_of(tick) for tick in ticks}
+        return PassRow(books, spans if any(dynamic or idle for dynamic, idle in spans.values()) else {})
+
+    def _decisions(self, meter: MeterView) -> list[Entry]:
+        log = meter.admission.log
+        new, self._noted = log.since(self._noted), log.noted
+        keys = {budget.name: budget.key for budget in meter.admission.budgets} if new else {}
+        return [entry._replace(key=self._nameless_key(entry, keys.get(entry.budget))) for entry in new]
+
+    def _nameless(self, reading: Reading) -> Reading:
+        if reading.tenant is None:
+            return reading
+        return msgspec.structs.replace(reading, tenant=self._hashed(reading.tenant))
+
+    def _nameless_key(self, entry: Entry, names: tuple[str, ...] | None) -> tuple[str, ...]:
+        if names is None or len(names) != len(entry.key):  # a budget that is no more: nobody knows what its key said
+            return ()
+        pairs = zip(names, entry.key, strict=True)
+        # "…" is a tenant that the log left out by itself: see `budgets.decisions.shown_key`.
+        return tuple(((v != "…" and self._hashed(v)) or "") if name == "tenant" else v for name, v in pairs)
+
+    def _hashed(self, tenant: str) -> str | None:
+        return None if self._key is None else hmac.new(self._key, tenant.encode(), sha256).hexdigest()[:16]
+
+    def _flush(self) -> None:
+        while self._waiting:
+            batch = self._waiting[0]
+            if any(self._untold):
+                batch = batch._replace(lost=(self._untold[0], self._untold[1]))
+            self.store.write(batch)
+            self._untold = [0, 0]
+            self._waiting.popleft()
+
+    def _let_go(self) -> None:
+        left = self.waiting if len(self._waiting) > 1 else 0
+        while len(self._waiting) > 1 and (left > MOST_WAITING or len(self._waiting) > MOST_BATCHES):
+            gone = self._waiting.popleft()
+            left -= len(gone.readings)
+            for place, number in enumerate((len(gone.readings), sum(len(row.books.books) for row in gone.passes))):
+                self._untold[place] += number
+            self.dropped_readings += len(gone.readings)
+            self.dropped_ticks += sum(len(row.books.books) for row in gone.passes)
+
+    def _tidy(self) -> None:
+        now_s = time.monotonic()
+        if self._meter is None or (self._tidied_s and now_s - self._tidied_s < TIDY_S):
+            return
+        self._tidied_s, unix_ns = now_s, self._meter.clock.time_ns()
+        if self.raw_days is not None:
+            self.store.roll_up(unix_ns - int(self.raw_days * 86_400e9))
+        if self.keep_days is not None:
+            self.store.purge(unix_ns - int(self.keep_days * 86_400e9), shrink=False)
+
+
+def path_of(where: str) -> str:
+    """The path of ``sqlite:///path``; raises ConfigurationError."""
+    if isinstance(where, str) and where.startswith("sqlite:///") and len(where) > len("sqlite:///"):
+        return where.removeprefix("sqlite:///")
+    raise ConfigurationError(f'journal is "sqlite:///path/to/journal.db" or a Journal, not {_shown(where)}')
+
+
+def opened(journal: object) -> Journal | None:
+    """What ``Meter(journal=…)`` was given, as a journal; raises ConfigurationError."""
+    if journal is None or isinstance(journal, Journal):
+        return journal
+    return Journal(journal)  # type: ignore[arg-type]  # refused there, in one line
+
+
+def _shown(where: object) -> str:
+    # An address may carry a password.
+    return f"{where.partition('://')[0]}://…" if isinstance(where, str) and "://" in where else repr(where)
+
+
+def _key() -> bytes:
+    key = os.environ.get(KEY_VARIABLE, "")
+    if len(key) < 16:
+        raise ConfigurationError(f'journal: tenants="hash" needs a secret of at least 16 characters in {KEY_VARIABLE}')
+    return key.encode()
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 36 and all(c in "0123456789abcdefABCDEF-" for c in text)
