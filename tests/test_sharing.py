@@ -117,6 +117,15 @@ def test_two_workers_spend_one_budget_together_and_not_a_token_more(
     assert stored(tmp_path).settled == 1000
 
 
+def test_a_hard_limit_on_a_sliding_window_is_refused_where_several_workers_share_it(worker: Callable[..., Meter]) -> None:
+    sliding = Budget("all", "100 tokens", per="minute", sliding=True, hard=True)
+    with pytest.raises(ConfigurationError, match=r"^budget 'all': a hard limit on a sliding window cannot be held over several"):
+        worker(sliding)
+    watched = Budget("all", "100 tokens", per="minute", sliding=True, hard=True, enforce=False)
+    assert worker(watched).admission.sharing is not None
+    assert a_meter(budgets=[sliding]).admission.sharing is None  # alone, memory looks at every part
+
+
 def test_a_slice_is_leased_from_without_asking_the_store(worker: Callable[..., Meter]) -> None:
     meter = worker(Budget("all", "1000000 tokens", **A_DAY))
     told(meter)

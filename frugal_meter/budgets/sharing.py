@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from ..errors import StoreError
+from ..errors import ConfigurationError, StoreError
+from .budget import Budget
 from .decisions import Decisions
 from .leases import Book, Lease
 from .slices import UNTOLD, Slices
@@ -40,6 +41,18 @@ Fault = Callable[[str, BaseException], None]
 Want = tuple[Ask, Book]
 #: running work, what it asks for, and the least that is of use to it
 Topping = tuple[Lease, int, int]
+
+
+def check_shared(budgets: Sequence[Budget]) -> None:
+    """Refuse what a shared store cannot hold: a hard limit on a sliding window, since work that began in an earlier part is
+    topped up there without a look at the later parts.
+    """
+    for budget in budgets:
+        if budget.sliding and budget.hard and budget.enforce:
+            raise ConfigurationError(
+                f"budget {budget.name!r}: a hard limit on a sliding window cannot be held over several workers; "
+                'take a fixed window, hard=False, or store="memory"'
+            )
 
 
 class Sharing:
