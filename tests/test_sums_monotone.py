@@ -19,7 +19,7 @@ def total_of(values: tuple[float, ...]) -> Total:
     for value in values:
         row, kind = Row(0, [0]), Distribution.new()
         row.operational_g = row.embodied_g = row.remote_g = row.quality_sum = value
-        row.units = {"answer": value}
+        row.units, row.remote_j = {"answer": value}, {"sourced": value}
         for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
             histogram.total = value
         total.add(grain(an_end(row, kind)))
@@ -38,6 +38,7 @@ def told(total: Total) -> dict[str, Any]:
         "g": (row.operational_g, row.embodied_g, row.remote_g),
         "quality": row.quality_sum,
         "units": row.units,
+        "remote": row.remote_j,
         "histograms": histograms,
     }
 

@@ -367,6 +367,7 @@ def grain(sums: Sums) -> Sums:
         row.operational_g, row.embodied_g = _grained(row.operational_g, _GRAIN_G), _grained(row.embodied_g, _GRAIN_G)
         row.remote_g, row.quality_sum = _grained(row.remote_g, _GRAIN_G), _grained(row.quality_sum, _GRAIN)
         row.units = {unit: _grained(count, _GRAIN) for unit, count in row.units.items()}
+        row.remote_j = {tier: _grained(joules, _GRAIN) for tier, joules in row.remote_j.items()}
     for kind in sums.kinds.values():
         for histogram in (kind.duration_s, kind.cpu_s, kind.energy_j):
             histogram.total = _grained(histogram.total, _GRAIN)
