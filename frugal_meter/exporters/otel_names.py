@@ -62,7 +62,7 @@ _COUNTED: Final = {
     "frugal_budget_expired_holdings": "{holding}",
     "frugal_meter_errors": "{error}",
     "frugal_meter_dropped_readings": "{reading}",
-    "frugal_label_overflow": "{request}",
+    "frugal_label_overflow": "{booking}",
     "frugal_workers": "{worker}",
     "frugal_downstream_unknown_calls": "{call}",
 }
