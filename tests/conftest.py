@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from types import ModuleType
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["FRUGAL_RUN_DIR"] = folder.name
     for name in ("KUBERNETES_SERVICE_HOST", "WEB_CONCURRENCY"):  # a budget's store is chosen by them, wherever tests run
         os.environ.pop(name, None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; the servers of tests must not inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

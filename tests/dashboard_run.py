@@ -124,11 +124,19 @@ class Run:
         return self.scraped(time.time())
 
     def begin(self) -> float:
-        """The moment of a scrape that begins the run: one whose worker knows what the warm-up spent, as it tells no other keys."""
-        found = self.settled()
-        while not self.server.ask('frugal_budget_usage_ratio{budget="joules", state="settled"}', found):
-            found = self.scraped(time.time())
-        return found
+        """The moment of a scrape that begins the run: one whose worker knows what the warm-up spent, as it tells no other keys.
+
+        Prometheus keeps its connection and so its worker: that one is asked too, sooner or later.
+        """
+        told: list[float] = []
+
+        def begun() -> bool:
+            self.get(WARM[0])
+            told[:] = [self.settled()]
+            return bool(self.server.ask('frugal_budget_usage_ratio{budget="joules", state="settled"}', told[0]))
+
+        self.until(begun)
+        return told[0]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """What workers wrote down: "reading" or "source"."""
