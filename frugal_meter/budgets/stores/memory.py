@@ -84,17 +84,17 @@ class MemoryStore:
             return Verdict("refuse", actions[: place + 1], [], book, reason)
         if then != "done":
             return Verdict(decision, [], [], then=then)
-        leases = [self.reserve(book, claim.estimate, claim.learn_as) for book, claim in zip(books, claims, strict=True)]
+        leases = [self.reserve(book, each.estimate, each.learn_as, each.size) for book, each in zip(books, claims, strict=True)]
         return Verdict(decision, actions, leases)
 
     @staticmethod
-    def reserve(book: Book, estimate: int, learn_as: tuple[str | None, str | None]) -> Lease:
+    def reserve(book: Book, estimate: int, learn_as: tuple[str | None, str | None], size: str | None = None) -> Lease:
         """Take ``estimate`` out of ``book``; the caller holds the lock and has judged."""
         book.reserved += estimate
         book.flight.count += 1
         if book.cell is not None:
             book.note()
-        return Lease(book, estimate, learn_as)
+        return Lease(book, estimate, learn_as, size)
 
     @staticmethod
     def undo(leases: Iterable[Lease]) -> None:

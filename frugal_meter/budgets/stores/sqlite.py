@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ...errors import ConfigurationError, StoreError
-from . import KEEP_S, LOG_LINES, TTL_S, Account, Answer, Ask, Entry, Estimates, Override, Report, State, holdings
+from . import KEEP_S, LOG_LINES, TTL_S, Account, Answer, Ask, Entry, Estimates, Learnt, Override, Report, State, holdings
 from .holdings import Identity, Row
 
 #: a writer holds the lock for a fraction of a millisecond; the longest wait seen with four busy processes was 0.85 s
@@ -141,7 +141,7 @@ class SqliteStore:
         """See `stores`."""
         with self._transaction(write=False) as db:
             found = db.execute("SELECT kind, amount FROM estimates").fetchall()
-        return {msgspec.json.decode(kind, type=tuple[str, str, str, str]): amount for kind, amount in found}
+        return {msgspec.json.decode(kind, type=Learnt): amount for kind, amount in found}
 
     def states(self, now_s: float) -> dict[Account, State]:
         """See `stores`."""
