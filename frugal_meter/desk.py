@@ -22,6 +22,7 @@ from .budgets.ladder import strongest
 from .budgets.upkeep import LOOK_NS
 from .budgets.waiting import is_on_a_loop
 from .degrading import Degrading
+from .errors import FrugalMeterError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK
 from .exporters.trace_context import current_trace_id
@@ -319,9 +320,9 @@ class Desk(ABC):
         """Count a fault of the meter's own, and log the first of each stage; the application goes on."""
         self.errors[stage] = count = self.errors.get(stage, 0) + 1
         if count == 1:
-            log.warning(
-                "frugal_meter: %s failed and was passed over (%s: %s)", stage, type(error).__name__, error, exc_info=error
-            )
+            # Our own say what, where and how to mend it: where they were raised helps nobody.
+            trace, kind = None if isinstance(error, FrugalMeterError) else error, type(error).__name__
+            log.warning("frugal_meter: %s failed and was passed over (%s: %s)", stage, kind, error, exc_info=trace)
 
     @contextlib.contextmanager
     def guard(self, stage: str) -> Any:

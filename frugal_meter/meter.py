@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -407,7 +408,8 @@ class Meter(Ticking):
         admission = Admission(budgets, MemoryStore(), self.figures.amount, has_tenants=has_tenants, now_ns=self.clock.time_ns)
         for line in admission.check(self._tier_of, self.setup.unavailable, self.clock.time_ns()):
             log.warning("frugal_meter: %s", line)
-        share(admission, store, on_store_error, self.service, alone=alone, fault=self.fault)
+        self._share = partial(share, admission, store, on_store_error, self.service, alone=alone, fault=self.fault)
+        self._share()
         return admission
 
     def _after_fork_in_child(self) -> None:

@@ -107,8 +107,11 @@ class Service:
         return [json.loads(line) for line in self.cli("log", "--json", *words).splitlines() if line]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["auto", "sqlite", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A service's store: by default the memory of its one process, with a file beside it."""
+    if request.param == "auto":
+        return "auto"
     if request.param == "sqlite":
         return f"sqlite://{tmp_path / 'budgets.sqlite'}"
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -353,7 +356,7 @@ def test_the_store_of_auto_is_the_file_that_workers_share_once_it_is_there(
     from frugal_meter.budgets.stores.opening import shared_file
 
     monkeypatch.setenv("FRUGAL_RUN_DIR", str(tmp_path))
-    assert "store='auto': the budgets of 'guichet' are in the memory" in cli("list", "--store", "auto", "--config", config).stderr
+    assert "there is no such store yet; start the service first" in cli("list", "--store", "auto", "--config", config).stderr
     (tmp_path / "budgets.sqlite").rename(shared_file("guichet"))
     assert cli("list", "--store", "auto", "--config", config).exit_code == 0
 

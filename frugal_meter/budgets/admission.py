@@ -22,6 +22,7 @@ from .amounts import Amount, Amounts
 from .budget import Budget
 from .decisions import Decisions
 from .estimates import Estimates
+from .keeping import Keeping
 from .ladder import strongest
 from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
 from .retry import fits_at_ns
@@ -65,13 +66,14 @@ class Admission:
     ) -> None:
         self.store = store
         self.sharing: Sharing | None = None
+        self.keeping: Keeping | None = None
         self.log = Decisions()
         self._amount, self._has_tenants = amount, has_tenants
         #: by budget: what requests are taken to need, with ``estimated``, ``used`` and ``bias``
         self.estimator: dict[str, Estimates] = {}
         self.tiers: dict[str, Tier | None] = {}
         self._decided: dict[tuple[str, Action], int] = {}
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self.line = Line(store, now_ns)
         #: whether a model is said to be as good as a floor asks
         self.reaches: Callable[[str, float], bool] = lambda model, floor: False
@@ -141,6 +143,8 @@ class Admission:
                 if new is None or (new.resource, new.basis) != (old.resource, old.basis):
                     del self.estimator[old.name]
             self._adopt(budgets)
+        if self.keeping is not None:
+            self.keeping.look_again()
         return self.check(tier_of, unavailable, now_ns)
 
     def can_refuse(self, budget: Budget) -> bool:
@@ -165,28 +169,30 @@ class Admission:
         """
         check_shared(self.budgets)
         self.sharing = Sharing(
-            store, self.store, self.log, resolved=self.line.judge, recall=self.recall, now_ns=self._now_ns, **settings
+            store, self.store, self.log, resolved=self.line.judge, recall=self.recall, now_ns=self.now_ns, **settings
         )
         self.line.ask = self.sharing.ask
 
     def start(self) -> None:
-        """Meet the shared store, if there is one."""
-        if self.sharing is not None:
-            self.sharing.start()
+        """Meet the shared store, or the file beside this memory, if there is one."""
+        if (behind := self.sharing or self.keeping) is not None:
+            behind.start()
 
     def stop(self) -> None:
         """Report to the shared store a last time and return what is unused."""
         if self.sharing is not None:
             self.sharing.keep(self.learnt())
             self.sharing.stop()
+        elif self.keeping is not None:
+            self.keeping.stop()
 
     def after_fork_in_child(self) -> None:
         """Leases, queue and reports in flight are the parent's."""
         self.store.after_fork_in_child()
         self.line.after_fork_in_child()
         self.log.after_fork_in_child()
-        if self.sharing is not None:
-            self.sharing.after_fork_in_child()
+        if (behind := self.sharing or self.keeping) is not None:
+            behind.after_fork_in_child()
 
     def learnt(self, *, moved: bool = False) -> Known:
         """What a store keeps over a restart; ``moved``: what of it has changed since that was last asked."""

@@ -116,6 +116,8 @@ def _address(told: object, service: str, budgets: Sequence[Budget]) -> str:
         file = shared_file(service)
         if file.exists():
             return f"sqlite://{file}"
+        if address == "memory":
+            raise ConfigurationError(f"{file}: there is no such store yet; start the service first, or mend store= in [meter]")
     if address == "memory":
         raise ConfigurationError(
             f"store={told!r}: the budgets of {service!r} are in the memory of its process, where nobody else can look; "

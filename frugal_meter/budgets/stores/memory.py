@@ -237,6 +237,18 @@ class MemoryStore:
             self._slide(book)
         return book
 
+    def part(self, budget: Budget, key: tuple[str, ...], start_s: int, now_ns: int) -> Book:
+        """The book of the window, or of the part of a sliding one, that began at ``start_s``; the caller holds the lock."""
+        book, start_ns = self.book(budget, key, now_ns), start_s * 10**9
+        if book.start_ns == start_ns:
+            return book
+        closed = self._closed.setdefault((budget.name, book.key), [])
+        found = next((each for each in closed if each.start_ns == start_ns and each.budget is budget), None)
+        if found is None:
+            found = Book(budget, book.key, budget.window(start_s), book.flight, shared=self.shared)
+            closed.append(found)
+        return found
+
     def _turn(self, budget: Budget, key: tuple[str, ...], now_ns: int, before: Book | None) -> Book:
         name = (budget.name, key)
         if before is None and key and len(self._books) >= MAX_KEYS:
