@@ -125,6 +125,7 @@ class Ticking(Desk):
         log.info("frugal_meter: budgets taken up anew from %s", self._config.path)
         for line in lines:
             log.warning("frugal_meter: %s", line)
+        self.look_at_matches()
 
     def _tier_of(self, budget: Budget) -> Tier | None:
         return budget_tier(budget, self.setup.sources)
