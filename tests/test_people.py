@@ -22,10 +22,11 @@ from support import PATIENCE_S
 from typer.testing import CliRunner, Result
 
 from frugal_meter import Budget, Meter
+from frugal_meter.budgets.overview import uses
 from frugal_meter.budgets.stores import Account, Report
 from frugal_meter.budgets.stores.sqlite import SqliteStore
 from frugal_meter.cli.app import app
-from frugal_meter.cli.budgets import _until, uses
+from frugal_meter.cli.budgets import _until
 from frugal_meter.errors import ConfigurationError
 from frugal_meter.exporters.live_page import render_page
 from frugal_meter.exporters.live_state import live_state

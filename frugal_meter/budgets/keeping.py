@@ -108,7 +108,9 @@ class Keeping:
         self._lock.close()
         for book in self._admission.store.every():
             book.base, book.told = book.settled, None
+        met = self._owner or self._rival
         self._begin()
+        self._rival = met
 
     def look_again(self) -> None:
         """Budgets have been reloaded: what the file tells of new ones is taken up with the next tick."""

@@ -26,9 +26,9 @@ def of_request(scope: Mapping[str, Any] | None) -> str | None:
 
     The body itself is not looked at: what a client declares too small its server does not let it send.
     """
-    if scope is None or scope["type"] != "http" or scope["method"] in _BODILESS:
+    if scope is None or scope.get("method", "GET") in _BODILESS:
         return None
-    for name, value in scope["headers"]:
+    for name, value in scope.get("headers", ()):
         if name == b"content-length":
             if not value.isdigit() or len(value) > _MOST_DIGITS:
                 return None

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..budgets.budget import Budget
 from ..budgets.decisions import shown_key
-from ..budgets.ladder import rung_at
 from ..budgets.leases import ACTIONS
-from ..budgets.stores import LOG_LINES, Account, Entry, Override, SharedStore, State
+from ..budgets.overview import Use, uses
+from ..budgets.stores import LOG_LINES, Entry, Override, SharedStore
 from ..budgets.stores.opening import address_of, open_store, shared_file
 from ..errors import ConfigurationError
 from ..units import BOOKED_IN, SHOWN_IN
@@ -31,37 +31,6 @@ _SECONDS: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(min|m|h|d)")
 #: what may stand in the log: what budgets do, and what people do to them
 LOGGED: Final = (*ACTIONS, "grant", "revoke")
-Level = Literal["ok", "warn", "degrade", "throttle", "refuse"]
-
-
-class Use(NamedTuple):
-    """One part of a budget in the window now open, over all workers, in its integer unit.
-
-    ``slices``: what workers hold unused. ``host``: of a budget of each instance, whose it is. ``end_s``: Unix time at which the
-    window ends (sliding: the sub-window).
-    """
-
-    budget: Budget
-    key: tuple[str, ...]
-    host: str | None
-    settled: int
-    reserved: int
-    slices: int
-    end_s: int
-
-    @property
-    def committed(self) -> int:
-        """What the ladder looks at."""
-        return self.settled + self.reserved
-
-    @property
-    def level(self) -> Level:
-        """The rung of the ladder."""
-        budget, limit = self.budget, self.budget.limit.amount
-        if self.committed >= limit:
-            return "refuse"
-        rung = rung_at(self.committed, limit, budget.warn_at, budget.degrade_at, budget.throttle_at, None)
-        return "ok" if rung == "admit" else rung  # type: ignore[return-value]
 
 
 class Opened(NamedTuple):
@@ -129,32 +98,6 @@ def _address(told: object, service: str, budgets: Sequence[Budget]) -> str:
 
 
 # -- what there is
-
-
-def uses(budget: Budget, states: Mapping[Account, State], now_s: float) -> list[Use]:
-    """The parts of ``budget`` that have been used in the window now open, fullest first; one that is not kept per anything
-    is there in any case.
-    """
-    start_s, end_s, until_s = budget.window(now_s)
-    found: dict[tuple[tuple[str, ...], str | None], list[State]] = {}
-    for account, state in states.items():
-        name, _, host = account.budget.partition("@") if budget.scope == "instance" else (account.budget, "", "")
-        if name != budget.name or account.resource != budget.resource or len(account.key) != len(budget.key):
-            continue
-        # Of a sliding window every part that still counts has an account of its own.
-        same = account.start_s == start_s and account.until_s == until_s
-        if same or (budget.sliding and account.until_s - account.start_s == until_s - start_s and account.until_s > now_s):
-            found.setdefault((tuple(account.key), host or None), []).append(state)
-    if not budget.key and not found:
-        found[(), None] = []
-    out = [
-        Use(
-            budget, key, host, sum(s.settled for s in some), sum(s.reserved for s in some),
-            sum(max(0, s.held - s.reserved) for s in some), end_s,
-        )
-        for (key, host), some in found.items()
-    ]  # fmt: skip
-    return sorted(out, key=lambda use: use.committed, reverse=True)
 
 
 def listing(found: Opened, words: Words) -> str:
