@@ -21,7 +21,7 @@ from pathlib import Path
 
 import budgets_live
 import budgets_virtual
-from budgets_virtual import POLICIES, Run, costs
+from budgets_virtual import BY_SIZE, POLICIES, Run, costs
 from limits import RateLimitItemPerDay
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import FixedWindowRateLimiter
@@ -56,6 +56,21 @@ def virtual(seeds: int) -> dict[str, dict]:
         for arrivals, most in ARRIVALS.items()
         for sigma in SIGMAS
     }
+
+
+def by_size(seeds: int) -> dict[str, dict]:
+    """The same requests and seeds, where the cost follows the size of the input: what it is worth to know that size."""
+    found: dict[str, dict] = {}
+    for arrivals, most in ARRIVALS.items():
+        for sigma in SIGMAS:
+            rows = found[f"cost follows size, {arrivals}, σ {sigma}"] = {}
+            for name, make in BY_SIZE.items():
+                runs = []
+                for seed in range(seeds):
+                    wanted = costs(seed, sigma)
+                    runs.append(budgets_virtual.live(make(seed, sigma), wanted, most, budgets_virtual.inputs(seed, wanted)))
+                rows[name] = summed_up(runs)
+    return found
 
 
 def live(seeds: int, socket: str | None) -> dict[str, dict]:
@@ -181,7 +196,7 @@ def prices(rounds: int, socket: str | None) -> dict[str, dict[str, float]]:
 def report(found: dict) -> str:
     lines = ["# Do budgets hold, and what do they cost?", "", f"{found['machine']}. 500 J, requests of 10 J in the mean."]
     lines += ["Used beyond the limit in % (negative: left over), median / 95th percentile / most over the runs.", ""]
-    for title, rows in {**found["virtual"], **found["live"]}.items():
+    for title, rows in {**found["virtual"], **found["by_size"], **found["live"]}.items():
         lines += [f"## {title}", "", "| policy | beyond the limit, % | completed | wasted, J | runs |", "|---|---|---|---|---|"]
         for name, row in rows.items():
             over = " / ".join(f"{row[each]:+.1f}" for each in ("over_median", "over_p95", "over_most"))
@@ -205,7 +220,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     with budgets_live.redis_server() as socket:
         found = {
-            "machine": machine, "virtual": virtual(options.seeds),
+            "machine": machine, "virtual": virtual(options.seeds), "by_size": by_size(options.seeds),
             "live": live(options.live_seeds, socket) if options.live_seeds else {},
             "prices": prices(options.rounds, socket),
         }  # fmt: skip

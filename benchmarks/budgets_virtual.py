@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from limits import RateLimitItemPerDay
@@ -15,11 +17,12 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from frugal_meter import Budget, Meter
-from frugal_meter.budgets.estimates import Estimates
+from frugal_meter.budgets.sizes import told as size_class
 from frugal_meter.testing import FrozenClock, SyntheticSource
 
 LIMIT, MEAN, REQUESTS = 500_000, 10_000, 200  # mJ
 WATTS, STEP_S, TICK_S = 5.0, 0.1, 0.5
+TOKEN = 10  # mJ for each token of the input, where cost follows size
 STEP = round(WATTS * STEP_S * 1000)  # mJ
 
 
@@ -38,13 +41,19 @@ def costs(seed: int, sigma: float, many: int = REQUESTS) -> list[int]:
     return [max(1, round(scale * 2.718281828459045 ** draw.gauss(0, sigma))) for _ in range(many)]
 
 
+def inputs(seed: int, wanted: list[int]) -> list[int]:
+    """How large the input of each request is, in tokens, where the cost follows the size: within 20 % (lognormal) of it."""
+    draw = random.Random(f"{seed} inputs")
+    return [max(1, round(cost / TOKEN * 2.718281828459045 ** draw.gauss(0, 0.2))) for cost in wanted]
+
+
 class PostDebit:
     """What limits offers: ask whether there is anything left, run, and debit what it was."""
 
     def __init__(self) -> None:
         self._limiter, self._item = FixedWindowRateLimiter(MemoryStorage()), RateLimitItemPerDay(LIMIT)
 
-    def admit(self, cost: int) -> object | None:
+    def admit(self, cost: int, size: int | None) -> object | None:
         return object() if self._limiter.test(self._item, "service") else None
 
     def spend(self, request: object, amount: int) -> bool:
@@ -64,24 +73,32 @@ class PostDebit:
 
 
 class Ours:
-    """A meter. ``known`` tells it each cost, ``told`` the mean, ``learnt`` what as many requests of the day before had used."""
+    """A meter. ``known`` tells it each cost, ``told`` the mean, ``learnt`` what as many requests of the day before had used, and
+    ``sizes`` how large these were: it is then told the size of each.
+    """
 
-    def __init__(self, *, hard: bool = False, known: bool = False, told: bool = False, learnt: list[int] | None = None) -> None:
-        self._clock, self._known = FrozenClock(), known
+    def __init__(
+        self,
+        *,
+        hard: bool = False,
+        known: bool = False,
+        told: bool = False,
+        learnt: Sequence[int] = (),
+        sizes: Sequence[int] = (),
+    ) -> None:
+        self._clock, self._known, self._sized = FrozenClock(), known, bool(sizes)
         estimate = f"{MEAN} tokens" if told else None
         budget = Budget("day", f"{LIMIT} tokens", per="day", degrade_at=None, hard=hard, estimate=estimate)
         self._meter = Meter(
             "bench", zone="FR", sources=SyntheticSource(0, 1), budgets=[budget], clock=self._clock, tick=60, workers="single"
         )
         self._meter.start()
-        if learnt:
-            estimates = Estimates(budget)
-            for used in learnt:
-                estimates.learn((None, None), used)
-            self._meter.admission.recall({("day", "tokens", "", ""): estimates.known()[None, None]})
+        for used, size in zip_longest(learnt, sizes):
+            self._meter.admission.estimator["day"].learn((None, None), used, None if size is None else size_class(size))
 
-    def admit(self, cost: int) -> object | None:
+    def admit(self, cost: int, size: int | None) -> object | None:
         span = self._meter.open_span("block")
+        span.size = size_class(size) if self._sized else None
         span.estimates = {"tokens": cost} if self._known else None
         self._meter.decide(span)
         if span.refusal is None:
@@ -109,15 +126,15 @@ class Ours:
         assert not self._meter.errors, self._meter.errors
 
 
-def live(policy: PostDebit | Ours, wanted: list[int], in_flight: int) -> Run:
+def live(policy: PostDebit | Ours, wanted: list[int], in_flight: int, sizes: Sequence[int] = ()) -> Run:
     """All requests, at most ``in_flight`` at once; who is refused does not come back."""
-    coming, running = deque(wanted), []
+    coming, running = deque(zip_longest(wanted, sizes)), []
     spent = completed = wasted = steps = 0
     try:
         while coming or running:
             while coming and len(running) < in_flight:
-                request = policy.admit(coming[0])
-                cost = coming.popleft()
+                cost, size = coming.popleft()
+                request = policy.admit(cost, size)
                 if request is not None:
                     running.append([request, cost, 0])
             policy.advance(STEP_S)
@@ -150,4 +167,16 @@ POLICIES = {
     "ours, mean told, hard": lambda seed, sigma: Ours(told=True, hard=True),
     "ours, nothing known": lambda seed, sigma: Ours(),
     "ours, nothing known, hard": lambda seed, sigma: Ours(hard=True),
+}
+
+
+def _day_before(seed: int, sigma: float, *, sized: bool) -> Ours:
+    learnt = costs(seed + 10_000, sigma)
+    return Ours(learnt=learnt, sizes=inputs(seed + 10_000, learnt) if sized else ())
+
+
+#: the same where the cost follows the size of the input: both have learnt from as many requests of the day before
+BY_SIZE = {
+    "ours, p90 of all": lambda seed, sigma: _day_before(seed, sigma, sized=False),
+    "ours, p90 of its size": lambda seed, sigma: _day_before(seed, sigma, sized=True),
 }

@@ -19,9 +19,11 @@ from .attribution.sampler import Clock
 from .attribution.span import Kind, Late, Span
 from .budgets.admission import Admission
 from .budgets.ladder import strongest
+from .budgets.matching import misses
 from .budgets.upkeep import LOOK_NS
 from .budgets.waiting import is_on_a_loop
 from .degrading import Degrading
+from .errors import FrugalMeterError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import OPS_MARK
 from .exporters.trace_context import current_trace_id
@@ -72,6 +74,7 @@ class Desk(ABC):
         self._running = False
         self._templates = routes.Templates()
         self._path_routes: dict[tuple[str, str], str] = {}
+        self._routes: set[str] = set()  # of the application, once it has told them
 
     @abstractmethod
     def _start_lazily(self) -> None:
@@ -312,16 +315,24 @@ class Desk(ABC):
         self.declared.add((block, model))
 
     def expect(self, app: object) -> None:
-        """Have the metrics of every route of ``app`` there before its first request."""
+        """Have the metrics of every route of ``app`` there before its first request, and say which budgets fit none of them."""
         self.aggregates.expect(list(routes.templates(app, self._ops_apps)), sorted({model for _, model in self.declared}))
+        known = {route for route, _ in routes.templates(app, hidden=True)}
+        self._routes = known | {routes.UNMATCHED} if known else known
+        self.look_at_matches()
+
+    def look_at_matches(self) -> None:
+        """Log a line for each budget that no route of the application fits, where its routes are known."""
+        for line in misses(self.admission.budgets, self._routes):
+            log.warning("frugal_meter: %s", line)
 
     def fault(self, stage: str, error: BaseException) -> None:
         """Count a fault of the meter's own, and log the first of each stage; the application goes on."""
         self.errors[stage] = count = self.errors.get(stage, 0) + 1
         if count == 1:
-            log.warning(
-                "frugal_meter: %s failed and was passed over (%s: %s)", stage, type(error).__name__, error, exc_info=error
-            )
+            # Our own say what, where and how to mend it: where they were raised helps nobody.
+            trace, kind = None if isinstance(error, FrugalMeterError) else error, type(error).__name__
+            log.warning("frugal_meter: %s failed and was passed over (%s: %s)", stage, kind, error, exc_info=trace)
 
     @contextlib.contextmanager
     def guard(self, stage: str) -> Any:

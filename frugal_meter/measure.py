@@ -14,6 +14,7 @@ from .attribution.bare import bare_task, follow, park_at_first_await, unfollow
 from .attribution.clocks import Owner, call, drive, enter, here, leave
 from .attribution.hooks import watch_running_loop
 from .attribution.span import SPAN, Kind, Span
+from .budgets.sizes import told as size_told
 from .errors import BudgetRefused, ConfigurationError
 from .records import label
 from .refusal import refused
@@ -24,6 +25,8 @@ R = TypeVar("R")
 #: quantities that work will need, or a function of its arguments that tells them
 Estimate = str | Sequence[str] | Callable[..., str | Sequence[str]] | None
 Needs = Mapping[str, int] | None
+#: how large the input is, or a function of its arguments that tells it
+Size = float | Callable[..., float] | None
 #: decisions at which a smaller model answers, if there is one
 ASKS_SMALLER: Final = ("degrade", "throttle")
 
@@ -78,6 +81,7 @@ class Measure:
         unit: str | None = None,
         tenant: str | None = None,
         estimate: Estimate = None,
+        size: Size = None,
         min_quality: float | None = None,
         call: Callable[[], Any] | None = None,
     ) -> None:
@@ -85,6 +89,7 @@ class Measure:
         if min_quality is not None and not (type(min_quality) in (int, float) and 0 <= min_quality <= 1):
             raise ConfigurationError(f"measure: min_quality is a score between 0 and 1, not {min_quality!r}")
         self._estimate = estimate if callable(estimate) else _quantities(estimate)
+        self._size = size if size is None or callable(size) else size_told(size)
         self._meter, self._fallback, self._min_quality = meter, fallback, min_quality
         self._name, self._model, self._unit, self._tenant = label(name), label(model), label(unit), label(tenant)
         self._open: dict[int, _Block] = {}
@@ -124,7 +129,7 @@ class Measure:
 
     def _begin(self, *, later: bool = False) -> _Block:
         block = _Block(self._meter, self._name, self._model, self._unit, self._tenant)
-        block.begin(None, self._needs(()), later=later)
+        block.begin(None, self._needs(()), self._sized(()), later=later)
         if self._call is not None:
             block.span.call = self._call()
         self._open[block.span.key] = block
@@ -144,6 +149,15 @@ class Measure:
             return _quantities(estimate(*args, **(kwargs or {}))) if callable(estimate) else estimate
         except Exception as error:
             self._meter.fault("estimate", error)
+            return None
+
+    def _sized(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> str | None:
+        """The class of the size that the caller tells; a function that fails says nothing."""
+        size = self._size
+        try:
+            return size_told(size(*args, **(kwargs or {}))) if callable(size) else size
+        except Exception as error:
+            self._meter.fault("size", error)
             return None
 
     def _ended(self) -> _Block:
@@ -179,7 +193,7 @@ class Measure:
             self._meter, self._name or label(getattr(fn, "__qualname__", "function")), self._model, self._unit, self._tenant
         )
         block.floor = self._min_quality
-        block.begin(self._fallback, self._needs(args, kwargs), later=later)
+        block.begin(self._fallback, self._needs(args, kwargs), self._sized(args, kwargs), later=later)
         if self._call is not None:
             block.span.call = self._call()
         return block
@@ -294,7 +308,9 @@ class _Block:
         self._owner: Owner | None = None
         self._token: Token[Span | None] | None = None
 
-    def begin(self, fallback: Callable[..., Any] | None = None, needs: Needs = None, *, later: bool = False) -> None:
+    def begin(
+        self, fallback: Callable[..., Any] | None = None, needs: Needs = None, size: str | None = None, *, later: bool = False
+    ) -> None:
         """Open the span and ask the budgets that its keys concern; raises BudgetRefused.
 
         With ``later`` the outcome may have to be awaited, by `admitted`, while ``span.waiting`` is set.
@@ -310,7 +326,7 @@ class _Block:
         span.model, span.tenant, span.unit, span.route = self._model, self._tenant, self._unit, name
         self._wanted = fallback
         try:
-            span.estimates = needs
+            span.estimates, span.size = needs, size
             if parent is not None:
                 self._inherit(span, parent)
             if fallback is not None and meter.may_serve(span, _model_of(fallback), self.floor):
@@ -358,6 +374,7 @@ class _Block:
             self._meter.place(parent)
         span.route = parent.route or self._name
         span.method, span.tenant = parent.method, self._tenant or parent.tenant
+        span.size = span.size or parent.size
 
     def end(self, error: BaseException | None) -> None:
         """Close the span with the outcome that ``error`` tells."""

@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from .exporters.dispatch import Dispatch
 from .exporters.snapshot import Snapshots
 from .figures import Figures
 from .journal.writer import Journal, opened
-from .measure import Estimate, Measure
+from .measure import Estimate, Measure, Size
 from .records import Exporter, label
 from .refusal import Refusals
 from .remote.told import Told
@@ -273,20 +274,23 @@ class Meter(Ticking):
         unit: str | None = None,
         tenant: str | None = None,
         estimate: Estimate = None,
+        size: Size = None,
         min_quality: float | None = None,
     ) -> Measure:
         """Meter a function (sync, async, generator, async generator) or a ``with`` / ``async with`` block.
 
         ``fallback`` answers instead when a budget degrades; ``unit`` names what one successful call delivers.
         ``estimate`` is what it will need, where the caller knows better than what was seen so far: "3 J", "400 tokens", a list
-        of such quantities, or a function of the call's arguments that returns one.
+        of such quantities, or a function of the call's arguments that returns one. ``size`` is how large its input is (a number
+        in any one unit, or a function of the arguments): what inputs about as large have needed is then what is reserved.
         ``min_quality``: a fallback whose declared quality is lower, or unknown, does not answer.
         """
         if callable(name):  # @meter.measure without parentheses
             return Measure(self)(name)  # type: ignore[return-value]
         return Measure(
-            self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate, min_quality=min_quality
-        )
+            self, name, model=model, fallback=fallback, unit=unit, tenant=tenant, estimate=estimate, size=size,
+            min_quality=min_quality,
+        )  # fmt: skip
 
     def remote(
         self,
@@ -404,7 +408,8 @@ class Meter(Ticking):
         admission = Admission(budgets, MemoryStore(), self.figures.amount, has_tenants=has_tenants, now_ns=self.clock.time_ns)
         for line in admission.check(self._tier_of, self.setup.unavailable, self.clock.time_ns()):
             log.warning("frugal_meter: %s", line)
-        share(admission, store, on_store_error, self.service, alone=alone, fault=self.fault)
+        self._share = partial(share, admission, store, on_store_error, self.service, alone=alone, fault=self.fault)
+        self._share()
         return admission
 
     def _after_fork_in_child(self) -> None:

@@ -72,18 +72,18 @@ def match(app: Any, scope: Mapping[str, Any]) -> str | None:
     return None if routes is None else _match(routes, dict(scope), "")
 
 
-def templates(app: Any, skip: Collection[object] = (), prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """The template of each route of ``app``, mounted ones too, and whether it is a websocket's. Left out: what the
-    application hides from its own schema (FastAPI's documentation pages), and applications in ``skip``.
+def templates(app: Any, skip: Collection[object] = (), prefix: str = "", *, hidden: bool = False) -> Iterator[tuple[str, bool]]:
+    """The template of each route of ``app``, mounted ones too, and whether it is a websocket's. Left out: applications in
+    ``skip``, and unless ``hidden`` what the application hides from its own schema (FastAPI's documentation pages).
     """
     for route in _flat(getattr(app, "routes", None) or ()):
         path = prefix + _path(route)
         inner = getattr(route, "app", None)
         if hasattr(route, "endpoint"):
-            if getattr(route, "include_in_schema", True):
+            if hidden or getattr(route, "include_in_schema", True):
                 yield path, not hasattr(getattr(route, "starlette_route", None) or route, "methods")
         elif not any(inner is each for each in skip):
-            yield from templates(route, skip, path)
+            yield from templates(route, skip, path, hidden=hidden)
 
 
 def leads_to(app: Any, scope: Mapping[str, Any], targets: Collection[object]) -> bool:

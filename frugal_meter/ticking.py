@@ -34,6 +34,7 @@ class Ticking(Desk):
     sampler: Sampler
     snapshots: Snapshots
     _dispatch: Dispatch
+    _share: Callable[..., None]
 
     def __init__(self, clock: Clock, tenant: Callable[[Mapping[str, Any]], str | None] | None) -> None:
         super().__init__(clock, tenant)
@@ -113,6 +114,9 @@ class Ticking(Desk):
         assert self._config is not None
         try:
             budgets = self._config.budgets()
+            self._share(budgets=budgets)  # the first budgets may come with this file
+            if self._running:
+                self.admission.start()
             lines = self.admission.reload(budgets, self._tier_of, self.setup.unavailable, self._unix_ns())
         except FrugalMeterError as error:
             log.warning("frugal_meter: the budgets in force stay: %s", error)
@@ -121,6 +125,7 @@ class Ticking(Desk):
         log.info("frugal_meter: budgets taken up anew from %s", self._config.path)
         for line in lines:
             log.warning("frugal_meter: %s", line)
+        self.look_at_matches()
 
     def _tier_of(self, budget: Budget) -> Tier | None:
         return budget_tier(budget, self.setup.sources)

@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -54,6 +55,14 @@ def _of_the_machine(thing: object) -> bool:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_FOLDER].cleanup()
+
+
+@pytest.fixture(autouse=True)
+def _no_budget_outlives_its_test() -> Iterator[None]:
+    """What a meter alone has kept of its budgets would be taken up by the next test's."""
+    yield
+    for file in Path(os.environ["FRUGAL_RUN_DIR"]).glob("budgets-*"):
+        file.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_a_small_run_overshoots_nowhere_that_the_cost_is_known_and_writes_its_report(tmp_path: Path) -> None:
-    small = ["--seeds", "2", "--live-seeds", "0", "--rounds", "1"]
+    small = ["--seeds", "3", "--live-seeds", "0", "--rounds", "1"]
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks/budgets.py"), *small, "--out", str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -31,6 +31,10 @@ def test_a_small_run_overshoots_nowhere_that_the_cost_is_known_and_writes_its_re
         assert rows["ours, true cost known"]["wasted_j"] == 0
         debited = rows["`limits`, debit afterwards"]["over_median"]
         assert debited > (200 if "200" in title else 5), "or this run would prove nothing"
+    for rows in found["by_size"].values():
+        of_all, of_its_size = rows["ours, p90 of all"], rows["ours, p90 of its size"]
+        assert of_its_size["completed"] > of_all["completed"]
+        assert abs(of_its_size["over_median"]) < abs(of_all["over_median"]), "the size is told, and worth nothing"
     if shutil.which("redis-server"):
         assert found["prices"]["PING"]["median_us"] > 0
     assert "| ours, memory |" in (tmp_path / "budgets.md").read_text(encoding="utf-8")

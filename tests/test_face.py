@@ -101,7 +101,7 @@ def test_the_signature_of_a_budget_is_the_contract() -> None:
 
 
 def test_the_methods_of_a_meter_are_the_contract() -> None:
-    measured = ("name", "model", "fallback", "unit", "tenant", "estimate", "min_quality")
+    measured = ("name", "model", "fallback", "unit", "tenant", "estimate", "size", "min_quality")
     assert signature(Meter.measure) == dict.fromkeys(measured)
     assert signature(Meter.ops_app) == {"token": None, "public": False}
     assert signature(Meter.carry) == {"fn": required}

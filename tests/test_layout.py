@@ -38,8 +38,8 @@ MODULE_LINES, FUNCTION_LINES = 420, 60
 LONG: Final = {
     "cli/texts.py": (450, "every sentence of the commands in both languages, side by side: a table, not logic"),
     "meter.py": (455, "the composition and the face: every setting, every part and every method that applications call"),
-    "measure.py": (525, "one lifecycle and its five drivers, each the shape of the others: apart they would drift"),
-    "budgets/admission.py": (490, "one decision from the door to its settlement: what is counted, noted and charged must agree"),
+    "measure.py": (545, "one lifecycle and its five drivers, each the shape of the others: apart they would drift"),
+    "budgets/admission.py": (500, "one decision from the door to its settlement: what is counted, noted and charged must agree"),
     "attribution/ledger.py": (595, "one tick's books: splitting them would part the sum from its parts"),
     "meter.py:Meter.__init__": (115, "every setting is a named parameter and every part is made here, in one reading"),
 }

@@ -22,10 +22,12 @@ from support import PATIENCE_S
 from typer.testing import CliRunner, Result
 
 from frugal_meter import Budget, Meter
+from frugal_meter.budgets.overview import uses
 from frugal_meter.budgets.stores import Account, Report
 from frugal_meter.budgets.stores.sqlite import SqliteStore
 from frugal_meter.cli.app import app
-from frugal_meter.cli.budgets import uses
+from frugal_meter.cli.budgets import _until
+from frugal_meter.errors import ConfigurationError
 from frugal_meter.exporters.live_page import render_page
 from frugal_meter.exporters.live_state import live_state
 from frugal_meter.testing import SyntheticSource
@@ -107,8 +109,11 @@ class Service:
         return [json.loads(line) for line in self.cli("log", "--json", *words).splitlines() if line]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["auto", "sqlite", "redis"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A service's store: by default the memory of its one process, with a file beside it."""
+    if request.param == "auto":
+        return "auto"
     if request.param == "sqlite":
         return f"sqlite://{tmp_path / 'budgets.sqlite'}"
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -353,7 +358,7 @@ def test_the_store_of_auto_is_the_file_that_workers_share_once_it_is_there(
     from frugal_meter.budgets.stores.opening import shared_file
 
     monkeypatch.setenv("FRUGAL_RUN_DIR", str(tmp_path))
-    assert "store='auto': the budgets of 'guichet' are in the memory" in cli("list", "--store", "auto", "--config", config).stderr
+    assert "there is no such store yet; start the service first" in cli("list", "--store", "auto", "--config", config).stderr
     (tmp_path / "budgets.sqlite").rename(shared_file("guichet"))
     assert cli("list", "--store", "auto", "--config", config).exit_code == 0
 
@@ -377,6 +382,38 @@ def test_every_budget_of_the_configuration_is_listed_also_before_its_first_reque
     assert lines[1].startswith("chat ")
     assert ("0 J sur 50 kJ" if lang == "fr" else "0 J of 50 kJ") in lines[1].replace("\u00a0", " ")
     assert ("le plus plein de 0, par route × modèle" if lang == "fr" else "fullest of 0, per route × model") in lines[2]
+
+
+NOON_UTC = 1_800_000_000.0 // 86_400 * 86_400 + 43_200  # 2027-01-15
+
+
+@pytest.mark.parametrize(
+    ("moment", "line"),
+    [
+        ("2027-03-28T02:30", "'2027-03-28T02:30' is left out by the clock of Europe/Paris: write the offset too"),
+        ("2027-10-31T02:30", "'2027-10-31T02:30' comes twice on the clock of Europe/Paris: write the offset too"),
+        ("2027-01-15T12:59:59", "it must end later than now"),
+        ("2027-02-20T00:00", "it must end later than now and within 31 days"),
+        ("0001-01-01T00:00", "it must end later than now"),
+        ("9999-12-31T23:59", "it must end later than now and within 31 days"),
+        ("2027-01-15T18:00 Europe/Paris", "is no moment: write"),
+        ("2027-01-15T18:00[Mars/Olympus]", "is no moment: write"),
+        ("2027-13-01", "is no moment: write"),
+        ("nan", "is no moment: write"),
+        ("", "is no moment: write"),
+    ],
+)
+def test_a_moment_that_is_none_on_the_budget_s_clock_ends_no_permission(moment: str, line: str) -> None:
+    budget = Budget("chat", "50 kJ", per="day")
+    with pytest.raises(ConfigurationError, match=re.escape(line)):
+        _until(None, moment, budget, NOON_UTC)
+
+
+def test_a_moment_is_on_the_budget_s_clock_unless_it_says_its_own_offset() -> None:
+    paris, cayenne = (Budget("chat", "50 kJ", per="day", timezone=zone) for zone in ("Europe/Paris", "America/Cayenne"))
+    found = [_until(None, "2027-01-15T18:00", budget, NOON_UTC) - NOON_UTC for budget in (paris, cayenne)]
+    assert found == [5 * 3600, 9 * 3600]
+    assert _until(None, "2027-01-15T18:00+05:30", paris, NOON_UTC) - NOON_UTC == 1800
 
 
 # -- a budget that cannot refuse here

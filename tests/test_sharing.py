@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 from exchange import a_meter, account, an_app, ask, later, statuses
+from prometheus_client.parser import text_string_to_metric_families
 
 from frugal_meter import Budget, Meter
 from frugal_meter.attribution.span import Span
 from frugal_meter.budgets.sharing import ON_STORE_ERROR, Sharing
+from frugal_meter.budgets.slices import IDLE_TICKS
 from frugal_meter.budgets.stores import SLICE, TTL_S, State
 from frugal_meter.budgets.stores.sqlite import SqliteStore
 from frugal_meter.errors import BudgetRefused, ConfigurationError
@@ -476,3 +478,98 @@ def test_an_unknown_policy_is_refused(policy: Any) -> None:
     assert ON_STORE_ERROR == ("local", "open", "closed")
     with pytest.raises(ConfigurationError, match=r"on_store_error=.*local"):
         a_meter(on_store_error=policy)
+
+
+# -- what a scrape tells
+
+
+def usage(meter: Meter) -> dict[tuple[str, str], float]:
+    """(key, state) → part of the limit, of the budget "all", as the meter's exposition tells."""
+    text = meter.metrics()[0].decode()
+    samples = [s for f in text_string_to_metric_families(text) for s in f.samples if s.name == "frugal_budget_usage_ratio"]
+    return {(s.labels["key"], s.labels["state"]): s.value for s in samples if s.labels["budget"] == "all"}
+
+
+def looked_anew(meter: Meter) -> None:
+    """Let a worker look at its store again, as it does after a while."""
+    sharing(meter).overview._next_s = 1e-9
+    told(meter)
+
+
+def test_a_worker_tells_of_keys_that_only_another_has_met(worker: Callable[..., Meter]) -> None:
+    budget = Budget("all", "1000 tokens", key="route", **A_DAY)
+    one, other = worker(budget), worker(budget)
+    with one.measure("a") as span:
+        span.add_tokens(output=300)
+    with other.measure("b") as span:
+        span.add_tokens(output=50)
+    with one.measure("c"):
+        for meter in (one, other):
+            told(meter)
+        for meter in (one, other):
+            usage(meter)  # somebody reads
+            looked_anew(meter)
+            found = usage(meter)
+            assert (found["a", "settled"], found["b", "settled"], found["c", "reserved"]) == (0.3, 0.05, 0.01)
+
+
+def test_a_worker_that_starts_tells_of_what_was_spent_before_it_met_anybody(worker: Callable[..., Meter]) -> None:
+    budget = Budget("all", "1000 tokens", key="route", **A_DAY)
+    one = worker(budget)
+    with one.measure("a") as span:
+        span.add_tokens(output=300)
+    told(one)
+    assert usage(worker(budget)) == {("a", "settled"): 0.3, ("a", "reserved"): 0.0}
+
+
+def test_a_worker_long_idle_tells_what_others_have_spent_meanwhile(worker: Callable[..., Meter]) -> None:
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    one, other = worker(budget), worker(budget)
+    spend(other, 10)
+    for _ in range(IDLE_TICKS + 2):
+        told(other)
+    with one.measure("work") as span:
+        span.add_tokens(output=500)
+    told(one)
+    told(other)
+    usage(other)
+    looked_anew(other)
+    assert usage(other)["", "settled"] == 0.51
+
+
+def test_without_its_store_a_worker_tells_what_it_knows_itself(tmp_path: Path, worker: Callable[..., Meter]) -> None:
+    budget = Budget("all", "1000 tokens", key="route", **A_DAY)
+    meter = worker(budget)
+    with meter.measure("a") as span:
+        span.add_tokens(output=300)
+    told(meter)
+    meter.admission.sharing.down = True  # type: ignore[union-attr]
+    assert usage(meter)["a", "settled"] == 0.3
+
+
+def test_a_store_of_many_keys_is_told_by_those_nearest_to_their_limit(
+    worker: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frugal_meter.exporters.aggregates.MAX_LABEL_SETS", 2)
+    budget = Budget("all", "1000 tokens", key="route", **A_DAY)
+    one = worker(budget)
+    for name, tokens in (("a", 10), ("b", 200), ("c", 100), ("d", 20)):
+        with one.measure(name) as span:
+            span.add_tokens(output=tokens)
+    told(one)
+    assert {key for key, _ in usage(worker(budget))} == {"b", "c"}
+
+
+def test_nobody_asks_the_store_for_all_its_accounts_where_nobody_reads(
+    worker: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = worker(Budget("all", "1000 tokens", **A_DAY))
+    asked: list[float] = []
+    states = sharing(meter).store.states
+    monkeypatch.setattr(sharing(meter).store, "states", lambda now_s: (asked.append(now_s), states(now_s))[1])
+    looked_anew(meter)
+    assert asked == []
+    usage(meter)
+    looked_anew(meter)
+    told(meter)
+    assert len(asked) == 1, "and then no more often than it should"

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis_server import RedisServer, a_server, age
 
-from frugal_meter.budgets.stores import KEEP_S, TTL_S, Account, Ask, Entry, Report, State, holdings
+from frugal_meter.budgets.stores import KEEP_S, TTL_S, Account, Ask, Entry, Learnt, Report, State, holdings
 from frugal_meter.budgets.stores import redis as redis_module
 from frugal_meter.budgets.stores.redis import RedisStore
 from frugal_meter.errors import ConfigurationError, MissingExtraError, StoreError
@@ -239,7 +239,7 @@ def test_amounts_are_exact_up_to_two_to_the_fifty_third(redis_server: RedisServe
 def test_every_key_ends_but_those_of_people(redis_server: RedisServer) -> None:
     store = a_store(redis_server)
     store.exchange("ann", 1, [Report(account, 5, 5, 5) for account in (DAY, TENANT, SLOTS)], [], NOW_S)
-    store.keep_estimates({("day", "energy", "/ask", "large"): 2.5})
+    store.keep_estimates({Learnt("day", "energy", "/ask", "large"): 2.5})
     store.record([Entry(NOW_S, "day", "energy", (), "refuse", "refuse", 1, 2, 3, 4)])
     store.permit("day", None, "Claire Martin", "open day", NOW_S, NOW_S + 60)
     with redis_server.client() as client:
@@ -313,7 +313,7 @@ def test_over_tls_a_user_who_may_touch_one_service_only_can_do_everything(tls_se
     answer = store.exchange("ann", 1, [Report(a, 1, 2, 2) for a in ACCOUNTS], [[Ask(DAY, 100, 1, 9)]], NOW_S)
     assert answer.states[DAY[:5]].settled == 1
     store.record([Entry(NOW_S, "day", "energy", (), "refuse", "refuse", 1, 2, 3, 4)])
-    store.keep_estimates({("day", "energy", "/ask", ""): 2.0})
+    store.keep_estimates({Learnt("day", "energy", "/ask", ""): 2.0})
     number = store.permit("day", ("a",), "Claire Martin", "open day", NOW_S, NOW_S + 60).id
     assert (len(store.recorded()), len(store.overrides()), len(store.estimates())) == (1, 1, 1)
     assert store.revoke(number, NOW_S + 1)

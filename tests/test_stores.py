@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from redis_server import RedisServer, StoreOfItsTime, a_server
 
 from frugal_meter import Budget
-from frugal_meter.budgets.stores import LOG_LINES, TTL_S, Account, Ask, Entry, Report, SharedStore, State, granted
+from frugal_meter.budgets.stores import LOG_LINES, TTL_S, Account, Ask, Entry, Learnt, Report, SharedStore, State, granted
 from frugal_meter.budgets.stores.opening import address_of, open_store
 from frugal_meter.budgets.stores.sqlite import BUSY_S, SqliteStore, file_system
 from frugal_meter.errors import ConfigurationError, StoreError
@@ -259,9 +259,11 @@ def test_an_override_is_granted_seen_by_all_and_revoked_once(opened: Opened) -> 
 
 def test_estimates_outlive_their_worker(opened: Opened) -> None:
     store = opened()
-    store.keep_estimates({("chat", "energy", "/ask", ""): 12.5, ("chat", "energy", "", "large"): 3.0})
-    store.keep_estimates({("chat", "energy", "/ask", ""): 14.0})
-    assert opened().estimates() == {("chat", "energy", "/ask", ""): 14.0, ("chat", "energy", "", "large"): 3.0}
+    of_route, of_model = Learnt("chat", "energy", "/ask", ""), Learnt("chat", "energy", "", "large")
+    of_size = Learnt("chat", "energy", "", "large", "tokens<1024")
+    store.keep_estimates({of_route: 12.5, of_model: 3.0, of_size: 7.0})
+    store.keep_estimates({of_route: 14.0})
+    assert opened().estimates() == {of_route: 14.0, of_model: 3.0, of_size: 7.0}
 
 
 def test_many_workers_at_once_never_overshoot_and_their_sums_are_exact(opened: Opened) -> None:

@@ -96,7 +96,7 @@ def _report(asked: argparse.Namespace, words: Words, errors: Console, door: sock
         why = why or words("no_llm_asked")
         errors.print(words("no_llm", why=why), highlight=False, soft_wrap=True)
     notebook = service.Notebook()
-    meter = Meter(demo.SERVICE, zone="FR", budgets=budgets, exporters=[notebook])
+    meter = Meter(demo.SERVICE, zone="FR", budgets=budgets, exporters=[notebook], store="memory")  # each run begins at zero
     with service.serving(create_app(meter, tiers), door) as base:
         with _bars(words) as progress:
             report = demo.run(meter, notebook, tiers, base, progress, demo.QUALITY_SECONDS[asked.quality])

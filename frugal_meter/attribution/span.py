@@ -157,6 +157,7 @@ class Span(msgspec.Struct, eq=False, weakref=True):
     smaller: str | None = None  # the model that could answer instead
     waiting: Any = None  # for its turn, or for a shared store's answer
     estimates: Mapping[str, int] | None = None  # its caller's own, by resource, in the unit that is booked
+    size: str | None = None  # the class of its input's size
     looked_ns: int = 0  # when its leases were last compared with what it used
     renewed: tuple[int, int] | None = None  # CPU and time when it was last seen to use any
     first_byte_ns: int = 0

@@ -11,20 +11,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ..attribution.span import Span
 from ..errors import BudgetNotEnforceableError
 from ..records import TIERS, Decision, Tier
 from ..units import BOOKED_IN, SHOWN_IN, Resource
+from . import sizes
 from .amounts import Amount, Amounts
 from .budget import Budget
 from .decisions import Decisions
 from .estimates import Estimates
+from .keeping import Keeping
 from .ladder import strongest
 from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
 from .retry import fits_at_ns
 from .sharing import Sharing, check_shared
-from .stores import Estimates as Learnt
-from .stores import SharedStore
+from .stores import Estimates as Known
+from .stores import Learnt, SharedStore
 from .stores.memory import OTHER, MemoryStore
 from .upkeep import Upkeep
 from .waiting import Line
@@ -35,13 +39,17 @@ _AT_THE_DOOR = (None, None)
 class _Plain:
     """A budget of the whole service on the fast path, with its open book."""
 
-    __slots__ = ("book", "budget", "counts_flights", "estimate")
+    __slots__ = ("book", "budget", "by_size", "counts_flights", "estimate")
 
     def __init__(self, budget: Budget, estimates: Estimates) -> None:
         self.budget = budget
         self.book: Book | None = None
-        self.estimate = estimates.of(*_AT_THE_DOOR)  # where neither route nor model is known
+        self.learnt(estimates)
         self.counts_flights = budget.max_in_flight is not None
+
+    def learnt(self, estimates: Estimates) -> None:
+        """Take up estimates anew, where neither route nor model is known; the caller holds the books' lock."""
+        self.estimate, self.by_size = estimates.of(*_AT_THE_DOOR), estimates.by_size(*_AT_THE_DOOR)
 
 
 class Admission:
@@ -58,13 +66,14 @@ class Admission:
     ) -> None:
         self.store = store
         self.sharing: Sharing | None = None
+        self.keeping: Keeping | None = None
         self.log = Decisions()
         self._amount, self._has_tenants = amount, has_tenants
         #: by budget: what requests are taken to need, with ``estimated``, ``used`` and ``bias``
         self.estimator: dict[str, Estimates] = {}
         self.tiers: dict[str, Tier | None] = {}
         self._decided: dict[tuple[str, Action], int] = {}
-        self._now_ns = now_ns
+        self.now_ns = now_ns
         self.line = Line(store, now_ns)
         #: whether a model is said to be as good as a floor asks
         self.reaches: Callable[[str, float], bool] = lambda model, floor: False
@@ -87,6 +96,7 @@ class Admission:
                 self._decided.setdefault((budget.name, action), 0)
         self._plain = [_Plain(b, self.estimator[b.name]) for b in self.budgets if not b.needs]
         self._all_plain = len(self._plain) == len(self.budgets) and not any(b.sliding for b in self.budgets)
+        self._looks_at_size = any(b.resource != "requests" for b in self.budgets)
         self.used = Amounts(self._amount)
         self.needs_route = any("route" in b.needs for b in self.budgets)
         self.needs_model = any("model" in b.needs for b in self.budgets)
@@ -133,6 +143,8 @@ class Admission:
                 if new is None or (new.resource, new.basis) != (old.resource, old.basis):
                     del self.estimator[old.name]
             self._adopt(budgets)
+        if self.keeping is not None:
+            self.keeping.look_again()
         return self.check(tier_of, unavailable, now_ns)
 
     def can_refuse(self, budget: Budget) -> bool:
@@ -157,44 +169,47 @@ class Admission:
         """
         check_shared(self.budgets)
         self.sharing = Sharing(
-            store, self.store, self.log, resolved=self.line.judge, recall=self.recall, now_ns=self._now_ns, **settings
+            store, self.store, self.log, resolved=self.line.judge, recall=self.recall, now_ns=self.now_ns, **settings
         )
         self.line.ask = self.sharing.ask
 
     def start(self) -> None:
-        """Meet the shared store, if there is one."""
-        if self.sharing is not None:
-            self.sharing.start()
+        """Meet the shared store, or the file beside this memory, if there is one."""
+        if (behind := self.sharing or self.keeping) is not None:
+            behind.start()
 
     def stop(self) -> None:
         """Report to the shared store a last time and return what is unused."""
         if self.sharing is not None:
             self.sharing.keep(self.learnt())
             self.sharing.stop()
+        elif self.keeping is not None:
+            self.keeping.stop()
 
     def after_fork_in_child(self) -> None:
         """Leases, queue and reports in flight are the parent's."""
         self.store.after_fork_in_child()
         self.line.after_fork_in_child()
         self.log.after_fork_in_child()
-        if self.sharing is not None:
-            self.sharing.after_fork_in_child()
+        if (behind := self.sharing or self.keeping) is not None:
+            behind.after_fork_in_child()
 
-    def learnt(self) -> dict[tuple[str, str, str, str], float]:
-        """What a store keeps over a restart: the estimate of every (budget, resource, route, model)."""
+    def learnt(self, *, moved: bool = False) -> Known:
+        """What a store keeps over a restart; ``moved``: what of it has changed since that was last asked."""
+        each = {b: self.estimator[b.name].moved() if moved else self.estimator[b.name].known() for b in self.budgets}
         return {
-            (budget.name, budget.resource, route or "", model or ""): amount
-            for budget in self.budgets
-            for (route, model), amount in self.estimator[budget.name].known().items()
+            Learnt(budget.name, budget.resource, route or "", model or "", size or ""): amount
+            for budget, known in each.items()
+            for (route, model, size), amount in known.items()
         }
 
-    def recall(self, learnt: Learnt) -> None:
+    def recall(self, learnt: Known) -> None:
         """Take up what was learnt before a restart."""
         resources = {budget.name: budget.resource for budget in self.budgets}
         with self.store.lock:
-            for (name, resource, route, model), amount in learnt.items():
+            for (name, resource, route, model, size), amount in learnt.items():
                 if resources.get(name) == resource:
-                    self.estimator[name].recall((route or None, model or None), amount)
+                    self.estimator[name].recall((route or None, model or None), amount, size or None)
             self._learnt()
 
     # -- admission
@@ -207,10 +222,13 @@ class Admission:
         if not self._all_plain:
             return False
         store = self.store
+        size = span.size = sizes.of_request(span.scope) if self._looks_at_size else None
         leases: list[Lease] = []
         with store.lock:
             for each in self._plain:
                 book, estimate = each.book, each.estimate
+                if size is not None:
+                    estimate = each.by_size.get(size, estimate)
                 if book is None or not book.start_ns <= now_ns < book.end_ns:
                     book = each.book = store.book(each.budget, (), now_ns)
                 if book.settled + book.reserved + estimate >= book.calm or (each.counts_flights and book.flight.is_full):
@@ -220,7 +238,7 @@ class Admission:
                 book.flight.count += 1
                 if book.cell is not None:
                     book.note()
-                leases.append(Lease(book, estimate, _AT_THE_DOOR))
+                leases.append(Lease(book, estimate, _AT_THE_DOOR, size))
             self._admitted += 1
         span.leases = leases
         span.decision = "admit"
@@ -262,7 +280,7 @@ class Admission:
     def _claims(self, span: Span, served: str | None = None) -> list[Claim]:
         known = self._known(span)
         decided = _decided(span)
-        kind = (span.route, served or span.model)
+        kind, size = (span.route, served or span.model), sizes.of_span(span) if self._looks_at_size else None
         own = span.estimates if served is None else None
         claims = []
         for budget in self.budgets:
@@ -274,8 +292,8 @@ class Admission:
                     if estimates is None:
                         continue  # a reload has put it away in this very moment
                     told = own.get(budget.resource) if own else None
-                    estimate = estimates.of(*kind) if told is None else estimates.clamped(told)
-                    claims.append(Claim(budget, key, estimate, self.can_refuse(budget), kind))
+                    estimate = estimates.of(*kind, size) if told is None else estimates.clamped(told)
+                    claims.append(Claim(budget, key, estimate, self.can_refuse(budget), kind, size))
         return claims
 
     def _conclude(self, span: Span, claims: Sequence[Claim], verdict: Verdict, now_ns: int) -> Mapping[str, Any] | None:
@@ -311,7 +329,7 @@ class Admission:
             if override is None or place in passed:
                 return None
             passed[place] = f"{override.id}: {override.who}, {override.why}"
-            claims = [c if i != place else Claim(c.budget, c.key, c.estimate, False, c.learn_as) for i, c in enumerate(claims)]
+            claims = [c if i != place else msgspec.structs.replace(c, may_refuse=False) for i, c in enumerate(claims)]
             verdict = self.store.admit(claims, now_ns, asked=True, last=True)
         for place, why in passed.items():
             verdict.actions[place] = "override"
@@ -350,7 +368,7 @@ class Admission:
             for lease in span.leases or ():
                 if lease.learn_as != (span.route, span.model) or lease.charged_milli is not None:
                     continue
-                estimate = self.estimator[lease.book.budget.name].of(span.route, served)
+                estimate = self.estimator[lease.book.budget.name].of(span.route, served, lease.size)
                 if estimate < lease.estimate:
                     lease.book.reserved += estimate - lease.estimate
                     lease.estimate = estimate
@@ -412,7 +430,7 @@ class Admission:
                 as_asked = span.outcome != "refused" and span.model_served in (None, span.model, lease.learn_as[1])
                 if as_asked and not span.ops and budget in self.budgets:
                     estimates = self.estimator[budget.name]
-                    estimates.learn(lease.learn_as, milli / 1000)
+                    estimates.learn(lease.learn_as, milli / 1000, lease.size)
                     estimates.compare(lease.estimate, milli // 1000)
                     learnt = True
                 if milli != lease.charged_milli:
@@ -425,7 +443,7 @@ class Admission:
 
     def _learnt(self) -> None:
         for plain in self._plain:
-            plain.estimate = self.estimator[plain.budget.name].of(*_AT_THE_DOOR)
+            plain.learnt(self.estimator[plain.budget.name])
 
     def _known(self, span: Span) -> dict[str, str | None]:
         known: dict[str, str | None] = {}

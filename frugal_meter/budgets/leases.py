@@ -131,13 +131,14 @@ class Book:
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What admission asks of one budget; ``learn_as`` is the (route, model) that the estimate is for."""
+    """What admission asks of one budget; ``learn_as`` is the (route, model) that the estimate is for, ``size`` its class."""
 
     budget: Budget
     key: tuple[str, ...]
     estimate: int
     may_refuse: bool
     learn_as: tuple[str | None, str | None]
+    size: str | None = None
 
 
 class Lease(msgspec.Struct, eq=False, gc=False):  # a book knows no lease: no cycle for the garbage collector to find
@@ -150,6 +151,7 @@ class Lease(msgspec.Struct, eq=False, gc=False):  # a book knows no lease: no cy
     book: Book
     estimate: int
     learn_as: tuple[str | None, str | None]
+    size: str | None = None
     charged_milli: int | None = None
     corrected: bool = False
     more: int = 0

@@ -20,6 +20,7 @@ from ..errors import ConfigurationError, StoreError
 from .budget import Budget
 from .decisions import Decisions
 from .leases import Book, Lease
+from .overview import Overview, Use
 from .slices import UNTOLD, Slices
 from .stores import HEARTBEAT_S, SLICE, Answer, Ask, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
@@ -88,6 +89,7 @@ class Sharing:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self.exchanges = 0
+        self.overview = Overview()
         self.down = False
         self._failures = 0
         self._begin()
@@ -111,6 +113,10 @@ class Sharing:
     def holders(self) -> int:
         """How many workers share, as last told."""
         return self._slices.holders
+
+    def uses(self, budget: Budget, now_s: float) -> list[Use]:
+        """The parts of ``budget`` over all workers as last looked at, also of keys that this one never met."""
+        return self.overview.uses(budget, self._slices.name(budget), now_s)
 
     # -- life
 
@@ -255,6 +261,7 @@ class Sharing:
             self._failures = 0
             now = time.monotonic()
             self._hand_over()
+            self.overview.look(self.store, self._now_ns() / 1e9)
             if now >= self._overrides_at:
                 self._log.overrides, self._overrides_at = self.store.overrides(), now + _OVERRIDES_S
             if now >= self._survivors_at:

@@ -164,7 +164,8 @@ class Slices:
         """An ask for ``book``."""
         return Ask(self.account(book), book.budget.limit.amount, need, want), book
 
-    def _name(self, budget: Budget) -> str:
+    def name(self, budget: Budget) -> str:
+        """What the store calls ``budget``."""
         return budget.name + self._instance if budget.scope == "instance" else budget.name
 
     def account(self, book: Book) -> Account:
@@ -174,8 +175,8 @@ class Slices:
         if budget.sliding:
             length, each = SLIDING[budget.per]
             earlier = tuple(range(start_s - length, start_s, each))
-        return Account(self._name(budget), budget.resource, book.key, start_s, book.until_ns // 10**9, earlier)
+        return Account(self.name(budget), budget.resource, book.key, start_s, book.until_ns // 10**9, earlier)
 
     def slots(self, book: Book) -> Account:
         """What the store knows its ``max_in_flight`` as."""
-        return Account(self._name(book.budget), "slots", book.key, 0, 0)
+        return Account(self.name(book.budget), "slots", book.key, 0, 0)

@@ -77,6 +77,8 @@ class Upkeep:
                 self._kept_at = time.monotonic()
                 admission.sharing.keep(admission.learnt())
             admission.sharing.tick()
+        elif admission.keeping is not None:
+            admission.keeping.tick()
 
     def _renew(self, span: Span, mono_ns: int) -> None:
         """Old work that still uses CPU keeps its leases; one that has used none for `LEASE_S` is charged what it holds."""

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..budgets.budget import Budget
 from ..budgets.decisions import shown_key
-from ..budgets.ladder import rung_at
 from ..budgets.leases import ACTIONS
-from ..budgets.stores import LOG_LINES, Account, Entry, Override, SharedStore, State
+from ..budgets.overview import Use, uses
+from ..budgets.stores import LOG_LINES, Entry, Override, SharedStore
 from ..budgets.stores.opening import address_of, open_store, shared_file
 from ..errors import ConfigurationError
 from ..units import BOOKED_IN, SHOWN_IN
@@ -31,37 +31,6 @@ _SECONDS: Final = {"m": 60, "min": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(min|m|h|d)")
 #: what may stand in the log: what budgets do, and what people do to them
 LOGGED: Final = (*ACTIONS, "grant", "revoke")
-Level = Literal["ok", "warn", "degrade", "throttle", "refuse"]
-
-
-class Use(NamedTuple):
-    """One part of a budget in the window now open, over all workers, in its integer unit.
-
-    ``slices``: what workers hold unused. ``host``: of a budget of each instance, whose it is. ``end_s``: Unix time at which the
-    window ends (sliding: the sub-window).
-    """
-
-    budget: Budget
-    key: tuple[str, ...]
-    host: str | None
-    settled: int
-    reserved: int
-    slices: int
-    end_s: int
-
-    @property
-    def committed(self) -> int:
-        """What the ladder looks at."""
-        return self.settled + self.reserved
-
-    @property
-    def level(self) -> Level:
-        """The rung of the ladder."""
-        budget, limit = self.budget, self.budget.limit.amount
-        if self.committed >= limit:
-            return "refuse"
-        rung = rung_at(self.committed, limit, budget.warn_at, budget.degrade_at, budget.throttle_at, None)
-        return "ok" if rung == "admit" else rung  # type: ignore[return-value]
 
 
 class Opened(NamedTuple):
@@ -116,6 +85,8 @@ def _address(told: object, service: str, budgets: Sequence[Budget]) -> str:
         file = shared_file(service)
         if file.exists():
             return f"sqlite://{file}"
+        if address == "memory":
+            raise ConfigurationError(f"{file}: there is no such store yet; start the service first, or mend store= in [meter]")
     if address == "memory":
         raise ConfigurationError(
             f"store={told!r}: the budgets of {service!r} are in the memory of its process, where nobody else can look; "
@@ -127,32 +98,6 @@ def _address(told: object, service: str, budgets: Sequence[Budget]) -> str:
 
 
 # -- what there is
-
-
-def uses(budget: Budget, states: Mapping[Account, State], now_s: float) -> list[Use]:
-    """The parts of ``budget`` that have been used in the window now open, fullest first; one that is not kept per anything
-    is there in any case.
-    """
-    start_s, end_s, until_s = budget.window(now_s)
-    found: dict[tuple[tuple[str, ...], str | None], list[State]] = {}
-    for account, state in states.items():
-        name, _, host = account.budget.partition("@") if budget.scope == "instance" else (account.budget, "", "")
-        if name != budget.name or account.resource != budget.resource or len(account.key) != len(budget.key):
-            continue
-        # Of a sliding window every part that still counts has an account of its own.
-        same = account.start_s == start_s and account.until_s == until_s
-        if same or (budget.sliding and account.until_s - account.start_s == until_s - start_s and account.until_s > now_s):
-            found.setdefault((tuple(account.key), host or None), []).append(state)
-    if not budget.key and not found:
-        found[(), None] = []
-    out = [
-        Use(
-            budget, key, host, sum(s.settled for s in some), sum(s.reserved for s in some),
-            sum(max(0, s.held - s.reserved) for s in some), end_s,
-        )
-        for (key, host), some in found.items()
-    ]  # fmt: skip
-    return sorted(out, key=lambda use: use.committed, reverse=True)
 
 
 def listing(found: Opened, words: Words) -> str:
@@ -175,11 +120,25 @@ def shown(found: Opened, name: str, words: Words) -> str:
     lines = [f"{budget.name}{words.colon} {head}, {_state(budget, words)}"]
     parts = [[_key(use, found), _used(use, words), _level(use, words), _end(use)] for use in uses_of(found, budget)]
     lines += [table(parts)] if parts else []
+    written = found.store.recorded(most=LOG_LINES)
+    lines += _unmatched(budget, written, words)
     overrides = found.overrides(name, past=True)
     lines += ["", words("overrides_head"), *(_told(o, budget, found, words) for o in overrides)] if overrides else []
-    last = [e for e in found.store.recorded(most=LOG_LINES) if e.budget == name][-10:]
+    last = [e for e in written if e.budget == name][-10:]
     lines += ["", words("log_head"), log(found, last, words)] if last else []
     return "\n".join(lines)
+
+
+def _unmatched(budget: Budget, written: Sequence[Entry], words: Words) -> list[str]:
+    """That a budget with a ``match`` has had nothing to decide on, which looks like one that is kept."""
+    if not budget.match or any(e.budget == budget.name and e.action in ACTIONS for e in written):
+        return []
+    since = next((e.at_s for e in written if e.action in ACTIONS), None)
+    told = {key: "…" if key == "tenant" else " | ".join(patterns) for key, patterns in budget.match.items()}
+    match = ", ".join(f"{words(f'key_{key}')} {which}" for key, which in told.items())
+    if since is None:
+        return [words("unmatched_yet", match=match)]
+    return [words("unmatched", match=match, since=_at(since, budget))]
 
 
 def uses_of(found: Opened, budget: Budget) -> list[Use]:
@@ -224,7 +183,7 @@ def granted(found: Opened, name: str, key: Sequence[str], who: str, why: str, un
         raise ConfigurationError(f"budget {name!r} {kept}; without --key all of it passes")
     until_s = _until(*until, budget, found.now_s)
     override = found.store.permit(name, tuple(key) or None, who, why, found.now_s, until_s)
-    found.record("grant", override, f"{override.id}: {who}, {why}, until {_iso(until_s)}")
+    found.record("grant", override, f"{override.id}: {who}, {why}, until {_at(until_s, budget)}")
     return override
 
 
@@ -259,10 +218,13 @@ def chosen(found: Opened, since: str | None, budget: str | None, action: str | N
 
 def log(found: Opened, lines: Sequence[Entry], words: Words) -> str:
     """The decision log as a table, oldest first."""
-    rows = [
-        [_iso(e.at_s), e.budget, "/".join(e.key), words(f"action_{e.action}"), _figures(e, words), e.tier or "", e.why]
-        for e in lines
-    ]
+    known = {budget.name: budget for budget in found.budgets}
+
+    def row(e: Entry) -> list[str]:
+        at, action = _at(e.at_s, known.get(e.budget)), words(f"action_{e.action}")
+        return [at, e.budget, "/".join(e.key), action, _figures(e, words), e.tier or "", e.why]
+
+    rows = [row(entry) for entry in lines]
     return table(rows) if rows else words("log_empty")
 
 
@@ -301,7 +263,7 @@ def _state(budget: Budget, words: Words) -> str:
 
 
 def _end(use: Use) -> str:
-    return datetime.fromtimestamp(use.end_s, use.budget.zone).isoformat(" ", "minutes")
+    return f"{datetime.fromtimestamp(use.end_s, use.budget.zone).isoformat(' ', 'minutes')} {use.budget.timezone}"
 
 
 def _keys(budget: Budget, words: Words) -> str:
@@ -320,7 +282,7 @@ def _told(override: Override, budget: Budget | None, found: Opened, words: Words
     state = "revoked" if override.revoked_s is not None else "holds" if override.holds(found.now_s) else "over"
     return words(
         f"override_{state}", id=override.id, budget=override.budget + key, who=override.who, why=override.why,
-        until=_iso(override.until_s), end=_iso(override.revoked_s or override.until_s),
+        until=_at(override.until_s, budget), end=_at(override.revoked_s or override.until_s, budget),
     )  # fmt: skip
 
 
@@ -339,8 +301,10 @@ def _figures(entry: Entry, words: Words) -> str:
     return words("log_figures", **keys)
 
 
-def _iso(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s, UTC).astimezone().isoformat(" ", "seconds")
+def _at(at_s: float, budget: Budget | None) -> str:
+    """A moment on the clock of ``budget``, which is named; of one that is no more on that of UTC."""
+    zone, name = (UTC, "UTC") if budget is None else (budget.zone, budget.timezone)
+    return f"{datetime.fromtimestamp(at_s, zone).isoformat(' ', 'seconds')} {name}"
 
 
 def _line(option: str, text: str) -> str:
@@ -357,17 +321,28 @@ def _duration(option: str, text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
+def _moment(text: str, budget: Budget) -> float:
+    """A moment on the budget's clock, unless it says its own offset; one that this clock leaves out, or shows twice, is none."""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.timestamp()
+        first, second = (at.replace(tzinfo=budget.zone, fold=fold).timestamp() for fold in (0, 1))
+    except (ValueError, OverflowError):
+        raise ConfigurationError(f'--until {text!r} is no moment: write "2026-12-24T18:00" or "…+01:00"') from None
+    if first != second:
+        what = "is left out by" if first > second else "comes twice on"
+        raise ConfigurationError(f"--until {text!r} {what} the clock of {budget.timezone}: write the offset too, as in +01:00")
+    return first
+
+
 def _until(duration: str | None, moment: str | None, budget: Budget, now_s: float) -> float:
     if (duration is None) == (moment is None):
         raise ConfigurationError('a permission ends: give --for "2h", or --until "2026-12-24T18:00", one of them')
     if duration is not None:
         until_s = now_s + _duration("--for", duration)
     else:
-        try:
-            at = datetime.fromisoformat(moment or "")
-        except ValueError:
-            raise ConfigurationError(f'--until {moment!r} is no moment: write "2026-12-24T18:00" or "…+01:00"') from None
-        until_s = (at if at.tzinfo else at.replace(tzinfo=budget.zone)).timestamp()
+        until_s = _moment(moment or "", budget)
     if not now_s < until_s <= now_s + LONGEST_S:
         raise ConfigurationError(
             f"{'--for' if duration else '--until'} {duration or moment!r}: it must end later than now and within "

@@ -211,6 +211,11 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "Les processus du service le savent dans les 3 secondes. Ce qui passe reste compté, débité et journalisé.",
         "The service's workers know within 3 seconds. What passes is still metered, charged and logged.",
     ),
+    "unmatched": (
+        "Aucune requête ne lui a correspondu ({match}) depuis le {since} : à vérifier",
+        "Has matched nothing ({match}) since {since}: worth a look",
+    ),
+    "unmatched_yet": ("Aucune requête ne lui a encore correspondu ({match})", "Has matched nothing yet ({match})"),
     "log_head": ("Dernières décisions", "Last decisions"),
     "log_empty": ("Aucune décision dans le journal.", "No decision in the log."),
     "log_figures": (

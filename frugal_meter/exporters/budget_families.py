@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ..budgets.slices import IDLE_TICKS
 from ..units import NJ_PER_J
 from . import aggregates
 
 if TYPE_CHECKING:
     from ..budgets.admission import Admission
+    from ..budgets.budget import Budget
     from ..budgets.leases import Book
     from .sums import Service
     from .view import MeterView
@@ -24,6 +26,9 @@ LIMITS: Final = {
     "requests": "requests",
 }
 
+#: a budget, one of its keys, and what is settled and reserved there in its integer unit
+Part = tuple["Budget", tuple[str, ...], int, int]
+
 
 def budget_families(meter: MeterView, service: Service) -> dict[str, list[Any]]:
     """Samples by the name of their family. Usage is that of all workers, as the one that answers was told last."""
@@ -37,13 +42,9 @@ def budget_families(meter: MeterView, service: Service) -> dict[str, list[Any]]:
         limits[f"frugal_budget_limit_{LIMITS[budget.resource]}"].append((labels[budget.name], budget.limit.shown))
     return {
         "frugal_budget_usage_ratio": [
-            ((*labels[book.budget.name], _joined(book.key), state), amount / book.budget.limit.amount)
-            for book in _fullest(books)
-            if book.budget.name in labels
-            for state, amount in (
-                ("settled", book.committed_by_all - book.reserved_by_all),
-                ("reserved", book.reserved_by_all),
-            )
+            ((*labels[budget.name], _joined(key), state), amount / budget.limit.amount)
+            for budget, key, *amounts in _fullest(_parts(admission, books, now_ns / 1e9))
+            for state, amount in zip(("settled", "reserved"), amounts, strict=True)
         ],
         **limits,
         "frugal_budget_window_seconds": [(labels[name], (b.end_ns - b.start_ns) / 1e9) for name, b in windows.items()],
@@ -105,8 +106,25 @@ def _joined(key: Sequence[str]) -> str:
     return "/".join(part.replace("/", "//") for part in key)
 
 
-def _fullest(books: list[Book]) -> list[Book]:
-    """All the books, or where there are too many for labels those that are nearest to their limit."""
-    if len(books) <= aggregates.MAX_LABEL_SETS:
-        return books
-    return sorted(books, key=lambda b: b.committed_by_all / b.budget.limit.amount, reverse=True)[: aggregates.MAX_LABEL_SETS]
+def _parts(admission: Admission, books: Sequence[Book], now_s: float) -> list[Part]:
+    """Every part of every budget, with what is settled and reserved there: this process's own, and those that its shared store
+    knows of others. Where this one has been at work just now it knows best; elsewhere the store does.
+    """
+    parts: dict[tuple[str, tuple[str, ...]], Part] = {}
+    sharing = admission.sharing
+    for budget in admission.budgets:
+        if sharing is None or sharing.down:
+            break
+        parts |= {(budget.name, use.key): (budget, use.key, use.settled, use.reserved) for use in sharing.uses(budget, now_s)}
+    for book in books:
+        name = book.budget.name, book.key
+        if book.budget in admission.budgets and (book.idle <= IDLE_TICKS or name not in parts):
+            parts[name] = book.budget, book.key, book.committed_by_all - book.reserved_by_all, book.reserved_by_all
+    return list(parts.values())
+
+
+def _fullest(parts: list[Part]) -> list[Part]:
+    """All the parts, or where there are too many for labels those that are nearest to their limit."""
+    if len(parts) <= aggregates.MAX_LABEL_SETS:
+        return parts
+    return sorted(parts, key=lambda p: (p[2] + p[3]) / p[0].limit.amount, reverse=True)[: aggregates.MAX_LABEL_SETS]

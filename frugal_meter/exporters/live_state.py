@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from ..budgets.budget import Budget
 from ..budgets.ladder import rung_at
@@ -11,6 +12,9 @@ from ..records import Interval, Reading, Tier
 from ..units import BOOKED_IN, SHOWN_IN
 from .page_state import BudgetState, FactorLine, Level, LiveState, SourceState, StoreState
 from .view import MeterView
+
+#: after so many requests a budget that has matched none of them is worth a look
+ENOUGH_REQUESTS: Final = 100
 
 
 def live_state(meter: MeterView) -> LiveState:
@@ -32,7 +36,7 @@ def live_state(meter: MeterView) -> LiveState:
         buckets_j={bucket: nj / 1e9 for bucket, nj in totals.items()},
         sources=[_source(meter, place) for place in range(len(meter.ledger.books))],
         requests=list(reversed(_recent(meter))),
-        budgets=[_budget(meter, book) for book in meter.admission.store.books(meter.clock.time_ns())],
+        budgets=_budgets(meter),
         factor=FactorLine(
             zone=factor.zone,
             grams_per_kwh=factor.grams_per_kwh,
@@ -100,7 +104,23 @@ def _source(meter: MeterView, place: int) -> SourceState:
     )
 
 
-def _budget(meter: MeterView, book: Book) -> BudgetState:
+def _budgets(meter: MeterView) -> list[BudgetState]:
+    books = meter.admission.store.books(meter.clock.time_ns())
+    unmatched = _unmatched(meter) if any(budget.match for budget in meter.admission.budgets) else set()
+    since = (meter.since_ns + meter.figures.unix_offset_ns) / 1e9
+    return [_budget(meter, book, since if book.budget.name in unmatched else None) for book in books]
+
+
+def _unmatched(meter: MeterView) -> set[str]:
+    """Budgets with a ``match`` that no worker of the service has decided over, once it has served enough to tell."""
+    total = meter.snapshots.service().total
+    if sum(count for row in total.rows.values() for count in row.outcomes.values()) < ENOUGH_REQUESTS:
+        return set()
+    met = {budget for (budget, _), count in total.decisions.items() if count}
+    return {budget.name for budget in meter.admission.budgets if budget.match} - met
+
+
+def _budget(meter: MeterView, book: Book, unmatched: float | None) -> BudgetState:
     budget = book.budget
     scale = BOOKED_IN[budget.resource][1]
     used = book.committed_by_all / scale
@@ -121,6 +141,7 @@ def _budget(meter: MeterView, book: Book) -> BudgetState:
         dynamic=budget.resource == "energy" and budget.basis == "dynamic",
         required=_required(meter, budget),
         overrides=_overrides(meter, book),
+        unmatched=unmatched,
     )
 
 

@@ -42,7 +42,8 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     and never refuses. ``settled`` is None when the figure it counts cannot be had on this machine.
     ``match`` is which requests count, by key ({"route": "/letters/*"}), empty for all. ``dynamic`` joules are those of computing
     alone, without the share of the idle machine. ``required``: the tier that it would need to refuse, where this machine has
-    a weaker one. ``overrides``: until when (Unix) permissions to pass it hold.
+    a weaker one. ``overrides``: until when (Unix) permissions to pass it hold. ``unmatched``: since when (Unix) no request has
+    been one of those that count, though there were many; else None.
     """
 
     name: str
@@ -61,6 +62,7 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     dynamic: bool = False
     required: Tier | None = None
     overrides: Sequence[float] = ()
+    unmatched: float | None = None
 
     @property
     def used(self) -> float | None:

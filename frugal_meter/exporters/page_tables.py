@@ -90,7 +90,7 @@ def _budget_row(b: BudgetState, state: LiveState, lang: Lang) -> Html:
         cell(
             text("level", lang),
             el("span", _level(b, lang), class_="level"),
-            notes(_force(b, lang), *_passed(b, state, lang)),
+            notes(_force(b, lang), *_passed(b, state, lang), *_unmatched(b, state, lang)),
         ),
         cell(text("reset", lang), el("span", reset)),
     )
@@ -106,6 +106,13 @@ def _force(b: BudgetState, lang: Lang) -> str:
 def _passed(b: BudgetState, state: LiveState, lang: Lang) -> list[str]:
     """Permissions to pass it."""
     return [text("passed", lang, clock(until, state.timezone, lang, with_date=True)) for until in b.overrides]
+
+
+def _unmatched(b: BudgetState, state: LiveState, lang: Lang) -> list[str]:
+    """That it has had nothing to count, which looks like a budget that is kept."""
+    if b.unmatched is None:
+        return []
+    return [text("unmatched", lang, clock(b.unmatched, state.timezone, lang, with_date=True))]
 
 
 def _whom(b: BudgetState, lang: Lang) -> str:

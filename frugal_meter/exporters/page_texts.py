@@ -203,6 +203,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "cannot refuse here: that would take a {} figure",
     ),
     "passed": ("dérogation jusqu’au {}", "may be passed until {}"),
+    "unmatched": (
+        "aucune requête ne lui a correspondu depuis le {} : à vérifier",
+        "has matched no request since {}: worth a look",
+    ),
     "store_away": (
         "Les budgets communs ({}) sont hors d’atteinte depuis ce processus : ",
         "The shared budgets ({}) cannot be reached from this process: ",

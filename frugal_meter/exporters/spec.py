@@ -121,6 +121,7 @@ STAGES: Final = (
     "section",
     "settle",
     "share",
+    "size",
     "source",
     "start",
     "state",

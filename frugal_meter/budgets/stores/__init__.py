@@ -160,8 +160,18 @@ class Entry(NamedTuple):
     end_s: int | None = None
 
 
-#: running estimates: (budget, resource, route, model) → amount in the budget's integer unit
-Estimates = Mapping[tuple[str, str, str, str], float]
+class Learnt(NamedTuple):
+    """What a running estimate is of; "" where a route, model or class of sizes is not known, or not asked for."""
+
+    budget: str
+    resource: str
+    route: str
+    model: str
+    size: str = ""
+
+
+#: running estimates, in the budget's integer unit
+Estimates = Mapping[Learnt, float]
 
 
 class SharedStore(Protocol):

@@ -84,17 +84,17 @@ class MemoryStore:
             return Verdict("refuse", actions[: place + 1], [], book, reason)
         if then != "done":
             return Verdict(decision, [], [], then=then)
-        leases = [self.reserve(book, claim.estimate, claim.learn_as) for book, claim in zip(books, claims, strict=True)]
+        leases = [self.reserve(book, each.estimate, each.learn_as, each.size) for book, each in zip(books, claims, strict=True)]
         return Verdict(decision, actions, leases)
 
     @staticmethod
-    def reserve(book: Book, estimate: int, learn_as: tuple[str | None, str | None]) -> Lease:
+    def reserve(book: Book, estimate: int, learn_as: tuple[str | None, str | None], size: str | None = None) -> Lease:
         """Take ``estimate`` out of ``book``; the caller holds the lock and has judged."""
         book.reserved += estimate
         book.flight.count += 1
         if book.cell is not None:
             book.note()
-        return Lease(book, estimate, learn_as)
+        return Lease(book, estimate, learn_as, size)
 
     @staticmethod
     def undo(leases: Iterable[Lease]) -> None:
@@ -236,6 +236,18 @@ class MemoryStore:
         if budget.sliding and not book.shared:
             self._slide(book)
         return book
+
+    def part(self, budget: Budget, key: tuple[str, ...], start_s: int, now_ns: int) -> Book:
+        """The book of the window, or of the part of a sliding one, that began at ``start_s``; the caller holds the lock."""
+        book, start_ns = self.book(budget, key, now_ns), start_s * 10**9
+        if book.start_ns == start_ns:
+            return book
+        closed = self._closed.setdefault((budget.name, book.key), [])
+        found = next((each for each in closed if each.start_ns == start_ns and each.budget is budget), None)
+        if found is None:
+            found = Book(budget, book.key, budget.window(start_s), book.flight, shared=self.shared)
+            closed.append(found)
+        return found
 
     def _turn(self, budget: Budget, key: tuple[str, ...], now_ns: int, before: Book | None) -> Book:
         name = (budget.name, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from ..budget import Budget
 from ..sharing import ON_STORE_ERROR
 from . import SharedStore
 
+log = logging.getLogger("frugal_meter")
 _KNOWN: Final = '"auto", "memory", "sqlite:///path/to/file" or "redis://host:6379/0" (TLS: "rediss://…")'
 
 
@@ -90,18 +92,40 @@ def share(
     *,
     alone: bool,
     fault: Callable[[str, BaseException], None],
+    budgets: Sequence[Budget] | None = None,
 ) -> None:
-    """Let ``admission`` share its budgets as a meter's settings say. Raises ConfigurationError."""
+    """Let ``admission`` share its budgets (or ``budgets``, which it is about to take up) as a meter's settings say.
+
+    What shares or keeps them already goes on. Raises ConfigurationError.
+    """
     check_policy(on_store_error)
-    address = address_of(store, service, admission.budgets, alone=alone)
+    budgets = admission.budgets if budgets is None else budgets
+    address = address_of(store, service, budgets, alone=alone)
+    if admission.sharing is not None or admission.keeping is not None:
+        return
     opened = open_store(address, service)
     if opened is None:
+        if budgets and store == "auto" and not alone:
+            _keep(admission, service, fault)
         return
     try:
         folder = run_folder()
     except ConfigurationError:
         folder = None  # nowhere to leave a record: a killed worker is then charged what it held
     admission.share(opened, service=service, address=address, on_error=on_store_error, fault=fault, folder=folder)
+
+
+def _keep(admission: Admission, service: str, fault: Callable[[str, BaseException], None]) -> None:
+    """Keep the budgets of this process in a file beside it, where there is a place for one."""
+    from ..keeping import Keeping
+    from .sqlite import SqliteStore
+
+    try:
+        store = SqliteStore(shared_file(service))
+    except ConfigurationError as error:
+        log.warning("frugal_meter: budgets are in memory only, a restart forgets them: %s", error)
+        return
+    admission.keeping = Keeping(store, admission, service=service, fault=fault)
 
 
 def _is_address(store: str) -> bool:

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ...errors import StoreError
-from . import KEEP_S, LOG_LINES, TTL_S, Account, Answer, Ask, Entry, Estimates, Override, Report, State
+from . import KEEP_S, LOG_LINES, TTL_S, Account, Answer, Ask, Entry, Estimates, Learnt, Override, Report, State
 from .redis_link import Link
 
 #: a budget of a route that nobody has asked for in a quarter is estimated afresh
@@ -164,7 +164,7 @@ class RedisStore:
     def estimates(self) -> Estimates:
         """See `SharedStore.estimates`."""
         kept = self._link("HGETALL", self._prefix + "estimates")
-        return {msgspec.json.decode(name, type=tuple[str, str, str, str]): float(amount) for name, amount in kept.items()}
+        return {msgspec.json.decode(name, type=Learnt): float(amount) for name, amount in kept.items()}
 
     def states(self, now_s: float) -> dict[Account, State]:
         """See `SharedStore.states`; read a few hundred at a time, each few at one moment."""

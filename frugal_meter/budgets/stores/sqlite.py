@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ...errors import ConfigurationError, StoreError
-from . import KEEP_S, LOG_LINES, TTL_S, Account, Answer, Ask, Entry, Estimates, Override, Report, State, holdings
+from . import KEEP_S, LOG_LINES, TTL_S, Account, Answer, Ask, Entry, Estimates, Learnt, Override, Report, State, holdings
 from .holdings import Identity, Row
 
 #: a writer holds the lock for a fraction of a millisecond; the longest wait seen with four busy processes was 0.85 s
@@ -46,6 +46,12 @@ CREATE TABLE overrides(id INTEGER PRIMARY KEY, budget TEXT NOT NULL, key TEXT, w
   at_s REAL NOT NULL, until_s REAL NOT NULL, revoked_s REAL);
 CREATE TABLE estimates(kind TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID;
 """
+
+
+_OPEN_NOW: Final = (
+    "SELECT a.budget, a.resource, a.key, a.start_s, a.until_s, a.settled, h.holder, h.settled, h.held, h.reserved "
+    "FROM accounts a LEFT JOIN holdings h ON h.account = a.id WHERE a.until_s = 0 OR a.until_s > ? ORDER BY a.id"
+)
 
 
 class SqliteStore:
@@ -141,16 +147,17 @@ class SqliteStore:
         """See `stores`."""
         with self._transaction(write=False) as db:
             found = db.execute("SELECT kind, amount FROM estimates").fetchall()
-        return {msgspec.json.decode(kind, type=tuple[str, str, str, str]): amount for kind, amount in found}
+        return {msgspec.json.decode(kind, type=Learnt): amount for kind, amount in found}
 
     def states(self, now_s: float) -> dict[Account, State]:
         """See `stores`."""
         with self._transaction(write=False) as db:
-            heard, _, _ = self._heard(db, "", now_s)
-            tables = _Tables(db)
-            ids = [row[0] for row in db.execute("SELECT id FROM accounts WHERE until_s = 0 OR until_s > ?", (now_s,))]
-            accounts = [Account(*identity) for identity in tables.identities(ids)]
-            return {account: holdings.state(tables, account, set(heard)) for account in accounts}
+            alive = set(self._heard(db, "", now_s)[0])
+            found = db.execute(_OPEN_NOW, (now_s,)).fetchall()
+        tables = _Found()
+        for budget, resource, key, start_s, until_s, settled, *row in found:
+            tables.add(Account(budget, resource, _key(key), start_s, until_s), settled, *row)
+        return {account: holdings.state(tables, account, alive) for account in tables.accounts}
 
     def close(self) -> None:
         """See `stores`."""
@@ -281,6 +288,35 @@ class SqliteStore:
         db.execute(f"DELETE FROM holdings WHERE account IN ({over})", (now_s - KEEP_S,))
         db.execute("DELETE FROM accounts WHERE until_s > 0 AND until_s < ?", (now_s - KEEP_S,))
         db.execute("DELETE FROM holders WHERE released = 1 AND heard < ?", (now_s - _FORGET_HOLDERS_S,))
+
+
+class _Found:
+    """Rows that were read all at once, for looking at only."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[Account, int] = {}
+        self._settled: dict[Identity, int] = {}
+        self._rows: dict[Identity, dict[str, Row]] = {}
+
+    def add(self, account: Account, settled: int, holder: str | None, of_holder: int, held: int, reserved: int) -> None:
+        """One row of `_OPEN_NOW`: an account, and what one holder has there, if any has."""
+        identity = account[:5]
+        self.accounts[account] = self._settled[identity] = settled
+        rows = self._rows.setdefault(identity, {})
+        if holder is not None:
+            rows[holder] = Row(of_holder, held, reserved)
+
+    def settled(self, account: Identity) -> int:
+        """See `holdings.Tables`."""
+        return self._settled[account]
+
+    def settle(self, account: Identity, more: int) -> None:
+        """Nothing is written here."""
+        raise NotImplementedError
+
+    def rows(self, account: Identity) -> dict[str, Row]:
+        """See `holdings.Tables`."""
+        return self._rows[account]
 
 
 class _Tables:
