@@ -88,7 +88,7 @@ class Worker:
             resolved=self.line.judge, recall=lambda learnt: None, fault=lambda stage, error: None, folder=None,
             share=machine.share,
         )  # fmt: skip
-        self.line.ask = self.sharing.ask
+        self.line.store = self.sharing
         self.books.share()
         self.sharing._thread = object()  # type: ignore[assignment] # alive, as far as anybody asks; it runs when we say
         self.leases: list[tuple[Lease, int]] = []
@@ -103,7 +103,7 @@ class Worker:
             self.waiting.append((self.line.enter(claims, verdict, None), window))
 
     def exchange(self) -> None:
-        self.sharing._pass()
+        self.sharing._tell_all()
         for waiting, window in self.waiting:
             verdict = waiting.give_up()
             if verdict is not None:

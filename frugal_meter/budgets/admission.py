@@ -159,7 +159,7 @@ class Admission:
         self.sharing = Sharing(
             store, self.store, self.log, resolved=self.line.judge, recall=self.recall, now_ns=self._now_ns, **settings
         )
-        self.line.ask = self.sharing.ask
+        self.line.store = self.sharing
 
     def start(self) -> None:
         """Meet the shared store, if there is one."""
@@ -218,7 +218,7 @@ class Admission:
                     return False
                 book.reserved += estimate
                 book.flight.count += 1
-                if book.cell is not None:
+                if book.shared:
                     book.note()
                 leases.append(Lease(book, estimate, _AT_THE_DOOR))
             self._admitted += 1

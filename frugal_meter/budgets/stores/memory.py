@@ -92,7 +92,7 @@ class MemoryStore:
         """Take ``estimate`` out of ``book``; the caller holds the lock and has judged."""
         book.reserved += estimate
         book.flight.count += 1
-        if book.cell is not None:
+        if book.shared:
             book.note()
         return Lease(book, estimate, learn_as)
 
@@ -125,7 +125,7 @@ class MemoryStore:
         """Reserve ``amount`` more (or less, down to nothing) for ``lease``; the caller holds the lock and has judged."""
         lease.book.reserved += amount
         lease.more += amount
-        if lease.book.cell is not None:
+        if lease.book.shared:
             lease.book.note()
 
     # -- settlement
@@ -145,7 +145,7 @@ class MemoryStore:
                 whole, book.carry = divmod(book.carry + milli, _MILLI)  # `_charge`, without the call
                 book.settled += whole
                 book.reserved -= reserved
-                if book.cell is not None:
+                if book.shared:
                     book.note()
 
     def correct(self, corrections: Mapping[Book, int]) -> None:
