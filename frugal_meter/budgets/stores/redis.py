@@ -130,7 +130,7 @@ class RedisStore:
     def recorded(self, *, since_s: float = 0, most: int = 1000) -> list[Entry]:
         """See `SharedStore.recorded`."""
         lines = self._link("XREVRANGE", self._prefix + "log", "+", "-", "COUNT", most)
-        entries = [msgspec.json.decode(fields[b"entry"], type=Entry) for _, fields in reversed(lines)]
+        entries = [msgspec.json.decode(text, type=Entry) for _, (_, text) in reversed(lines)]
         return [entry for entry in entries if entry.at_s >= since_s]
 
     def permit(self, budget: str, key: tuple[str, ...] | None, who: str, why: str, at_s: float, until_s: float) -> Override:
@@ -151,7 +151,7 @@ class RedisStore:
 
     def overrides(self) -> list[Override]:
         """See `SharedStore.overrides`."""
-        kept = self._link("HGETALL", self._prefix + "overrides")
+        kept = self._hash("overrides")
         return sorted(msgspec.json.decode(text, type=Override) for name, text in kept.items() if name != b"last")
 
     def keep_estimates(self, estimates: Estimates) -> None:
@@ -163,7 +163,7 @@ class RedisStore:
 
     def estimates(self) -> Estimates:
         """See `SharedStore.estimates`."""
-        kept = self._link("HGETALL", self._prefix + "estimates")
+        kept = self._hash("estimates")
         return {msgspec.json.decode(name, type=tuple[str, str, str, str]): float(amount) for name, amount in kept.items()}
 
     def states(self, now_s: float) -> dict[Account, State]:
@@ -200,6 +200,10 @@ class RedisStore:
     def _accounts(self) -> list[Account]:
         names = self._link("ZRANGE", self._prefix + "accounts", 0, -1)
         return [Account(*msgspec.json.decode(name, type=tuple[str, str, tuple[str, ...], int, int])) for name in names]  # type: ignore[arg-type]
+
+    def _hash(self, name: str) -> dict[bytes, bytes]:
+        flat = self._link("HGETALL", self._prefix + name)
+        return dict(zip(flat[::2], flat[1::2], strict=True))
 
     def _keep(self, override: Override) -> None:
         self._link("HSET", self._prefix + "overrides", override.id, msgspec.json.encode(override))
