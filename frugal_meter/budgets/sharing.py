@@ -16,41 +16,26 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from ..errors import ConfigurationError, StoreError
-from .budget import Budget
+from ..errors import StoreError
 from .decisions import Decisions
 from .leases import Book, Lease
-from .slices import UNTOLD, Slices, Want
-from .stores import HEARTBEAT_S, SLICE, Answer, Ask, Estimates, Report, SharedStore
+from .outage import OnStoreError, Outage
+from .slices import Slices
+from .stores import HEARTBEAT_S, SLICE, Answer, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
 from .survival import FAR_SEQ, Record, prefix, the_dead
 from .waiting import Waiting
 
-OnStoreError = Literal["local", "open", "closed"]
-ON_STORE_ERROR: Final[tuple[OnStoreError, ...]] = ("local", "open", "closed")
 #: accounts told of in one exchange
 _AT_ONCE: Final = 200
 _RETRY_S: Final = (0.25, 10.0)
 _SURVIVORS_S: Final = 5.0
 _OVERRIDES_S: Final = 2.0
-_UNLIMITED: Final = 2**62
 Fault = Callable[[str, BaseException], None]
 #: running work, what it asks for, and the least that is of use to it
 Topping = tuple[Lease, int, int]
-
-
-def check_shared(budgets: Sequence[Budget]) -> None:
-    """Refuse what a shared store cannot hold: a hard limit on a sliding window, since work that began in an earlier part is
-    topped up there without a look at the later parts.
-    """
-    for budget in budgets:
-        if budget.sliding and budget.hard and budget.enforce:
-            raise ConfigurationError(
-                f"budget {budget.name!r}: a hard limit on a sliding window cannot be held over several workers; "
-                'take a fixed window, hard=False, or store="memory"'
-            )
 
 
 class Sharing:
@@ -83,6 +68,7 @@ class Sharing:
         self._keep: Estimates = {}
         self._folder, self._prefix = folder, prefix(service, address)
         self._slices = Slices(books, now_ns, spans_hosts=store.spans_hosts, share=share)
+        self._outage = Outage(books, self._slices, on_error)
         self._wake, self._exchanging = threading.Condition(), threading.Lock()
         self._thread: threading.Thread | None = None
         self.exchanges = 0
@@ -348,41 +334,10 @@ class Sharing:
         with self._books.lock:
             first, self.down = not self.down, True
             if first:
-                self._slices.watch_all()
-                self._books.closed_by_store = self.on_error == "closed"
-                for book in self._books.every():
-                    self._alone(book)
+                self._outage.begins()
             waiting, self._pending = self._pending, []
             for one in waiting:
                 self._resolved(one)
-
-    def _alone(self, book: Book) -> None:
-        """What this worker may commit in ``book`` while there is no store: its even part of what was left, or of the limit."""
-        most = book.budget.max_in_flight
-        if self.on_error == "open":
-            book.ceiling, book.flight.ceiling = _UNLIMITED, None if most is None else _UNLIMITED
-        elif self.on_error == "closed":
-            book.ceiling = book.committed
-        else:
-            left = book.budget.limit.amount if book.left is None else max(0, book.left)
-            part = left // self._slices.holders
-            if book.left is None and book.budget.sliding:  # a part that began alone: the earlier ones have taken of it
-                part = max(0, part - sum(each.committed for each in self._books.earlier(book)))
-            book.ceiling += part
-            if most is not None:
-                book.flight.ceiling = max(1, most // self._slices.holders)
-        book.reckon()
-
-    def _came_back(self) -> None:
-        """What was allowed for the time alone ends; the books' lock is held."""
-        self.down = self._books.closed_by_store = False
-        for book in self._books.every():
-            book.ceiling, book.idle = book.committed, 0
-            # What an exchange that failed asked for may have been granted all the same: all is told again.
-            book.flight.told = UNTOLD
-            if book.flight.ceiling is not None:
-                book.flight.ceiling = book.flight.count
-            book.reckon()
 
     # -- one exchange
 
@@ -411,7 +366,8 @@ class Sharing:
         with self._books.lock:
             self._slices.unpark(waiting)
             if self.down:
-                self._came_back()
+                self.down = False
+                self._outage.ends()
             if answer.stale:
                 self._rise_again()
             self._slices.apply(answer, reported, groups)
@@ -457,4 +413,4 @@ class Sharing:
                 self._cells[book], book.cell = cell
                 book.note()
         if self.down:
-            self._alone(book)
+            self._outage.allow(book)

@@ -94,7 +94,9 @@ class Slices:
             return 0
         most = int(book.budget.limit.amount * self.share) // self.holders
         target = most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))
-        target >>= max(0, book.idle - 1)  # what lies still returns by halves: a thousand tenants of a moment ago cost nothing soon
+        target >>= max(
+            0, book.idle - 1
+        )  # what lies still returns by halves: tenants of a moment ago cost little
         return target if target >= book.typical else 0  # a slice that no request fits into is of use to nobody
 
     def tick(self, *, alone: bool) -> list[Book]:
@@ -168,7 +170,7 @@ class Slices:
         if answer.stale:
             return
         self.holders = max(1, answer.holders)
-        granted: dict[Account, int] = {}
+        granted: dict[tuple[object, ...], int] = {}
         for book, _ in reported:
             book.denied = (0, 0)
         denied_ns = self._now_ns() + _DENIED_NS
@@ -178,7 +180,7 @@ class Slices:
                     if len(group) == 1 and ask.need and ask.account.resource != "slots":
                         book.denied = (ask.need, denied_ns)
                     continue
-                granted[ask.account] = granted.get(ask.account, 0) + grant[place]
+                granted[ask.account[:5]] = granted.get(ask.account[:5], 0) + grant[place]
                 if ask.account.resource != "slots":
                     book.ceiling += grant[place]
                 elif book.flight.ceiling is not None:
@@ -186,7 +188,7 @@ class Slices:
                     book.flight.told = UNTOLD
                 book.reckon()
         for book, report in reported:
-            more = granted.get(report.account, 0)
+            more = granted.get(report.account[:5], 0)
             if report.account.resource == "slots":
                 book.flight.told = (report.held + more, report.reserved)
                 continue
@@ -210,10 +212,14 @@ class Slices:
         """What the store knows ``book`` as."""
         budget, start_s = book.budget, book.start_ns // 10**9
         earlier: tuple[int, ...] = ()
+        later: tuple[int, ...] = ()
+        until_s = book.until_ns // 10**9
         if budget.sliding:
             length, each = SLIDING[budget.per]
             earlier = tuple(range(start_s - length, start_s, each))
-        return Account(self._name(budget), budget.resource, book.key, start_s, book.until_ns // 10**9, earlier)
+            # One that is about to begin may have begun where a clock is ahead of ours.
+            later = tuple(range(start_s + each, min(until_s, self._now_ns() // 10**9 + each + 1), each))
+        return Account(self._name(budget), budget.resource, book.key, start_s, until_s, earlier, later)
 
     def slots(self, book: Book) -> Account:
         """What the store knows its ``max_in_flight`` as."""

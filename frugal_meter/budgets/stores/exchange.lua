@@ -7,9 +7,10 @@
 -- "h:<holder>" -> "settled held reserved folded". A row is folded once its holder was not heard of for ttl_ms: what it held is
 -- then in the account's settled (slots: nowhere); the holder's next report unfolds it. Until when that was done is in "swept".
 -- ARGV[1], JSON: holder, seq (none: somebody who only looks), acked (the last seq that was answered), ttl_ms, keep_ms, drop
--- (whether its rows here are given up), gone (whether it is never heard again), names (of the accounts, as in KEYS), keeps (ms to keep each; 0: slots), earlier (places whose
--- amounts count with each), reports [[place, settled, held, reserved]], asks [[[place, limit, need, want]]]. Integers stay
--- below 2^53, where Lua's doubles are exact. The answer is arrays of integers: cjson would round them to 14 digits.
+-- (whether its rows here are given up), gone (whether it is never heard again), names (of the accounts, as in KEYS), keeps (ms to
+-- keep each; 0: slots), earlier (places whose amounts count with each), later (by place, as text: those of the later windows that
+-- a grant there must fit into, too), reports [[place, settled, held, reserved]], asks [[[place, limit, need, want]]]. Integers
+-- stay below 2^53, where Lua's doubles are exact. The answer is arrays of integers: cjson would round them to 14 digits.
 
 local input = cjson.decode(ARGV[1])
 local holders, index, mine, field = KEYS[1], KEYS[2], KEYS[3], 'h:' .. input.holder
@@ -117,6 +118,10 @@ for g, group in ipairs(input.asks) do
     for a, ask in ipairs(group) do
         local settled, held = state(ask[1])
         local left, need, want = ask[2] - settled - held, ask[3], ask[4]
+        for _, window in ipairs(input.later[tostring(ask[1])] or {}) do
+            settled, held = state(window)
+            left = math.min(left, ask[2] - settled - held)
+        end
         if need > left then
             amounts = nil
             break

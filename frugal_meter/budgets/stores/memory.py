@@ -284,6 +284,10 @@ class MemoryStore:
         each = (*self._closed.get(name, ()), *((self._books[name],) if name in self._books else ()))
         return [b for b in each if b.budget is book.budget and book.start_ns < b.start_ns < book.until_ns]
 
+    def is_latest(self, book: Book) -> bool:
+        """Whether work that comes now is charged to ``book`` and no later part, as far as any has come since."""
+        return self._books.get((book.budget.name, book.key)) is book
+
     def earlier(self, book: Book) -> list[Book]:
         """The books of the earlier parts of a sliding window that still count with ``book``, oldest first."""
         closed = self._closed.get((book.budget.name, book.key), ())

@@ -15,7 +15,7 @@ from ...errors import ConfigurationError
 from ...ring.election import run_folder
 from ..admission import Admission
 from ..budget import Budget
-from ..sharing import ON_STORE_ERROR
+from ..outage import ON_STORE_ERROR
 from . import SharedStore, redis_address
 
 _KNOWN: Final = '"auto", "memory", "sqlite:///path/to/file" or "redis://host:6379/0" (TLS: "rediss://…"; sentinels: "redis+sentinel://host,host2/name")'

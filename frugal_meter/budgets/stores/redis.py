@@ -57,6 +57,7 @@ class _Places:
         self.names: list[str] = []
         self.keeps: list[int] = []
         self.earlier: list[list[int]] = []
+        self.later: dict[str, list[int]] = {}
 
     def of(self, account: Account) -> int:
         """The place of ``account``; those that count with it come after it."""
@@ -72,6 +73,13 @@ class _Places:
             length = account.until_s - account.start_s
             before = [account._replace(start_s=start, until_s=start + length, earlier=()) for start in account.earlier]
             self.earlier[place - 1] = [self.of(one) for one in before]
+        return place
+
+    def asked(self, account: Account) -> int:
+        """`of`, and the later windows that a grant must fit into, too."""
+        place = self.of(account)
+        if account.later:
+            self.later[str(place)] = [self.of(account.at(start)) for start in account.later]
         return place
 
     @property
@@ -185,7 +193,7 @@ class RedisStore:
     def _exchange(self, places: _Places, *, holder: str, reports: Any = (), asks: Any = (), **more: Any) -> _Outcome:
         argument = {
             "holder": holder, "ttl_ms": TTL_S * 1000, "keep_ms": KEEP_S * 1000, "reports": reports, "asks": asks,
-            "names": places.names, "keeps": places.keeps, "earlier": places.earlier, **more,
+            "names": places.names, "keeps": places.keeps, "earlier": places.earlier, "later": places.later, **more,
         }  # fmt: skip
         keys = [*(self._prefix + name for name in ("holders", "accounts", f"h:{holder}"))]
         keys += [f"{self._prefix}a:{name}" for name in places.names]
@@ -195,7 +203,7 @@ class RedisStore:
         if ask.limit > LARGEST:
             name = ask.account.budget
             raise StoreError(f"the limit of budget {name!r} is beyond 2^53 of its integer unit", self.where, "Lower it.")
-        return [places.of(ask.account), ask.limit, ask.need, ask.want]
+        return [places.asked(ask.account), ask.limit, ask.need, ask.want]
 
     def _accounts(self) -> list[Account]:
         names = self._link("ZRANGE", self._prefix + "accounts", 0, -1)
