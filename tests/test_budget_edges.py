@@ -214,14 +214,14 @@ def test_a_wait_under_a_sliding_window_counts_what_runs_in_its_earlier_parts() -
 
 
 def test_a_sliding_budget_alone_gives_its_part_of_the_limit_once_a_window_and_not_once_a_part(pair: Pair) -> None:
-    budget = Budget("all", "100 tokens", per="minute", sliding=True, estimate="10 tokens", degrade_at=None)
+    budget = Budget("all", "120 tokens", per="minute", sliding=True, estimate="10 tokens", degrade_at=None)
     one, two = pair(budget)
     away(one)
     admitted = 0
     for _ in range(12):
         admitted += sum(begun(one).refusal is None for _ in range(20))
         later(one, 5)
-    assert admitted == 5, "half of 100 tokens, since two share them"
+    assert admitted == 5, "half of what was left of 120 tokens, since two share them and each holds a slice"
     assert two.admission.sharing is not None
 
 

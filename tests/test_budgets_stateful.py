@@ -19,6 +19,7 @@ from frugal_meter.budgets.stores import Answer, Report, holdings
 from frugal_meter.budgets.stores.memory import MemoryStore
 from frugal_meter.budgets.survival import FAR_SEQ
 from frugal_meter.budgets.waiting import Line, Waiting
+from frugal_meter.budgets.windows import SLIDING
 from frugal_meter.errors import StoreError
 
 LIMIT = 1000
@@ -88,7 +89,7 @@ class Worker:
             resolved=self.line.judge, recall=lambda learnt: None, fault=lambda stage, error: None, folder=None,
             share=machine.share,
         )  # fmt: skip
-        self.line.ask = self.sharing.ask
+        self.line.store = self.sharing
         self.books.share()
         self.sharing._thread = object()  # type: ignore[assignment] # alive, as far as anybody asks; it runs when we say
         self.leases: list[tuple[Lease, int]] = []
@@ -103,7 +104,7 @@ class Worker:
             self.waiting.append((self.line.enter(claims, verdict, None), window))
 
     def exchange(self) -> None:
-        self.sharing._pass()
+        self.sharing._tell_all()
         for waiting, window in self.waiting:
             verdict = waiting.give_up()
             if verdict is not None:
@@ -144,6 +145,11 @@ class Budgets(RuleBasedStateMachine):
         if worker.waiting:
             worker.exchange()
 
+    @rule(index=which)
+    def all_that_is_left_is_taken(self, index: int) -> None:
+        for estimate in (300, 300, 100, 100, 30, 30, 10, 10):
+            self.work_comes(index, estimate)
+
     @rule(index=which, pick=which, part=st.floats(0, 1.5))
     def work_ends(self, index: int, pick: int, part: float) -> None:
         worker = self.one(index)
@@ -157,13 +163,19 @@ class Budgets(RuleBasedStateMachine):
             worker.books.correct({lease.book: -1000 * (used // 10)})
             self.charged[window] -= used // 10
 
-    @rule(index=which, pick=which, more=st.integers(1, 100))
+    @rule(index=which, pick=which, more=st.sampled_from([1, 20, 300]))
     def work_asks_for_more(self, index: int, pick: int, more: int) -> None:
         worker = self.one(index)
         if worker.leases:
             lease, _ = worker.leases[pick % len(worker.leases)]
             if not worker.books.top_up(lease, more, 1):
                 worker.sharing.ask_more(lease, more, 1)
+
+    @rule(index=which)
+    def all_that_runs_asks_for_more(self, index: int) -> None:
+        for pick in range(len(self.one(index).leases)):
+            self.work_asks_for_more(index, pick, 300)
+        self.one(index).exchange()
 
     @rule(index=which)
     def a_worker_ticks(self, index: int) -> None:
@@ -217,8 +229,11 @@ class Budgets(RuleBasedStateMachine):
         for worker in self.workers:
             for book in worker.books.every():
                 ceilings[book.start_ns // 10**9] += max(book.room + book.parked, 0) + book.reserved
-        for window, promised in ceilings.items():
-            assert promised <= LIMIT + self.excess[window], (window, promised)
+        length = SLIDING["hour"][0] if self.budget.sliding else 0
+        for window in ceilings:
+            counted = [part for part in ceilings if window - length <= part <= window]
+            promised = sum(ceilings[part] for part in counted)
+            assert promised <= LIMIT + sum(self.excess[part] for part in counted), (window, promised)
 
     @invariant()
     def books_are_the_sum_of_their_leases(self) -> None:

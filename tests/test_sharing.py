@@ -21,7 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from frugal_meter import Budget, Meter
 from frugal_meter.attribution.span import Span
-from frugal_meter.budgets.sharing import ON_STORE_ERROR, Sharing
+from frugal_meter.budgets.outage import ON_STORE_ERROR
+from frugal_meter.budgets.sharing import Sharing
 from frugal_meter.budgets.slices import IDLE_TICKS
 from frugal_meter.budgets.stores import SLICE, TTL_S, State
 from frugal_meter.budgets.stores.sqlite import SqliteStore
@@ -119,13 +120,57 @@ def test_two_workers_spend_one_budget_together_and_not_a_token_more(
     assert stored(tmp_path).settled == 1000
 
 
-def test_a_hard_limit_on_a_sliding_window_is_refused_where_several_workers_share_it(worker: Callable[..., Meter]) -> None:
-    sliding = Budget("all", "100 tokens", per="minute", sliding=True, hard=True)
-    with pytest.raises(ConfigurationError, match=r"^budget 'all': a hard limit on a sliding window cannot be held over several"):
-        worker(sliding)
-    watched = Budget("all", "100 tokens", per="minute", sliding=True, hard=True, enforce=False)
-    assert worker(watched).admission.sharing is not None
-    assert a_meter(budgets=[sliding]).admission.sharing is None  # alone, memory looks at every part
+ONE_OF_FOUR = """
+    import sys
+    from frugal_meter import Budget, Meter
+    from frugal_meter.testing import FrozenClock, SyntheticSource
+
+    def everybody(line):
+        print(line, flush=True)
+        sys.stdin.readline()
+
+    hard = {"sliding": True, "hard": True, "estimate": "10 tokens", "warn_at": 1.0, "degrade_at": None}
+    budget = Budget("all", "1000 tokens", per="minute", **hard)
+    clock, running, used = FrozenClock(), [], 0
+    settings = {"sources": SyntheticSource(0, 10), "store": sys.argv[1], "tick": 60, "workers": "single"}
+    meter = Meter("guichet", zone="FR", budgets=[budget], clock=clock, **settings)
+    with meter:
+        sharing = meter.admission.sharing
+        for part in range(3):
+            everybody("here")
+            for _ in range(3):
+                span = meter.open_span("block")
+                meter.decide(span)
+                if span.refusal is None:
+                    running.append(span)
+            for _ in range(40 if part < 2 else 10_000):  # in the last part until everybody is cut
+                for span in [each for each in running if each.cut is None]:
+                    span.add_tokens(output=1)
+                    used += 1
+                    meter.admission.upkeep.top_up(span, clock.time_ns())
+                    while span.leases[0] in sharing.asking:
+                        sharing.settle(20)
+                    meter.admission.upkeep.top_up(span, clock.time_ns())
+            clock.advance(5)
+        everybody(used)
+        assert all(span.cut is not None for span in running), meter.errors
+        for span in running:
+            meter.close_span(span)
+"""
+
+
+def test_a_hard_sliding_limit_is_met_and_not_passed_by_four_processes_whose_work_runs_on_into_later_parts(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(ONE_OF_FOUR), f"sqlite://{tmp_path}/b.sqlite"]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with contextlib.ExitStack() as stack:
+        four = [stack.enter_context(subprocess.Popen(command, **pipes)) for _ in range(4)]
+        said = []
+        for _ in range(4):
+            said = [one.stdout.readline() for one in four]
+            for one in four:
+                print(file=one.stdin, flush=True)
+    assert [one.returncode for one in four] == [0] * 4
+    assert 990 <= sum(map(int, said)) <= 1000
 
 
 def test_a_slice_is_leased_from_without_asking_the_store(worker: Callable[..., Meter]) -> None:

@@ -26,7 +26,8 @@ DAY = Account("day", "energy", (), int(NOW_S), int(NOW_S) + 86_400)
 TENANT = Account("tenant", "tokens", ('a"b', "é"), int(NOW_S), int(NOW_S) + 3_600)
 SLOTS = Account("busy", "slots", (), 0, 0)
 SLIDING = Account("slides", "energy", (), int(NOW_S), int(NOW_S) + 3_600, (int(NOW_S) - 1_200, int(NOW_S) - 600))
-BEFORE = Account("slides", "energy", (), int(NOW_S) - 600, int(NOW_S) + 3_000)
+#: as work asks for it that began there and tops up when SLIDING has begun
+BEFORE = SLIDING.at(int(NOW_S) - 600)._replace(later=(int(NOW_S),))
 ACCOUNTS = (DAY, TENANT, SLOTS, SLIDING, BEFORE)
 
 

@@ -207,6 +207,18 @@ def test_earlier_parts_of_a_sliding_window_count_with_the_latest(store: SharedSt
     assert one.says(asks=[[ask(moved_on, 100, 30)]]).grants == [(30,)], "what was spent first has left the window"
 
 
+def test_a_grant_in_an_earlier_part_fits_into_every_later_window_that_counts_it(store: SharedStore) -> None:
+    base = int(NOW) // 300 * 300
+    first = Account("chat", "energy", (), base, base + 900, (base - 600, base - 300), later=(base + 300, base + 600))
+    second, third = first.at(base + 300), first.at(base + 600)
+    one = Worker(store, "a")
+    assert one.says(asks=[[ask(first, 100, 20)], [ask(second, 100, 30)], [ask(third, 100, 35)]]).grants == [(20,), (30,), (35,)]
+    assert one.says(asks=[[ask(first, 100, 16)]]).grants == [None], "its own window has room for 80 more, the last one for 15"
+    assert one.says(asks=[[ask(first, 100, 5, 100)], [ask(first, 100, 0, 100)]]).grants == [(10,), (2,)]
+    gone = Account("chat", "energy", (), base + 900, base + 1800, (base + 300, base + 600))
+    assert one.says(asks=[[ask(gone, 100, 35)], [ask(gone, 100, 1)]]).grants == [(35,), None], "the first part counts no more"
+
+
 def test_slots_are_counted_over_all_workers(opened: Opened) -> None:
     first, second = Worker(opened(), "a"), Worker(opened(), "b")
     assert first.says(asks=[[ask(SLOTS, 2, 1)]]).grants == [(1,)]

@@ -26,7 +26,7 @@ from .keeping import Keeping
 from .ladder import strongest
 from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
 from .retry import fits_at_ns
-from .sharing import Sharing, check_shared
+from .sharing import Sharing
 from .stores import Estimates as Known
 from .stores import Learnt, SharedStore
 from .stores.memory import OTHER, MemoryStore
@@ -134,8 +134,6 @@ class Admission:
         for budget in budgets:
             if (why := unavailable.get(budget.resource)) is not None:
                 raise BudgetNotEnforceableError(budget.name, why, "The budgets in force stay.")
-        if self.sharing is not None:
-            check_shared(budgets)
         with self.store.lock:  # in one step: between two, a request would open the old budgets' books again
             self.store.reload(budgets)
             for old in self.budgets:
@@ -163,15 +161,11 @@ class Admission:
         return out
 
     def share(self, store: SharedStore, **settings: Any) -> None:
-        """Keep the budgets in ``store`` with other workers, from `start` on; ``settings`` are those of `Sharing`.
-
-        Raises ConfigurationError for one that cannot be kept there as it says.
-        """
-        check_shared(self.budgets)
+        """Keep the budgets in ``store`` with other workers, from `start` on; ``settings`` are those of `Sharing`."""
         self.sharing = Sharing(
             store, self.store, self.log, resolved=self.line.judge, recall=self.recall, now_ns=self.now_ns, **settings
         )
-        self.line.ask = self.sharing.ask
+        self.line.store = self.sharing
 
     def start(self) -> None:
         """Meet the shared store, or the file beside this memory, if there is one."""
@@ -236,7 +230,7 @@ class Admission:
                     return False
                 book.reserved += estimate
                 book.flight.count += 1
-                if book.cell is not None:
+                if book.shared:
                     book.note()
                 leases.append(Lease(book, estimate, _AT_THE_DOOR, size))
             self._admitted += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -52,7 +53,7 @@ class Book:
     __slots__ = (
         "base", "budget", "calm", "carry", "ceiling", "cell", "denied", "elsewhere", "elsewhere_reserved", "end_ns", "expired",
         "flight", "idle", "key", "left", "parked", "refused", "reserved", "rung", "settled", "shared", "start_ns", "told",
-        "typical", "until_ns",
+        "typical", "until_ns", "wakes",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +79,7 @@ class Book:
         self.told: tuple[int, int, int] | None = None  # as last reported to a shared store
         self.denied = (0, 0)  # the amount that a shared store had not, and until when that is believed (Unix ns)
         self.cell: memoryview | None = None  # settled and reserved, where a survivor finds them
+        self.wakes: Callable[[Book], None] | None = None  # told once, when a book that lay still moves again
         self.reckon()
 
     @property
@@ -123,7 +125,9 @@ class Book:
         self.calm = min(below, self.ceiling + 1)
 
     def note(self) -> None:
-        """Leave what is settled and reserved where a survivor finds it."""
+        """It has moved: leave what is settled and reserved where a survivor finds it, and tell who looks only at what moves."""
+        if self.wakes is not None:
+            self.wakes(self)
         cell = self.cell
         if cell is not None:
             cell[0] = self.settled  # first: a death in between then charges too much, not too little

@@ -1,7 +1,9 @@
 """Between the books of this worker and a store that several workers share: a thread that asks ahead, reports and returns.
 
 The request path never waits for it while a slice lasts. Where one does not, the request waits for its answer (`waiting`), and
-all that wait go out in one exchange.
+all that wait go out in one exchange: of the thread, or of a waiting thread that may block, which saves two changes of thread.
+
+An exchange for those who wait tells of their accounts alone; that of a tick, of all that has moved since the last.
 """
 
 from __future__ import annotations
@@ -14,46 +16,28 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from ..errors import ConfigurationError, StoreError
+from ..errors import StoreError
 from .budget import Budget
 from .decisions import Decisions
 from .leases import Book, Lease
+from .outage import OnStoreError, Outage
 from .overview import Overview, Use
-from .slices import UNTOLD, Slices
-from .stores import HEARTBEAT_S, SLICE, Answer, Ask, Estimates, Report, SharedStore
+from .slices import Slices
+from .stores import HEARTBEAT_S, SLICE, Answer, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
 from .survival import FAR_SEQ, Record, prefix, the_dead
 from .waiting import Waiting
 
-OnStoreError = Literal["local", "open", "closed"]
-ON_STORE_ERROR: Final[tuple[OnStoreError, ...]] = ("local", "open", "closed")
-#: ticks without any work after which a slice is given back
-IDLE_TICKS: Final = 10
-#: what a store has just said it has not is not asked for again this long
-_DENIED_NS: Final = 100_000_000
+#: accounts told of in one exchange
+_AT_ONCE: Final = 200
 _RETRY_S: Final = (0.25, 10.0)
 _SURVIVORS_S: Final = 5.0
 _OVERRIDES_S: Final = 2.0
-_UNLIMITED: Final = 2**62
 Fault = Callable[[str, BaseException], None]
-#: an ask, and the book whose ceiling its grant raises
-Want = tuple[Ask, Book]
 #: running work, what it asks for, and the least that is of use to it
 Topping = tuple[Lease, int, int]
-
-
-def check_shared(budgets: Sequence[Budget]) -> None:
-    """Refuse what a shared store cannot hold: a hard limit on a sliding window, since work that began in an earlier part is
-    topped up there without a look at the later parts.
-    """
-    for budget in budgets:
-        if budget.sliding and budget.hard and budget.enforce:
-            raise ConfigurationError(
-                f"budget {budget.name!r}: a hard limit on a sliding window cannot be held over several workers; "
-                'take a fixed window, hard=False, or store="memory"'
-            )
 
 
 class Sharing:
@@ -86,7 +70,8 @@ class Sharing:
         self._keep: Estimates = {}
         self._folder, self._prefix = folder, prefix(service, address)
         self._slices = Slices(books, now_ns, spans_hosts=store.spans_hosts, share=share)
-        self._wake = threading.Condition()
+        self._outage = Outage(books, self._slices, on_error)
+        self._wake, self._exchanging = threading.Condition(), threading.Lock()
         self._thread: threading.Thread | None = None
         self.exchanges = 0
         self.overview = Overview()
@@ -108,6 +93,7 @@ class Sharing:
         self._cells: dict[Book, int] = {}
         self._survivors_at = self._overrides_at = 0.0
         self._books.on_new = self._new_book
+        self._slices.watch_all()
 
     @property
     def holders(self) -> int:
@@ -131,7 +117,7 @@ class Sharing:
             except OSError as error:  # a death is then charged when the store misses us, and in full
                 self._fault("store", error)
         self._books.share()
-        self._pass()
+        self._tell_all()
         self._thread = threading.Thread(target=self._run, name="frugal-meter-budgets", daemon=True)
         self._thread.start()
 
@@ -144,6 +130,10 @@ class Sharing:
             self._stopping = True
             self._wake.notify_all()
         thread.join(timeout_s)
+        with self._exchanging:
+            self._leave()
+
+    def _leave(self) -> None:
         with self._books.lock:
             self._seq += 1
             last = [Report(self._slices.account(b), b.committed - b.base, 0, 0) for b in self._books.every()]
@@ -188,19 +178,35 @@ class Sharing:
             book.reckon()
         if self._record is not None:
             self._record.close(remove=False)
-        self._wake, self._thread = threading.Condition(), None
+        self._wake, self._exchanging, self._thread = threading.Condition(), threading.Lock(), None
         self._begin()
 
     # -- who asks
 
     def ask(self, waiting: Waiting) -> None:
-        """Ask the store for what ``waiting`` needs; the books' lock is held. While it is down its policy decides at once."""
+        """Ask the store for what ``waiting`` needs, once `hurry` or `serve` is called or a tick comes; the books' lock is held.
+
+        While the store is down its policy decides at once.
+        """
         if self.down or self._thread is None:
             self._resolved(waiting)
-            return
-        self._pending.append(waiting)
+        else:
+            self._pending.append(waiting)
+
+    def hurry(self) -> None:
+        """Have the thread ask for all who wait: for a caller that may not block."""
         with self._wake:
             self._wake.notify_all()
+
+    def serve(self, waiting: Waiting) -> None:
+        """Ask here and now for all who wait, until ``waiting`` has its answer: for a caller that blocks in any case."""
+        while not waiting.is_answered and self._exchanging.acquire(timeout=waiting.seconds):
+            try:
+                if waiting.is_answered or self._thread is None or waiting not in self._pending:
+                    return
+                self._pass()
+            finally:
+                self._exchanging.release()
 
     def ask_more(self, lease: Lease, more: int, least: int) -> None:
         """Ask the store for more for running work; nobody waits for that."""
@@ -243,7 +249,12 @@ class Sharing:
                 if self._stopping:
                     return
                 asked = self._asked
-            self._pass()
+                whole = asked > self._done or not (self._pending or self._topping)
+            if whole:
+                self._tell_all()
+            else:
+                with self._exchanging:
+                    self._pass()
             with self._wake:
                 self._done = asked
                 self._wake.notify_all()
@@ -254,11 +265,32 @@ class Sharing:
         first, most = _RETRY_S
         return min(most, first * 2.0 ** min(self._failures, 8)) * random.uniform(0.5, 1.0)
 
-    def _pass(self) -> None:
-        """One exchange, and what else is due; a store that fails is down until one succeeds."""
+    def _pass(self, some: Sequence[Book] = ()) -> None:
+        """One exchange, for those who wait and of ``some`` books; a store that fails is down until one succeeds.
+
+        Who calls it holds ``_exchanging``.
+        """
         try:
-            self._exchange()
+            self._exchange(some)
             self._failures = 0
+        except Exception as error:
+            self._failed(error)
+
+    def _tell_all(self) -> None:
+        """Of all that has moved, a few hundred accounts at a time: neither a server nor a request is held up by thousands."""
+        with self._books.lock:
+            books = self._slices.tick(alone=self.down)
+        for first in range(0, max(1, len(books)), _AT_ONCE):
+            with self._exchanging:
+                self._pass(books[first : first + _AT_ONCE])
+            if self.down:
+                return
+        with self._exchanging:
+            self._rest()
+
+    def _rest(self) -> None:
+        """What else is due with a store that answers, and no request waits for."""
+        try:
             now = time.monotonic()
             self._hand_over()
             self.overview.look(self.store, self._now_ns() / 1e9)
@@ -269,10 +301,13 @@ class Sharing:
                 self._free_cells()
                 self._bury()
         except Exception as error:
-            if not self.down:
-                self._fault("store", error)
-            self._failures += 1
-            self._went_down()
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        if not self.down:
+            self._fault("store", error)
+        self._failures += 1
+        self._went_down()
 
     def _hand_over(self) -> None:
         """Log lines and estimates: what the store keeps and no grant waits for."""
@@ -307,51 +342,24 @@ class Sharing:
         with self._books.lock:
             first, self.down = not self.down, True
             if first:
-                self._books.closed_by_store = self.on_error == "closed"
-                for book in self._books.every():
-                    self._alone(book)
+                self._outage.begins()
             waiting, self._pending = self._pending, []
             for one in waiting:
                 self._resolved(one)
 
-    def _alone(self, book: Book) -> None:
-        """What this worker may commit in ``book`` while there is no store: its even part of what was left, or of the limit."""
-        most = book.budget.max_in_flight
-        if self.on_error == "open":
-            book.ceiling, book.flight.ceiling = _UNLIMITED, None if most is None else _UNLIMITED
-        elif self.on_error == "closed":
-            book.ceiling = book.committed
-        else:
-            left = book.budget.limit.amount if book.left is None else max(0, book.left)
-            part = left // self._slices.holders
-            if book.left is None and book.budget.sliding:  # a part that began alone: the earlier ones have taken of it
-                part = max(0, part - sum(each.committed for each in self._books.earlier(book)))
-            book.ceiling += part
-            if most is not None:
-                book.flight.ceiling = max(1, most // self._slices.holders)
-        book.reckon()
-
-    def _came_back(self) -> None:
-        """What was allowed for the time alone ends; the books' lock is held."""
-        self.down = self._books.closed_by_store = False
-        for book in self._books.every():
-            book.ceiling, book.idle = book.committed, 0
-            # What an exchange that failed asked for may have been granted all the same: all is told again.
-            book.flight.told = UNTOLD
-            if book.flight.ceiling is not None:
-                book.flight.ceiling = book.flight.count
-            book.reckon()
-
     # -- one exchange
 
-    def _exchange(self) -> None:
+    def _exchange(self, some: Sequence[Book]) -> None:
         with self._books.lock:
             waiting, self._pending = self._pending, []
             topping, self._topping = self._topping, []
             groups = [self._slices.park(one) for one in waiting]
             groups += [[self._slices.want(lease.book, least, more)] for lease, more, least in topping]
-            groups += [[want] for want in self._slices.ahead(alone=self.down)]
-            reported = self._slices.reports(alone=self.down)
+            asking = [book for one in waiting for book, _, _ in one.parked] + [lease.book for lease, _, _ in topping]
+            books = dict.fromkeys((*some, *asking))
+            if not self.down:
+                groups += [[want] for want in self._slices.ahead(books)]
+            reported = self._slices.reports(books, alone=self.down)
             self._seq += 1
         try:
             asks = [[ask for ask, _ in group] for group in groups]
@@ -366,17 +374,20 @@ class Sharing:
         with self._books.lock:
             self._slices.unpark(waiting)
             if self.down:
-                self._came_back()
+                self.down = False
+                self._outage.ends()
             if answer.stale:
                 self._rise_again()
             self._slices.apply(answer, reported, groups)
             if answer.new and self._seq > 1:  # the store has lost its data: it is told everything again
+                self._slices.watch_all()
                 for book in self._books.every():
                     book.told, book.flight.told = None, (0, 0)
             self._answer(answer, waiting, topping)
 
     def _rise_again(self) -> None:
         """Somebody buried us alive: what was reported stays charged, and the rest is a new holder's."""
+        self._slices.watch_all()
         for book in self._books.every():
             book.base += book.told[0] if book.told is not None else 0
             book.told, book.flight.told, book.ceiling = None, (0, 0), book.committed
@@ -403,10 +414,11 @@ class Sharing:
     # -- accounts
 
     def _new_book(self, book: Book) -> None:
+        self._slices.watch(book)
         if self._record is not None:
             cell = self._record.take(self._slices.account(book), book.base)
             if cell is not None:
                 self._cells[book], book.cell = cell
                 book.note()
         if self.down:
-            self._alone(book)
+            self._outage.allow(book)

@@ -6,7 +6,7 @@ Everything here is for who holds the books' lock, and none of it does any I/O.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from .budget import Budget
@@ -37,6 +37,18 @@ class Slices:
         self._books, self._now_ns, self.share = books, now_ns, share
         self._instance = f"@{socket.gethostname()}" if spans_hosts else ""
         self.holders = 1
+        #: what has moved of late, or holds anything unused: nothing else is looked at
+        self._live: dict[Book, None] = {}
+
+    def watch(self, book: Book) -> None:
+        """Look at ``book`` until it has lain still for `IDLE_TICKS`."""
+        book.wakes = None
+        self._live[book] = None
+
+    def watch_all(self) -> None:
+        """Look at every book: what the store knows of them is in doubt."""
+        for book in self._books.every():
+            self.watch(book)
 
     def park(self, waiting: Waiting) -> list[Want]:
         """Set aside what there is for ``waiting`` and say what is missing. Nobody else can take it until the answer is here."""
@@ -82,16 +94,29 @@ class Slices:
             return 0
         most = int(book.budget.limit.amount * self.share) // self.holders
         target = most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))
+        target >>= max(0, book.idle - 1)  # what lies still returns by halves: tenants of a moment ago cost little
         return target if target >= book.typical else 0  # a slice that no request fits into is of use to nobody
 
-    def ahead(self, *, alone: bool) -> list[Want]:
-        """Return what is held for nothing, and say what to ask ahead."""
-        now_ns, wants = self._now_ns(), []
-        for book in self._books.every():
-            moved = book.told is None or (book.settled - book.base, book.reserved) != (book.told[0], book.told[2])
+    def tick(self, *, alone: bool) -> list[Book]:
+        """Which books to tell the store of at this tick: those that have moved, and those that hold anything unused, for that
+        may have to shrink. What has lain still for `IDLE_TICKS` is not looked at until it moves again.
+        """
+        out = []
+        for book in list(self._live):
+            before, now = book.told, self._own(book, alone)
+            moved = before is None or (now[0], now[2]) != (before[0], before[2])
             book.idle = 0 if moved else book.idle + 1
-            if alone:
-                continue
+            if alone or book.idle <= 1 or before != now or book.room > 0 or self._has_slots(book):
+                out.append(book)
+            elif book.idle > IDLE_TICKS:
+                book.wakes = self.watch
+                del self._live[book]
+        return out
+
+    def ahead(self, some: Iterable[Book]) -> list[Want]:
+        """Return what is held in ``some`` books for nothing, and say what to ask ahead."""
+        now_ns, wants = self._now_ns(), []
+        for book in some:
             if book.flight.ceiling is not None:
                 book.flight.ceiling = book.flight.count
             open_now = book.start_ns <= now_ns < book.end_ns
@@ -103,33 +128,47 @@ class Slices:
                 wants.append(self.want(book, 0, target - max(0, book.room)))
         return wants
 
-    def reports(self, *, alone: bool) -> list[tuple[Book, Report]]:
-        """What has moved, and what is in use and so to be looked at: one line per account."""
+    def reports(self, some: Iterable[Book], *, alone: bool) -> list[tuple[Book, Report]]:
+        """One line per account of ``some`` books, and of their slots where these have moved."""
         out = []
-        for book in self._books.every():
-            held = max(book.ceiling + book.parked - book.settled, book.reserved)
-            if alone:
-                held = book.reserved  # what was allowed while the store was away is no holding of ours
-            elif held + book.settled - book.parked != book.ceiling:
+        for book in some:
+            now = self._own(book, alone)
+            if not alone and now[1] + book.settled - book.parked != book.ceiling:
                 # Work has outgrown its leases: the store books what it took beside what is held, and we hold that again.
-                book.ceiling = held + book.settled - book.parked
+                book.ceiling = now[1] + book.settled - book.parked
                 book.reckon()
-            now = (book.settled - book.base, held, book.reserved)
-            if book.told != now or book.idle <= IDLE_TICKS:
-                out.append((book, Report(self.account(book), *now)))
-            flight = book.flight
-            if flight.ceiling is not None:
-                slots = (flight.count if alone else max(flight.ceiling + flight.parked, flight.count), flight.count)
-                if flight.told != slots:
-                    out.append((book, Report(self.slots(book), 0, *slots)))
+            out.append((book, Report(self.account(book), *now)))
+            slots = self._slots(book, alone)
+            if slots is not None and (alone or book.flight.told != slots):
+                out.append((book, Report(self.slots(book), 0, *slots)))
         return out
+
+    @staticmethod
+    def _own(book: Book, alone: bool) -> tuple[int, int, int]:
+        """Settled, held and reserved, as they are reported."""
+        # What was allowed while the store was away is no holding of ours.
+        held = book.reserved if alone else max(book.ceiling + book.parked - book.settled, book.reserved)
+        return book.settled - book.base, held, book.reserved
+
+    def _has_slots(self, book: Book) -> bool:
+        """Whether it has slots to tell of, or to give back."""
+        flight = book.flight
+        return flight.ceiling is not None and (flight.ceiling != flight.count or flight.told != self._slots(book, False))
+
+    @staticmethod
+    def _slots(book: Book, alone: bool) -> tuple[int, int] | None:
+        """Slots held and taken, as they are reported."""
+        flight = book.flight
+        if flight.ceiling is None:
+            return None
+        return flight.count if alone else max(flight.ceiling + flight.parked, flight.count), flight.count
 
     def apply(self, answer: Answer, reported: Sequence[tuple[Book, Report]], groups: Sequence[Sequence[Want]]) -> None:
         """Take note of what the store knows now of this worker and of all others, and raise ceilings by what was granted."""
         if answer.stale:
             return
         self.holders = max(1, answer.holders)
-        granted: dict[Account, int] = {}
+        granted: dict[tuple[object, ...], int] = {}
         for book, _ in reported:
             book.denied = (0, 0)
         denied_ns = self._now_ns() + _DENIED_NS
@@ -139,7 +178,7 @@ class Slices:
                     if len(group) == 1 and ask.need and ask.account.resource != "slots":
                         book.denied = (ask.need, denied_ns)
                     continue
-                granted[ask.account] = granted.get(ask.account, 0) + grant[place]
+                granted[ask.account[:5]] = granted.get(ask.account[:5], 0) + grant[place]
                 if ask.account.resource != "slots":
                     book.ceiling += grant[place]
                 elif book.flight.ceiling is not None:
@@ -147,7 +186,7 @@ class Slices:
                     book.flight.told = UNTOLD
                 book.reckon()
         for book, report in reported:
-            more = granted.get(report.account, 0)
+            more = granted.get(report.account[:5], 0)
             if report.account.resource == "slots":
                 book.flight.told = (report.held + more, report.reserved)
                 continue
@@ -172,10 +211,14 @@ class Slices:
         """What the store knows ``book`` as."""
         budget, start_s = book.budget, book.start_ns // 10**9
         earlier: tuple[int, ...] = ()
+        later: tuple[int, ...] = ()
+        until_s = book.until_ns // 10**9
         if budget.sliding:
             length, each = SLIDING[budget.per]
             earlier = tuple(range(start_s - length, start_s, each))
-        return Account(self.name(budget), budget.resource, book.key, start_s, book.until_ns // 10**9, earlier)
+            # One that is about to begin may have begun where a clock is ahead of ours.
+            later = tuple(range(start_s + each, min(until_s, self._now_ns() // 10**9 + each + 1), each))
+        return Account(self.name(budget), budget.resource, book.key, start_s, until_s, earlier, later)
 
     def slots(self, book: Book) -> Account:
         """What the store knows its ``max_in_flight`` as."""

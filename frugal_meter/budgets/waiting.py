@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Final
+from typing import Final, Protocol
 
 from .leases import Book, Claim, Verdict
 from .stores.memory import MemoryStore
@@ -38,6 +38,11 @@ class Waiting:
         self.parked: list[tuple[Book, int, int]] = []  # book, amount and slots set aside while a shared store is asked
 
     @property
+    def is_answered(self) -> bool:
+        """Whether there is no answer of a shared store to wait for, or no longer."""
+        return self.queued or self.future.done()
+
+    @property
     def seconds(self) -> float:
         """How long it may still wait."""
         return max(0.0, self.deadline - time.monotonic())
@@ -52,6 +57,19 @@ class Waiting:
     def give_up(self) -> Verdict | None:
         """Stop waiting; the verdict when it had come already."""
         return None if self.future.cancel() else self.future.result()
+
+
+class Asked(Protocol):
+    """A shared store, as those see it who wait for it: `sharing.Sharing`."""
+
+    def ask(self, waiting: Waiting) -> None:
+        """Put the question; the books' lock is held."""
+
+    def hurry(self) -> None:
+        """Have it put at once, by somebody else."""
+
+    def serve(self, waiting: Waiting) -> None:
+        """Put it here and now."""
 
 
 class Turns:
@@ -98,7 +116,7 @@ class Turns:
 class Line:
     """All that wait for one meter's budgets.
 
-    ``ask(waiting)`` puts the question to the shared store, which brings it back to `judge`; ``now_ns`` is Unix time.
+    ``store`` is put the questions that only a shared store can answer, and brings each back to `judge`; ``now_ns`` is Unix time.
     """
 
     def __init__(self, books: MemoryStore, now_ns: Callable[[], int]) -> None:
@@ -106,14 +124,14 @@ class Line:
         self._turns = Turns()
         self._at = 0
         self.queued = 0  # how many wait for their turn: looked at by every settlement
-        self.ask: Callable[[Waiting], None] | None = None
+        self.store: Asked | None = None
 
     def enter(self, claims: Sequence[Claim], verdict: Verdict, tenant: str | None) -> Waiting:
         """Wait for what ``verdict`` says: a turn, or an answer. The outcome may be there at once."""
         waiting = Waiting(claims, tenant, PATIENCE_S)
         with self._books.lock:
-            if verdict.then == "ask" and self.ask is not None:
-                self.ask(waiting)
+            if verdict.then == "ask" and self.store is not None:
+                self.store.ask(waiting)
             else:
                 self._queue(waiting)
         return waiting
@@ -156,28 +174,34 @@ class Line:
                     continue
                 self._turns.served(waiting)
                 self.queued = len(self._turns)
-                if verdict.then == "ask" and self.ask is not None:
-                    self.ask(waiting)
+                if verdict.then == "ask" and self.store is not None:
+                    self.store.ask(waiting)
+                    self.store.hurry()
                 else:
                     self._resolve(waiting, verdict)
 
     async def wait(self, waiting: Waiting) -> Verdict:
         """The outcome, awaited on the event loop. Whoever is cancelled leaves the queue and holds nothing."""
-        while True:
-            try:
-                return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(waiting.future)), waiting.seconds)
-            except TimeoutError:
-                if not waiting.seconds:  # a question to the store may have become a place in the queue, with more time
+        if self.store is not None and not waiting.is_answered:
+            self.store.hurry()
+        outcome = asyncio.wrap_future(waiting.future)
+        try:
+            while not outcome.done():
+                await asyncio.wait((outcome,), timeout=waiting.seconds)
+                if not outcome.done() and not waiting.seconds:  # a question may have become a place in the queue: more time
                     return self._last_word(waiting)
-            except asyncio.CancelledError:
-                self.leave(waiting)
-                raise
+        except asyncio.CancelledError:
+            self.leave(waiting)
+            raise
+        return outcome.result()
 
     def wait_here(self, waiting: Waiting, *, hurried: bool = False) -> Verdict:
         """The outcome, on the calling thread, which is blocked: on an event loop's (``hurried`` where that is not asyncio's) not
         for a turn, and for an answer briefly.
         """
         on_a_loop = hurried or is_on_a_loop()
+        if self.store is not None and not waiting.is_answered:
+            self.store.hurry() if on_a_loop else self.store.serve(waiting)
         while True:
             seconds = waiting.seconds
             if on_a_loop:

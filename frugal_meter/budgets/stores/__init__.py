@@ -46,11 +46,12 @@ LOG_LINES: Final = 100_000
 
 
 class Account(NamedTuple):
-    """One budget, one key, one window. All fields but ``earlier`` identify it.
+    """One budget, one key, one window. All fields but ``earlier`` and ``later`` identify it.
 
     ``start_s`` and ``until_s`` are Unix seconds: from when it is charged, and from when it no longer counts. They are 0 for
     slots. ``earlier`` holds the starts of the earlier sub-windows of a sliding window (same budget and key, as long as this
-    one) whose amounts count with it.
+    one) whose amounts count with it, ``later`` those of the sub-windows begun since with which it counts: a grant must fit into
+    every window that it is part of.
     """
 
     budget: str
@@ -59,6 +60,14 @@ class Account(NamedTuple):
     start_s: int
     until_s: int
     earlier: tuple[int, ...] = ()
+    later: tuple[int, ...] = ()
+
+    def at(self, start_s: int) -> Account:
+        """The sub-window of the same sliding window that begins at ``start_s``, with those that count with it."""
+        moved = start_s - self.start_s
+        return self._replace(
+            start_s=start_s, until_s=self.until_s + moved, earlier=tuple(one + moved for one in self.earlier), later=()
+        )
 
 
 class Report(NamedTuple):

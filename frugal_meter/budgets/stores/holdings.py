@@ -59,7 +59,8 @@ def _take(tables: Tables, holder: str, report: Report) -> None:
 def _grant(tables: Tables, holder: str, alive: set[str], group: Sequence[Ask]) -> tuple[int, ...] | None:
     amounts = []
     for ask in group:
-        left = ask.limit - state(tables, ask.account, alive).committed
+        windows = (ask.account, *(ask.account.at(start) for start in ask.account.later))
+        left = ask.limit - max(state(tables, window, alive).committed for window in windows)
         amount = granted(left, ask.need, ask.want, len(alive))
         if amount is None:
             return None

@@ -92,7 +92,7 @@ class MemoryStore:
         """Take ``estimate`` out of ``book``; the caller holds the lock and has judged."""
         book.reserved += estimate
         book.flight.count += 1
-        if book.cell is not None:
+        if book.shared:
             book.note()
         return Lease(book, estimate, learn_as, size)
 
@@ -125,7 +125,7 @@ class MemoryStore:
         """Reserve ``amount`` more (or less, down to nothing) for ``lease``; the caller holds the lock and has judged."""
         lease.book.reserved += amount
         lease.more += amount
-        if lease.book.cell is not None:
+        if lease.book.shared:
             lease.book.note()
 
     # -- settlement
@@ -145,7 +145,7 @@ class MemoryStore:
                 whole, book.carry = divmod(book.carry + milli, _MILLI)  # `_charge`, without the call
                 book.settled += whole
                 book.reserved -= reserved
-                if book.cell is not None:
+                if book.shared:
                     book.note()
 
     def correct(self, corrections: Mapping[Book, int]) -> None:
@@ -295,6 +295,10 @@ class MemoryStore:
         name = book.budget.name, book.key
         each = (*self._closed.get(name, ()), *((self._books[name],) if name in self._books else ()))
         return [b for b in each if b.budget is book.budget and book.start_ns < b.start_ns < book.until_ns]
+
+    def is_latest(self, book: Book) -> bool:
+        """Whether work that comes now is charged to ``book`` and no later part, as far as any has come since."""
+        return self._books.get((book.budget.name, book.key)) is book
 
     def earlier(self, book: Book) -> list[Book]:
         """The books of the earlier parts of a sliding window that still count with ``book``, oldest first."""

@@ -16,11 +16,14 @@ from ...errors import ConfigurationError
 from ...ring.election import run_folder
 from ..admission import Admission
 from ..budget import Budget
-from ..sharing import ON_STORE_ERROR
-from . import SharedStore
+from ..outage import ON_STORE_ERROR
+from . import SharedStore, redis_address
 
 log = logging.getLogger("frugal_meter")
-_KNOWN: Final = '"auto", "memory", "sqlite:///path/to/file" or "redis://host:6379/0" (TLS: "rediss://…")'
+_KNOWN: Final = (
+    '"auto", "memory", "sqlite:///path/to/file" or "redis://host:6379/0" '
+    '(TLS: "rediss://…"; sentinels: "redis+sentinel://host,host2/name")'
+)
 
 
 def several_workers(environ: Mapping[str, str] = os.environ) -> bool:
@@ -46,7 +49,7 @@ def address_of(
         raise ConfigurationError(f"store={_shown(store)} cannot be: it is {_KNOWN}")
     if not budgets and store == "auto":
         return "memory"  # a store that was named is met all the same: budgets may come with a change of the file
-    local = not store.startswith(("redis://", "rediss://", "unix://"))
+    local = urlsplit(store).scheme not in redis_address.SCHEMES
     if local and not alone and environ.get("KUBERNETES_SERVICE_HOST"):
         for budget in budgets:
             if budget.scope != "instance":
@@ -132,7 +135,7 @@ def _is_address(store: str) -> bool:
     parts = urlsplit(store)
     if parts.scheme == "sqlite":
         return not parts.netloc and parts.path not in ("", "/") and not parts.path.endswith("/")
-    return (parts.scheme in ("redis", "rediss") and bool(parts.hostname)) or (parts.scheme == "unix" and bool(parts.path))
+    return redis_address.is_address(store)
 
 
 def _shown(store: object) -> str:

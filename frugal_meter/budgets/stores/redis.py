@@ -57,6 +57,7 @@ class _Places:
         self.names: list[str] = []
         self.keeps: list[int] = []
         self.earlier: list[list[int]] = []
+        self.later: dict[str, list[int]] = {}
 
     def of(self, account: Account) -> int:
         """The place of ``account``; those that count with it come after it."""
@@ -72,6 +73,13 @@ class _Places:
             length = account.until_s - account.start_s
             before = [account._replace(start_s=start, until_s=start + length, earlier=()) for start in account.earlier]
             self.earlier[place - 1] = [self.of(one) for one in before]
+        return place
+
+    def asked(self, account: Account) -> int:
+        """`of`, and the later windows that a grant must fit into, too."""
+        place = self.of(account)
+        if account.later:
+            self.later[str(place)] = [self.of(account.at(start)) for start in account.later]
         return place
 
     @property
@@ -130,7 +138,7 @@ class RedisStore:
     def recorded(self, *, since_s: float = 0, most: int = 1000) -> list[Entry]:
         """See `SharedStore.recorded`."""
         lines = self._link("XREVRANGE", self._prefix + "log", "+", "-", "COUNT", most)
-        entries = [msgspec.json.decode(fields[b"entry"], type=Entry) for _, fields in reversed(lines)]
+        entries = [msgspec.json.decode(text, type=Entry) for _, (_, text) in reversed(lines)]
         return [entry for entry in entries if entry.at_s >= since_s]
 
     def permit(self, budget: str, key: tuple[str, ...] | None, who: str, why: str, at_s: float, until_s: float) -> Override:
@@ -151,7 +159,7 @@ class RedisStore:
 
     def overrides(self) -> list[Override]:
         """See `SharedStore.overrides`."""
-        kept = self._link("HGETALL", self._prefix + "overrides")
+        kept = self._hash("overrides")
         return sorted(msgspec.json.decode(text, type=Override) for name, text in kept.items() if name != b"last")
 
     def keep_estimates(self, estimates: Estimates) -> None:
@@ -163,7 +171,7 @@ class RedisStore:
 
     def estimates(self) -> Estimates:
         """See `SharedStore.estimates`."""
-        kept = self._link("HGETALL", self._prefix + "estimates")
+        kept = self._hash("estimates")
         return {msgspec.json.decode(name, type=Learnt): float(amount) for name, amount in kept.items()}
 
     def states(self, now_s: float) -> dict[Account, State]:
@@ -185,7 +193,7 @@ class RedisStore:
     def _exchange(self, places: _Places, *, holder: str, reports: Any = (), asks: Any = (), **more: Any) -> _Outcome:
         argument = {
             "holder": holder, "ttl_ms": TTL_S * 1000, "keep_ms": KEEP_S * 1000, "reports": reports, "asks": asks,
-            "names": places.names, "keeps": places.keeps, "earlier": places.earlier, **more,
+            "names": places.names, "keeps": places.keeps, "earlier": places.earlier, "later": places.later, **more,
         }  # fmt: skip
         keys = [*(self._prefix + name for name in ("holders", "accounts", f"h:{holder}"))]
         keys += [f"{self._prefix}a:{name}" for name in places.names]
@@ -195,11 +203,15 @@ class RedisStore:
         if ask.limit > LARGEST:
             name = ask.account.budget
             raise StoreError(f"the limit of budget {name!r} is beyond 2^53 of its integer unit", self.where, "Lower it.")
-        return [places.of(ask.account), ask.limit, ask.need, ask.want]
+        return [places.asked(ask.account), ask.limit, ask.need, ask.want]
 
     def _accounts(self) -> list[Account]:
         names = self._link("ZRANGE", self._prefix + "accounts", 0, -1)
         return [Account(*msgspec.json.decode(name, type=tuple[str, str, tuple[str, ...], int, int])) for name in names]  # type: ignore[arg-type]
+
+    def _hash(self, name: str) -> dict[bytes, bytes]:
+        flat = self._link("HGETALL", self._prefix + name)
+        return dict(zip(flat[::2], flat[1::2], strict=True))
 
     def _keep(self, override: Override) -> None:
         self._link("HSET", self._prefix + "overrides", override.id, msgspec.json.encode(override))

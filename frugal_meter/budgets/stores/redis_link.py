@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from ...errors import ConfigurationError, MissingExtraError, StoreError
+from .redis_address import EXAMPLES, pool_for, without_secrets
 
-SCHEMES: Final = ("redis", "rediss", "unix")
 #: for connecting, and for each answer; `?socket_timeout=` in the URL says otherwise
 TIMEOUT_S: Final = 0.5
 
 
 class Link:
-    """A connection to ``url`` (redis://, rediss://, unix://), made when first needed and again after it broke.
+    """A connection to ``url`` (see `redis_address`), made when first needed and again after it broke.
 
     Raises ConfigurationError for another URL and MissingExtraError without redis-py, which takes half a second to import:
-    only here.
+    only here. One connection is kept: fetching it from redis-py's pool for every command costs half a PING.
     """
 
     def __init__(self, url: str) -> None:
@@ -31,14 +31,20 @@ class Link:
             raise MissingExtraError("redis", f"a budget store at {self.where}") from None
         try:
             # RESP2 and no retries: what it would do on its own blocks for seconds. What we send is safe to send again later.
-            self._client: Any = redis.Redis.from_url(
+            self._pool: Any = pool_for(
                 url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
             )
-            self._client.connection_pool.make_connection()  # not connected: for options in the URL that mean nothing
+            self._pool.make_connection()  # not connected: for options in the URL that mean nothing
+            self._pool.reset()
         except (ValueError, TypeError, redis.RedisError):  # its text may quote the URL, and so a password
-            raise ConfigurationError(f"the URL of the Redis store at {self.where} is not understood: {_EXAMPLES}") from None
+            raise ConfigurationError(f"the URL of the Redis store at {self.where} is not understood: {EXAMPLES}") from None
         self._errors = redis.exceptions
-        self._home = dict(self._client.connection_pool.connection_kwargs)
+        self._home = dict(self._pool.connection_kwargs)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._connection: Any = None
+        self._pid, self._using = os.getpid(), threading.RLock()
 
     def __call__(self, *command: str | bytes | int | float) -> Any:
         """The answer to one command. Raises StoreError."""
@@ -46,30 +52,53 @@ class Link:
 
     def many(self, commands: Sequence[Sequence[str | bytes | int | float]]) -> list[Any]:
         """The answers to ``commands``, sent together. Raises StoreError for the first that failed."""
-        try:
+        if self._pid != os.getpid():
+            self._begin()  # after a fork: the connection and whoever is using it are the parent's
+        with self._using:
             try:
-                return self._sent(commands)
-            except self._errors.MovedError as moved:  # a cluster: all our keys are on one node, and this is not it
-                self._go(host=moved.host or self._home.get("host"), port=moved.port)
-                return self._sent(commands)
-        except (self._errors.RedisError, OSError) as error:
-            raise self._understood(error) from None
+                try:
+                    return self._sent(commands)
+                except self._errors.MovedError as moved:  # a cluster: all our keys are on one node, and this is not it
+                    self._go(host=moved.host or self._home.get("host"), port=moved.port)
+                    return self._sent(commands)
+            except (self._errors.RedisError, OSError) as error:
+                raise self._understood(error) from None
 
     def _sent(self, commands: Sequence[Sequence[str | bytes | int | float]]) -> list[Any]:
-        if len(commands) == 1:
-            return [self._client.execute_command(*commands[0])]
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = pipeline.execute()
+        connection, answers = self._connected(), []
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            for _ in commands:
+                try:
+                    answers.append(connection.read_response())
+                except self._errors.ResponseError as error:
+                    answers.append(error)
+        except BaseException:
+            connection.disconnect()  # what is still to come must not be taken for the next one's answer
+            raise
+        failed = next((answer for answer in answers if isinstance(answer, Exception)), None)
+        if failed is not None:
+            raise failed
         return answers
 
+    def _connected(self) -> Any:
+        """The connection, made anew where the server has let go of it."""
+        if self._connection is None:
+            self._connection = self._pool.get_connection()
+        try:
+            if self._connection.can_read():  # nothing has been asked: it is closed, or out of step
+                self._connection.disconnect()
+        except (self._errors.ConnectionError, OSError):
+            self._connection.disconnect()
+        self._connection.connect()
+        return self._connection
+
     def _go(self, **where: Any) -> None:
-        """Let the connections go, and make the next ones to another place."""
-        pool = self._client.connection_pool
-        pool.disconnect()
-        pool.reset()  # connections that are kept would go where they went before
-        pool.connection_kwargs.update(where)
+        """Let the connection go, and make the next one to another place."""
+        self._connection = None
+        self._pool.disconnect()
+        self._pool.reset()  # connections that are kept would go where they went before
+        self._pool.connection_kwargs.update(where)
 
     def script(self, text: str, sha: str, keys: Sequence[str], argument: bytes) -> Any:
         """The answer of a script: by its hash, in full where the server does not know it (new, or taken over)."""
@@ -80,8 +109,9 @@ class Link:
 
     def close(self) -> None:
         """Let the connections go; the next command makes new ones."""
-        self._client.close()
-        self._client.connection_pool.disconnect()
+        self._connection = None
+        self._pool.disconnect()
+        self._pool.reset()
 
     def _understood(self, error: Exception) -> StoreError:
         errors = self._errors
@@ -102,17 +132,5 @@ class Link:
         return StoreError(what, self.where, remedy)
 
 
-_EXAMPLES: Final = "use redis://user:password@host:6379/0, rediss://… for TLS, or unix:///path/to/socket"
-
-
 class _UnknownScript(StoreError):
     """NOSCRIPT: nothing was run."""
-
-
-def without_secrets(url: str) -> str:
-    """``url`` without user, password and query. Raises ConfigurationError when it is none of Redis."""
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(url)
-        if parts.scheme in SCHEMES:
-            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    raise ConfigurationError(f"the URL of a Redis store is not understood: {_EXAMPLES}")
