@@ -22,6 +22,7 @@ from frugal_meter.errors import BudgetRefused, ConfigurationError
 from frugal_meter.journal import sqlite as files
 from frugal_meter.journal import writer
 from frugal_meter.journal.sqlite import SqliteJournal
+from frugal_meter.journal.store import HOUR_NS
 from frugal_meter.journal.writer import Journal
 from frugal_meter.periods import period
 from frugal_meter.testing import FrozenClock, RecordingExporter, SyntheticSource
@@ -294,7 +295,7 @@ def test_old_readings_become_hours_with_every_nanojoule_and_scores_too(tmp_path:
         meter.settle()
     journal = SqliteJournal(path)
     before = period((r.books for r in journal.passes()), journal.tallies(), begin_s=0, end_s=1, unit="answer")
-    journal.roll_up(clock.time_ns() + 10 * files.HOUR_NS)
+    journal.roll_up(clock.time_ns() + 10 * HOUR_NS)
     after = period((r.books for r in journal.passes()), journal.tallies(), begin_s=0, end_s=1, unit="answer")
     info = journal.info()
     assert (info["readings"], info["feedback"]) == (0, 0)
