@@ -86,6 +86,10 @@ class SqliteJournal(JournalStore):
         if db is not None and self._pid == os.getpid():
             db.close()
 
+    def reader(self) -> SqliteJournal:
+        """See `JournalStore`."""
+        return SqliteJournal(self.path, create=False)
+
     # -- inside
 
     def _added(self, db: Db, query: str, values: Sequence[Any]) -> int:
@@ -107,7 +111,7 @@ class SqliteJournal(JournalStore):
             self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what is purged must not lie on in the log
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Db]:
+    def _transaction(self, *, upkeep: bool = False) -> Iterator[Db]:
         with self._mended():
             db = self._open()
             db.execute("BEGIN IMMEDIATE")

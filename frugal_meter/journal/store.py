@@ -35,10 +35,10 @@ Range = tuple[int, int]
 class Db(Protocol):
     """A connection inside a transaction; values stand for question marks."""
 
-    def execute(self, query: str, values: Sequence[Any] = ...) -> Any:
+    def execute(self, query: str, values: Sequence[Any] = ..., /) -> Any:
         """A cursor over what it returns."""
 
-    def executemany(self, query: str, values: Iterable[Sequence[Any]]) -> Any:
+    def executemany(self, query: str, values: Iterable[Sequence[Any]], /) -> Any:
         """The same for each row of values."""
 
 
@@ -57,8 +57,8 @@ class JournalStore(ABC):
     # -- what each kind does in its own way
 
     @abstractmethod
-    def _transaction(self) -> AbstractContextManager[Db]:
-        """All or nothing; no other writer in between. ``_contexts`` and ``_quiet`` are void after one that failed."""
+    def _transaction(self, *, upkeep: bool = False) -> AbstractContextManager[Db]:
+        """All or nothing; ``upkeep`` may take long. ``_contexts`` and ``_quiet`` are void after one that failed."""
 
     @abstractmethod
     def _rows(self, query: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
@@ -75,6 +75,10 @@ class JournalStore(ABC):
     @abstractmethod
     def _bytes(self) -> int:
         """The room it takes."""
+
+    @abstractmethod
+    def reader(self) -> JournalStore:
+        """The same journal, opened once more for reading alone: other threads never share a connection with the writer."""
 
     @abstractmethod
     def close(self) -> None:
@@ -254,7 +258,7 @@ class JournalStore(ABC):
     def roll_up(self, before_ns: int) -> None:
         """Readings and passes that ended before this moment become sums by the hour; every nanojoule stays. Raises StoreError."""
         before_ns -= before_ns % HOUR_NS
-        with self._transaction() as db:
+        with self._transaction(upkeep=True) as db:
             if not self._alone(db):
                 return
             first = db.execute("SELECT min(settled_ns) FROM readings").fetchone()[0]
@@ -278,21 +282,21 @@ class JournalStore(ABC):
             reading = reading_of(*row)
             yield msgspec.structs.replace(reading, quality=scores[reading.id]) if reading.id in scores else reading
 
-    def purge(self, before_ns: int, *, shrink: bool = True) -> dict[str, int]:
-        """Delete what ended before this moment, and with ``shrink`` give its room back, which rewrites the file; how many rows of
-        each went. Raises StoreError.
+    def purge(self, before_ns: int, *, since_ns: int = 0, shrink: bool = True) -> dict[str, int]:
+        """Delete what ended before this moment (and not before ``since_ns``), and with ``shrink`` give its room back, which
+        rewrites a file; how many rows of each went. Raises StoreError.
         """
         gone = {}
-        with self._transaction() as db:
+        with self._transaction(upkeep=True) as db:
             orphans = "DELETE FROM feedback WHERE reading NOT IN (SELECT id FROM readings)"
-            for name, column, limit in (
-                ("readings", "settled_ns", before_ns),
-                ("passes", "t1_ns", before_ns),
-                ("tallies", "settled_ns", before_ns - HOUR_NS + 1),
-                ("decisions", "at_s", before_ns / 1e9),
-                ("losses", "at_ns", before_ns),
+            for name, column, begin, limit in (
+                ("readings", "settled_ns", since_ns, before_ns),
+                ("passes", "t1_ns", since_ns, before_ns),
+                ("tallies", "settled_ns", since_ns, before_ns - HOUR_NS + 1),  # of whole hours, by their begin
+                ("decisions", "at_s", since_ns / 1e9, before_ns / 1e9),
+                ("losses", "at_ns", since_ns, before_ns),
             ):
-                gone[name] = db.execute(f"DELETE FROM {name} WHERE {column} < ?", (limit,)).rowcount
+                gone[name] = db.execute(f"DELETE FROM {name} WHERE {column} >= ? AND {column} < ?", (begin, limit)).rowcount
             gone["feedback"] = db.execute(orphans).rowcount
             self._quiet = None
         if shrink:
