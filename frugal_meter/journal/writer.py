@@ -113,7 +113,8 @@ class Journal:
             raise ConfigurationError(f"feedback: {str(reading_id)[:64]!r} is no id of a reading (reading.id, a UUID)")
         if metric is not None and not isinstance(metric, str):
             raise ConfigurationError(f"feedback: metric={metric!r} is no name of a metric")
-        self._scores.append(Feedback(reading_id.lower(), time.time(), float(score), label(metric)))
+        metric = label(metric and metric.replace("\0", ""))  # which no database takes
+        self._scores.append(Feedback(reading_id.lower(), time.time(), float(score), metric))
 
     # -- inside
 
