@@ -37,7 +37,7 @@ from .exporters.snapshot import Snapshots
 from .figures import Figures
 from .journal.writer import Journal, opened
 from .measure import Estimate, Measure, Size
-from .records import Exporter, label
+from .records import Exporter, Reading, label
 from .refusal import Refusals
 from .remote.told import Told
 from .setup import Setup, check_callables, check_flag, prepare, warn_of_workers
@@ -67,7 +67,7 @@ class Meter(Ticking):
     bundled table's; factor_pack: a file of them; grid: a live provider ("rte", "electricity-maps", …).
     idle_watts: the host's measured idle power per source name or component. calibration: the file of
     ``frugal-meter calibrate``. host_root: where a container has the host's /proc and /sys.
-    journal: "sqlite:///path" or a `Journal`: readings, books and decisions that outlive the process.
+    journal: "sqlite:///path", "postgresql://…" or a `Journal`: readings, books and decisions that outlive the process.
     Further settings: see docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
@@ -357,6 +357,14 @@ class Meter(Ticking):
         if self.journal is None:
             raise ConfigurationError('feedback is kept in a journal and there is none: give Meter(journal="sqlite:///path")')
         self.journal.feedback(reading_id, score, metric)
+
+    def find(self, id: str) -> Reading | None:
+        """The reading of that id: of the last 10,000 since an ops page was made, else of the journal. It may read a file."""
+        found = super().find(id)
+        if found is None and self.journal is not None:
+            with self.guard("journal"):
+                return self.journal.find(id)
+        return found
 
     # -- surfaces
 

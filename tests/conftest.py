@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from hypothesis import settings
+from postgres_server import PostgresServer, a_postgres
 from redis_server import RedisServer, a_server
 from support import burn
 
@@ -22,7 +23,7 @@ settings.load_profile("steady")
 _OF_THE_MACHINE = frozenset(
     (
         *("subprocess", "time", "agent_house", "browser", "dashboard_run", "journal_house", "native_burner", "otlp_receiver"),
-        *("real_prometheus", "redis_server", "served_app", "worker_house", "worker_process"),
+        *("postgres_server", "real_prometheus", "redis_server", "served_app", "worker_house", "worker_process"),
     )
 )
 
@@ -69,4 +70,11 @@ def _no_budget_outlives_its_test() -> Iterator[None]:
 def redis_server() -> Iterator[RedisServer]:
     """A server of this test's own, durable."""
     with a_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for the tests of this process; each takes a database of its own. It is neither stopped nor killed."""
+    with a_postgres() as server:
         yield server

@@ -10,8 +10,8 @@ from frugal_meter import Meter
 from frugal_meter.testing import SyntheticSource
 
 
-def main(path: str) -> None:
-    meter = Meter("house", zone="FR", sources=SyntheticSource(2.0, 10.0), journal=f"sqlite:///{path}", tick=60, workers="single")
+def main(address: str) -> None:
+    meter = Meter("house", zone="FR", sources=SyntheticSource(2.0, 10.0), journal=address, tick=60, workers="single")
 
     def load() -> None:
         while True:

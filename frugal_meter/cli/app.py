@@ -288,7 +288,7 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="URL|FILE",
-        help="A meter's ops pages, or exported readings (JSON lines). [default: http://127.0.0.1:9464]",
+        help="A meter's ops pages, a journal, or exported readings (JSON lines). [default: http://127.0.0.1:9464]",
     ),
 ]
 
@@ -309,7 +309,7 @@ def explain(
 @app.command()
 @one_line
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A file of exported readings, or a reading's id.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A journal, a file of exported readings, or a reading's id.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     where: From = None,
     as_json: Json = False,
@@ -335,7 +335,7 @@ def compare(
 
 journal = typer.Typer(no_args_is_help=True, help="What a service kept: info, period, verify, export, purge.")
 app.add_typer(journal, name="journal")
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The journal's file.")]
+File = Annotated[str, typer.Argument(metavar="JOURNAL", help="Its file, or the address of its database: postgresql://….")]
 
 
 @journal.command("info")
@@ -401,12 +401,16 @@ def journal_export(
 @journal.command("purge")
 @one_line
 def journal_purge(
-    file: File, before: Annotated[str, typer.Option(metavar="2026-01-01", help="Delete what ended before this moment, UTC.")]
+    file: File,
+    before: Annotated[str, typer.Option(metavar="2026-02-01", help="Delete what ended before this moment, UTC.")],
+    begin: Annotated[
+        str | None, typer.Option(metavar="2026-01-01", help="Keep what ended before this one. [default: nothing]")
+    ] = None,
 ) -> None:
-    """Delete for good what is older; prints how many rows went."""
+    """Delete for good what is older, or one period; prints how many rows went."""
     from .journal import purged
 
-    print(purged(file, before))
+    print(purged(file, before, begin))
 
 
 @app.command()

@@ -10,8 +10,9 @@ import msgspec
 
 from ..carbon.published import published
 from ..errors import ConfigurationError, FrugalMeterError
+from ..journal.opening import open_store
 from ..records import Interval, Reading
-from .readings import Book, File, found
+from .readings import Book, File, found, is_journal
 from .texts import Words
 
 _ZERO = Interval(0.0, 0.0, 0.0)
@@ -61,9 +62,14 @@ class Side(msgspec.Struct):
 
 
 def side(name: str, book: Book) -> Side:
-    """A file of readings, or one reading of ``book``. Raises ConfigurationError."""
+    """A journal or a file of readings, all of it, or one reading of ``book``. Raises ConfigurationError."""
+    readings: Iterable[Reading]
+    if is_journal(name):
+        store = open_store(name, create=False)
+        name, readings = store.name, store.readings()  # an address may carry a password
+    else:
+        readings = File(Path(name)).readings() if Path(name).is_file() else [found(name, book)]
     out = Side(name)
-    readings: Iterable[Reading] = File(Path(name)).readings() if Path(name).is_file() else [found(name, book)]
     for each in readings:
         out.add(each)
     if not out.methods:

@@ -13,8 +13,9 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..journal.export import FORMATS, TEXTS, parquet
-from ..journal.sqlite import SqliteJournal
-from ..periods import LEAST_PUBLIC, Period, period, public
+from ..journal.figures import figures_of, span_of
+from ..journal.opening import is_server, open_store
+from ..periods import LEAST_PUBLIC, Period, public
 from ..records import Interval
 from .texts import Words
 
@@ -28,37 +29,40 @@ def moment(given: str) -> int:
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1e9)
 
 
-def info(path: Path) -> str:
+def info(where: str) -> str:
     """What is in it, as JSON."""
-    told = SqliteJournal(path, create=False).info()
+    told = open_store(where, create=False).info()
     for name in ("begin", "end"):
         ns = told.pop(f"{name}_ns")
         told[name] = None if ns is None else _iso(ns / 1e9)
     return json.dumps(told, indent=2)
 
 
-def verified(path: Path, words: Words) -> tuple[str, bool]:
+def verified(where: str, words: Words) -> tuple[str, bool]:
     """What is wrong with it, a line each, and whether nothing is."""
-    faults = SqliteJournal(path, create=False).verify()
+    faults = open_store(where, create=False).verify()
     return "\n".join(faults) or words("journal_sound"), not faults
 
 
-def purged(path: Path, before: str) -> str:
-    """Delete what ended before a moment; how many rows went, as JSON."""
-    if not path.is_file():
-        raise ConfigurationError(f"journal {path}: there is no such file")
-    journal = SqliteJournal(path)
+def purged(where: str, before: str, begin: str | None) -> str:
+    """Delete what ended before a moment, and not before ``begin``; how many rows went, as JSON."""
+    since_ns, before_ns = moment(begin) if begin else 0, moment(before)
+    if since_ns >= before_ns:
+        raise ConfigurationError("the period ends before it begins")
+    if not is_server(where) and not Path(where.removeprefix("sqlite:///")).is_file():
+        raise ConfigurationError(f"journal {where}: there is no such file")
+    journal = open_store(where)
     try:
-        return json.dumps(journal.purge(moment(before)))
+        return json.dumps(journal.purge(before_ns, since_ns=since_ns))
     finally:
         journal.close()
 
 
-def exported(path: Path, format: str, out: Path | None) -> tuple[int, str | None]:
+def exported(where: str, format: str, out: Path | None) -> tuple[int, str | None]:
     """Write it in another shape: how many records, and what could not be read of it. Raises ConfigurationError."""
     if format not in FORMATS:
         raise ConfigurationError(f"--format {format!r} is none of {', '.join(FORMATS)}")
-    journal = SqliteJournal(path, create=False)
+    journal = open_store(where, create=False)
     if format == "parquet":
         if out is None:
             raise ConfigurationError("--format parquet writes a folder: name it with --out")
@@ -75,17 +79,10 @@ def exported(path: Path, format: str, out: Path | None) -> tuple[int, str | None
         raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
 
 
-def figures(path: Path, begin: str | None, end: str | None, unit: str, for_public: bool) -> Period:
+def figures(where: str, begin: str | None, end: str | None, unit: str, for_public: bool) -> Period:
     """The figures of a period. Raises ConfigurationError for an empty one, or one too small to be public."""
-    journal = SqliteJournal(path, create=False)
-    told = journal.info()
-    if told["begin_ns"] is None:
-        raise ConfigurationError(f"journal {path}: is empty")
-    within = (moment(begin) if begin else told["begin_ns"], moment(end) if end else told["end_ns"] + 1)
-    if within[0] >= within[1]:
-        raise ConfigurationError("the period ends before it begins")
-    books = (row.books for row in journal.passes(within))
-    found = period(books, journal.tallies(within), begin_s=within[0] / 1e9, end_s=within[1] / 1e9, unit=unit)
+    journal = open_store(where, create=False)
+    found = figures_of(journal, span_of(journal, moment(begin) if begin else None, moment(end) if end else None), unit)
     shown = public(found) if for_public else found
     if shown is None:
         raise ConfigurationError(f"fewer than {LEAST_PUBLIC} requests are in that period: nothing of it can be made public")

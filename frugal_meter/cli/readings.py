@@ -14,16 +14,19 @@ from urllib.parse import quote
 import msgspec
 
 from ..errors import ConfigurationError
+from ..journal.opening import is_server, open_store
 from ..records import Reading
 
 #: where ``frugal-meter run`` and `Meter.serve_ops` listen
 OPS: Final = "http://127.0.0.1:9464"
 _TIMEOUT_S: Final = 10.0
 _MOST_BYTES: Final = 1_000_000
+#: how a database file begins (sqlite.org, "Database File Format", 1.2)
+_SQLITE: Final = b"SQLite format 3\0"
 
 
 class Book(Protocol):
-    """Something that readings can be looked up in: the one thing a journal needs to be explained from as well."""
+    """Something that readings can be looked up in."""
 
     def find(self, id: str) -> Reading | None:
         """The reading of that id; None where there is none."""
@@ -89,10 +92,21 @@ class Ops:
 
 
 def book_of(where: str | None) -> Book:
-    """What ``--from`` names: a URL, a file, or the meter of this machine."""
+    """What ``--from`` names: the pages of a meter, a journal, exported readings, or the meter of this machine."""
     if where is None or where.startswith(("http://", "https://")):
         return Ops(where or OPS)
-    return File(Path(where))
+    return open_store(where, create=False) if is_journal(where) else File(Path(where))
+
+
+def is_journal(where: str) -> bool:
+    """Whether this is a journal's address, or the path of its file."""
+    if is_server(where) or where.startswith("sqlite:///"):
+        return True
+    try:
+        with Path(where).open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
 
 
 def reading_of(told: Any, where: str) -> Reading:
@@ -108,7 +122,7 @@ def found(id: str, book: Book) -> Reading:
     reading = book.find(id)
     if reading is None:
         raise ConfigurationError(
-            f"no reading {id!r} there: a running meter keeps the last 10,000 of each process; "
-            "give --from its pages (…/frugal) or an export"
+            f"no reading {id!r} there: a running meter without a journal keeps the last 10,000 of each process; "
+            "give --from its pages (…/frugal), a journal or an export"
         )
     return reading

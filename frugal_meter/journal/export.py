@@ -15,7 +15,7 @@ from ..errors import ConfigurationError, MissingExtraError
 from ..periods import Pass
 from ..records import Reading
 from ..units import J_PER_KWH, NJ_PER_J
-from .sqlite import SqliteJournal
+from .store import JournalStore
 
 #: rows that are turned into one group of a Parquet file at a time
 _CHUNK: Final = 10_000
@@ -23,7 +23,7 @@ _CHUNK: Final = 10_000
 IF_VERSION: Final = "1.0.0"
 
 
-def jsonl(journal: SqliteJournal, out: IO[str]) -> int:
+def jsonl(journal: JournalStore, out: IO[str]) -> int:
     """Everything, one object a line with its ``type``: reading, pass (with what each span drew), decision, feedback.
 
     Readings are in the shape of `Reading`: what reads those skips the other types. Returns how many lines.
@@ -35,7 +35,7 @@ def jsonl(journal: SqliteJournal, out: IO[str]) -> int:
     return count
 
 
-def _everything(journal: SqliteJournal) -> Iterator[tuple[str, dict[str, Any]]]:
+def _everything(journal: JournalStore) -> Iterator[tuple[str, dict[str, Any]]]:
     for reading in journal.saved_readings():
         yield "reading", msgspec.to_builtins(reading)
     for row in journal.saved_passes():
@@ -46,7 +46,7 @@ def _everything(journal: SqliteJournal) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from (("feedback", said._asdict()) for said in journal.feedback())
 
 
-def csv_table(journal: SqliteJournal, out: IO[str]) -> int:
+def csv_table(journal: JournalStore, out: IO[str]) -> int:
     """Readings as CSV (RFC 4180), a column per field; unknown is empty, several values are joined by spaces."""
     table = csv.writer(out, lineterminator="\r\n")
     table.writerow(Reading.__struct_fields__)
@@ -67,7 +67,7 @@ def _cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def parquet(journal: SqliteJournal, folder: Path) -> int:
+def parquet(journal: JournalStore, folder: Path) -> int:
     """Readings as Parquet, a folder ``day=2026-01-31`` (UTC, of their start) per day, as DuckDB and Spark read them.
 
     ``folder`` must not exist or be empty. Raises ConfigurationError and MissingExtraError.
@@ -144,7 +144,7 @@ def _flat(reading: Reading) -> dict[str, Any]:
     return row
 
 
-def gsf(journal: SqliteJournal, out: IO[str]) -> int:
+def gsf(journal: JournalStore, out: IO[str]) -> int:
     """The service's hours as a manifest of GSF's Impact Framework (YAML): kWh after PUE, gCO2e, embodied apart.
 
     JSON is YAML 1.2, so that no library is needed to write it. Returns how many observations.
@@ -178,5 +178,5 @@ def _observation(of: Pass) -> dict[str, Any]:
 
 
 #: what ``--format`` may say, of those that are one text
-TEXTS: Final[Mapping[str, Callable[[SqliteJournal, IO[str]], int]]] = {"jsonl": jsonl, "csv": csv_table, "gsf": gsf}
+TEXTS: Final[Mapping[str, Callable[[JournalStore, IO[str]], int]]] = {"jsonl": jsonl, "csv": csv_table, "gsf": gsf}
 FORMATS: Final[Iterable[str]] = (*TEXTS, "parquet")

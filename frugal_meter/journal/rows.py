@@ -58,6 +58,7 @@ class Batch(NamedTuple):
     decisions: Sequence[Entry]
     feedback: Sequence[Feedback]
     lost: tuple[int, int] = (0, 0)  # readings and ticks that were let go since the batch before
+    number: int = 0  # rising for one journal object; 0 is none: what carries a number is never kept twice
 
 
 def packed(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import itertools
 import os
 import time
 from collections import deque
@@ -16,8 +17,8 @@ from ..budgets.stores import Entry
 from ..errors import ConfigurationError
 from ..periods import Pass, Weight, books_of
 from ..records import Reading, Tick, label
+from .opening import is_server, open_store
 from .rows import Batch, Feedback, PassRow, reading_row, spans_of
-from .sqlite import SqliteJournal
 
 if TYPE_CHECKING:
     from ..exporters.view import MeterView
@@ -35,9 +36,9 @@ Tenants = Literal["drop", "hash"]
 class Journal:
     """A durable journal: ``Meter(journal="sqlite:////var/lib/frugal/journal.db")``, or a ``Journal(...)`` with settings.
 
-    ``where`` is ``sqlite:///path``. ``tenants``: "drop" keeps no tenant; "hash" a keyed hash of it (``$FRUGAL_JOURNAL_KEY``, at
-    least 16 characters). Readings and ticks become sums by the hour after ``raw_days``, and are deleted after ``keep_days``
-    (None: never). Raises ConfigurationError for a place or a file that cannot be one.
+    ``where`` is ``sqlite:///path`` or ``postgresql://user@host/database``. ``tenants``: "drop" keeps no tenant; "hash" a keyed
+    hash of it (``$FRUGAL_JOURNAL_KEY``, at least 16 characters). Readings and ticks become sums by the hour after ``raw_days``,
+    and are deleted after ``keep_days`` (None: never). Raises ConfigurationError for a place or a file that cannot be one.
     """
 
     needs_readings = True
@@ -52,9 +53,10 @@ class Journal:
             raise ConfigurationError(f'journal: tenants is "drop" or "hash", not {tenants!r}')
         self._key = _key() if tenants == "hash" else None
         self.raw_days, self.keep_days = raw_days, keep_days
-        self.store = SqliteJournal(path_of(where))
+        self.store = open_store(_address(where))
         self.dropped_readings = self.dropped_ticks = 0
-        self._untold = [0, 0]  # losses that the journal does not know of yet
+        self._untold = (0, 0)  # losses that the journal does not know of yet
+        self._numbers = itertools.count(1)
         self._waiting: deque[Batch] = deque()
         self._scores: deque[Feedback] = deque(maxlen=MOST_WAITING)
         self._meter: MeterView | None = None
@@ -65,8 +67,9 @@ class Journal:
     # -- an exporter
 
     def bind(self, meter: MeterView) -> None:
-        """Look at this meter for what ticks do not say."""
+        """Look at this meter for what ticks do not say. Raises ConfigurationError where the journal is another service's."""
         self._meter = meter
+        self.store.serve(meter.service)
 
     def export(self, readings: Sequence[Reading], ticks: Sequence[Tick]) -> None:
         """Keep what settled in one tick. Raises StoreError when it must wait; it is tried again with the next."""
@@ -83,10 +86,19 @@ class Journal:
         """Keep what still waits, and close the file. Raises StoreError."""
         try:
             if self._scores:
-                self._waiting.append(Batch((), (), (), self._take_scores()))
+                self._waiting.append(Batch((), (), (), self._take_scores(), number=next(self._numbers)))
+            self.store.hurry()
             self._flush()
         finally:
             self.store.close()
+
+    def find(self, id: str) -> Reading | None:
+        """The reading of that id, as it is kept; None where there is none. It reads: not for an event loop. Raises StoreError."""
+        store = self.store.reader()
+        try:
+            return store.find(id)
+        finally:
+            store.close()
 
     @property
     def waiting(self) -> int:
@@ -101,7 +113,8 @@ class Journal:
             raise ConfigurationError(f"feedback: {str(reading_id)[:64]!r} is no id of a reading (reading.id, a UUID)")
         if metric is not None and not isinstance(metric, str):
             raise ConfigurationError(f"feedback: metric={metric!r} is no name of a metric")
-        self._scores.append(Feedback(reading_id.lower(), time.time(), float(score), label(metric)))
+        metric = label(metric and metric.replace("\0", ""))  # which no database takes
+        self._scores.append(Feedback(reading_id.lower(), time.time(), float(score), metric))
 
     # -- inside
 
@@ -111,7 +124,7 @@ class Journal:
         passes = [self._pass(meter, ticks)] if ticks else []
         settled_ns = passes[0].books.t1_ns if passes else meter.clock.time_ns()
         rows = [reading_row(self._nameless(reading), settled_ns) for reading in readings]
-        return Batch(passes, rows, self._decisions(meter), self._take_scores())
+        return Batch(passes, rows, self._decisions(meter), self._take_scores(), number=next(self._numbers))
 
     def _take_scores(self) -> list[Feedback]:
         return [self._scores.popleft() for _ in range(len(self._scores))]
@@ -165,22 +178,22 @@ class Journal:
 
     def _flush(self) -> None:
         while self._waiting:
-            batch = self._waiting[0]
             if any(self._untold):
-                batch = batch._replace(lost=(self._untold[0], self._untold[1]))
-            self.store.write(batch)
-            self._untold = [0, 0]
+                # Part of it from now on: what may have been kept without an answer must not change before it is tried again.
+                first = self._waiting[0]
+                self._waiting[0], self._untold = first._replace(lost=_plus(first.lost, self._untold)), (0, 0)
+            self.store.write(self._waiting[0])
             self._waiting.popleft()
 
     def _let_go(self) -> None:
         left = self.waiting if len(self._waiting) > 1 else 0
         while len(self._waiting) > 1 and (left > MOST_WAITING or len(self._waiting) > MOST_BATCHES):
             gone = self._waiting.popleft()
-            left -= len(gone.readings)
-            for place, number in enumerate((len(gone.readings), sum(len(row.books.books) for row in gone.passes))):
-                self._untold[place] += number
-            self.dropped_readings += len(gone.readings)
-            self.dropped_ticks += sum(len(row.books.books) for row in gone.passes)
+            readings, ticks = len(gone.readings), sum(len(row.books.books) for row in gone.passes)
+            left -= readings
+            self._untold = _plus(_plus(self._untold, gone.lost), (readings, ticks))
+            self.dropped_readings += readings
+            self.dropped_ticks += ticks
 
     def _tidy(self) -> None:
         now_s = time.monotonic()
@@ -193,11 +206,17 @@ class Journal:
             self.store.purge(unix_ns - int(self.keep_days * 86_400e9), shrink=False)
 
 
-def path_of(where: str) -> str:
-    """The path of ``sqlite:///path``; raises ConfigurationError."""
-    if isinstance(where, str) and where.startswith("sqlite:///") and len(where) > len("sqlite:///"):
-        return where.removeprefix("sqlite:///")
-    raise ConfigurationError(f'journal is "sqlite:///path/to/journal.db" or a Journal, not {_shown(where)}')
+def _address(where: object) -> str:
+    """An address; raises ConfigurationError for what is none, a path above all: here it would be taken for a file's name."""
+    if isinstance(where, str) and (is_server(where) or (where.startswith("sqlite:///") and len(where) > len("sqlite:///"))):
+        return where
+    raise ConfigurationError(
+        f'journal is "sqlite:///path/to/journal.db", "postgresql://user@host/database" or a Journal, not {_shown(where)}'
+    )
+
+
+def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def opened(journal: object) -> Journal | None:
