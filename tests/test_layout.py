@@ -30,6 +30,7 @@ FLOORS: Final = {
     **dict.fromkeys(("components", "refusing", "rewriting", "telling"), 9),
     "streams": 10,
     **dict.fromkeys(("middleware", "testing"), 11),
+    "study": 11,
     **dict.fromkeys(("cli", "__init__"), 12),
 }
 BIGGEST_ROOM = 0.25
