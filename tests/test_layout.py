@@ -30,8 +30,9 @@ FLOORS: Final = {
     **dict.fromkeys(("components", "refusing", "rewriting", "telling"), 9),
     "streams": 10,
     **dict.fromkeys(("middleware", "testing"), 11),
-    "study": 11,
-    **dict.fromkeys(("cli", "__init__"), 12),
+    "loading": 12,
+    "study": 13,
+    **dict.fromkeys(("cli", "__init__"), 14),
 }
 BIGGEST_ROOM = 0.25
 MODULE_LINES, FUNCTION_LINES = 420, 60

@@ -91,7 +91,7 @@ def run(
     lang: Language = None,
 ) -> None:
     """Serve an ASGI application, metered, without touching its code."""
-    from .loading import load_app
+    from ..loading import load_app
     from .serving import refuse_workers, serve
     from .texts import Words, language_of
 
