@@ -193,9 +193,9 @@ def _flags(
         flags.append("study:remote-carbon-unknown")
     if any(call.energy_j is None for r in readings for call in r.remote):
         flags.append("study:remote-unknown")
-    if blocks is not None and blocks.rest is not None and use is not None:
-        if use.units.mid * blocks.seconds > use.hours * 3600.0:
-            flags.append("study:beyond-one-machine")
+    standing = blocks is not None and blocks.rest is not None
+    if standing and use is not None and use.units.mid * blocks.seconds > use.hours * 3600.0:  # type: ignore[union-attr]
+        flags.append("study:beyond-one-machine")
     return tuple(dict.fromkeys(flags))
 
 
@@ -252,7 +252,7 @@ def pareto(variants: Sequence[Variant]) -> tuple[Point, ...]:
 
 
 def _span(of: Variant) -> tuple[float, float]:
-    """The least and the most that a repetition of it took: errors of the source are common to all variants, and decide nothing."""
+    """The least and the most that a repetition took: errors of the source are common to all variants, and decide nothing."""
     assert of.spread_j is not None
     return of.spread_j.least, of.spread_j.most
 

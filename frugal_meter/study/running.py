@@ -17,13 +17,12 @@ import msgspec
 from ..errors import ConfigurationError
 from . import raw
 from .declaring import Plan, VariantTable
+from .folder import DECLARATION
 from .judging import Judge, judge_of, scored
 from .loads import Load, Request, load_of
 from .service import Answer, Service, serving
 from .worker import Job
 
-#: what a folder's own declaration is called in it
-DECLARATION: Final = "study.toml"
 _RAW: Final = "raw"
 #: ``progress(done, total, what)``: requests and seconds at rest, of the whole study
 Progress = Callable[[float, float, str], None]
@@ -59,9 +58,9 @@ def order(plan: Plan) -> list[Step]:
 
 def run(plan: Plan, out: Path, *, resume: bool, progress: Progress) -> None:
     """Measure all that is not measured yet, into ``out/raw``. Raises ConfigurationError; what is finished stays."""
-    here = str(plan.folder)
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    for place in (str(plan.folder), str(Path.cwd())):
+        if place not in sys.path:
+            sys.path.insert(0, place)
     judge = judge_of(plan.declared.judge)
     loads = {each.name: load_of(plan, each) for each in plan.declared.variant}
     prepare(plan, out, resume=resume)
@@ -153,7 +152,7 @@ def _repetition(plan: Plan, step: Step, load: Load, judge: Judge | None, file: P
         )
         pace.say(step.name)
         env = {**declared.service.env, **variant.env, "PYTHONPATH": _path(plan.folder)}
-        with serving(job, plan.folder, env, Path(place) / "log") as service:
+        with serving(job, Path.cwd(), env, Path(place) / "log") as service:
 
             def ask(requests: Sequence[Request]) -> list[tuple[Request, Answer]]:
                 at_once, wait_s = asking.concurrency, float(asking.timeout_s)
@@ -177,7 +176,7 @@ def _beside(plan: Plan, settings: dict[str, object]) -> dict[str, object]:
 
 
 def _path(folder: Path) -> str:
-    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH", ""))))
+    return os.pathsep.join(filter(None, (str(Path.cwd()), str(folder), os.environ.get("PYTHONPATH", ""))))
 
 
 def _rest(service: Service, seconds: float, pace: _Pace) -> None:
