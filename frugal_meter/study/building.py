@@ -61,6 +61,7 @@ def _protocol(plan: Plan, runs: Sequence[Run], steps: Sequence[Step]) -> Protoco
         warm_up=declared.run.warm_up,
         repetitions=declared.run.repetitions,
         baseline_s=float(declared.run.baseline_s),
+        at_least_s=float(declared.load.at_least_s),
         seed=declared.run.seed,
         order=tuple(step.name for step in steps),
         judge=declared.judge.call if declared.judge is not None else None,
