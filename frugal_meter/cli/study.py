@@ -163,8 +163,9 @@ def _variant(of: Variant, words: Words) -> Iterator[str]:
         yield f"    {said('quality', words, score=mid, low=low, high=high)} · {of.quality.metric}"
     if of.failed:
         yield f"    {said('failed', words, failed=of.failed, all=of.requests, why=', '.join(of.why_failed))}"
-    if "study:beyond-one-machine" in of.flags:
-        yield f"    {said('beyond', words)}"
+    for flag in ("beyond-one-machine", "remote-unknown", "remote-carbon-unknown"):
+        if f"study:{flag}" in of.flags:
+            yield f"    {said(flag, words)}"
 
 
 def _cost(of: Cost, words: Words) -> str:
