@@ -45,7 +45,9 @@ def write(folder: str | Path, langs: Iterable[Lang] = LANGUAGES, *, pdf: bool = 
         other = next((f"report.{each}.html" for each in wanted if each != lang), None)
         texts[f"report.{lang}.html"] = html(study, lang, seals=seals, other=other).encode()
         if pdf:
-            texts[f"report.{lang}.pdf"] = _as_pdf(html(study, lang, seals=seals))
+            texts[f"report.{lang}.pdf"] = _as_pdf(
+                html(study, lang, seals=seals), quoted_lang=None if study.lang == lang else study.lang
+            )
     texts["CITATION.cff"] = citation_cff(study, seals).encode()
     texts["citation.bib"] = (bibtex(study, seals) + "\n").encode()
     return [_put(folder / name, content) for name, content in texts.items()]

@@ -22,6 +22,7 @@ def answer(view: View) -> Html:
     sentences = (_per_unit(view), _per_year(view), _beside(view))
     return join(
         *(el("p", each, class_="lead") for each in sentences if each),
+        el("p", _scores(view)),
         _tiles(view),
         el("p", _proof(view), class_="note"),
         el("p", view.say("joules_before"), class_="note"),
@@ -70,7 +71,20 @@ def _beside(view: View) -> Html:
         return join()
     clauses = [_clause(view, told[0]), *(_clause(view, each, after=told[0]) for each in told[1:])]
     said = clauses[0] if len(clauses) == 1 else view.phrase("clauses", *clauses)
-    return view.phrase("versus", said, _scores(view, told))
+    return view.phrase("versus", _over_the_year(view, told) or view.phrase("versus_test"), said)
+
+
+def _over_the_year(view: View, told: Sequence[Comparison]) -> Html | None:
+    """What a year makes of the test: a service that mostly waits costs nearly the same with a small model as with a large one."""
+    mine, others = view.reference.in_use, [(each.variant, view.find(each.variant).in_use) for each in told]
+    if view.basis != "year" or mine is None:
+        return None
+    figures = [
+        view.phrase("figure_of", about(cost.energy_j, "J", view.lang), view.title(name))
+        for name, cost in others
+        if cost is not None
+    ]
+    return view.phrase("versus_year", about(mine.energy_j, "J", view.lang), listed(figures, view.lang)) if figures else None
 
 
 def _clause(view: View, comparison: Comparison, after: Comparison | None = None) -> Html:
@@ -92,15 +106,17 @@ def _times(view: View, ratio: Interval, rounds: int) -> str:
     return times(ratio, view.lang) + (view.say("one_round") if rounds < 2 else "")
 
 
-def _scores(view: View, told: Sequence[Comparison]) -> Html:
-    names = [told[0].reference, *(each.variant for each in told)]
+def _scores(view: View) -> Html | None:
+    told = view.alternatives[:MOST_TOLD]
+    names = [view.reference.name, *(each.variant for each in told)]
     scored = [(name, quality) for name in names if (quality := view.find(name).quality) is not None]
     if len(scored) < len(names):
         return view.phrase("no_scores")
-    figures = [view.phrase("score_of", score(quality.score.mid, view.lang), view.title(name)) for name, quality in scored]
+    figures = [view.phrase("figure_of", score(quality.score.mid, view.lang), view.title(name)) for name, quality in scored]
     close = [view.title(name) for name, quality in scored[1:] if _overlap(quality, scored[0][1])]
-    said = view.phrase("scores", listed(figures, view.lang))
-    return join(said, view.phrase("scores_close", listed(close, view.lang))) if close else said
+    return view.phrase(
+        "scores", listed(figures, view.lang), view.phrase("scores_close", listed(close, view.lang)) if close else ""
+    )
 
 
 def _overlap(one: Quality, other: Quality) -> bool:
@@ -127,11 +143,11 @@ def _tiles(view: View) -> Html | None:
         ]
     tier = tier_words(variant.tier, lang)
     drawn = [_tile(view.say(key), *shown(of, unit, lang), tier) for key, of, unit in tiles]
-    return join(el("p", view.phrase("tiles_of", view.quoted(variant.title)), class_="of"), el("dl", *drawn, class_="headline"))
+    return join(el("p", view.phrase("tiles_of", view.quoted(variant.title)), class_="of"), el("ul", *drawn, class_="headline"))
 
 
 def _tile(term: str, figure: str, bounds: str, tier: str) -> Html:
     number = "".join(takewhile(lambda c: c.isdigit() or c in ",.\u202f", figure)).rstrip("\u202f")
     unit = figure[len(number) :].strip("\u202f")
     said = el("span", number, " ", el("span", unit, class_="unit"), class_="figure")
-    return el("div", el("dt", term), el("dd", said, notes(f"{bounds}, {tier}")))
+    return el("li", el("span", term, class_="term"), said, notes(f"{bounds}, {tier}"))

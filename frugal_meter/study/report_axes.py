@@ -50,10 +50,10 @@ def _steps(low: float, high: float, ticks: int) -> Axis:
 
 
 def _decades(low: float, high: float, ticks: int) -> Axis:
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    every = max(1, math.ceil((last - first + 1) / (ticks + 1)))
-    wide = (1,) if last - first > ticks // 2 else (1, 2, 5)
-    marks = [m * 10.0**n for n in range(first, last + 1, every) for m in wide]
-    below, above = max((m for m in marks if m <= low), default=marks[0]), [m for m in marks if m >= high]
-    end = above[0] if above else 10.0**last
-    return Axis(below, end, tuple(m for m in marks if below <= m <= end), True)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+    marks = [m * 10.0**power for power in powers for m in (1, 2, 5)]
+    first = max(mark for mark in marks if mark <= low * (1 + 1e-9))
+    last = min(mark for mark in marks if mark >= high * (1 - 1e-9))
+    held = [mark for mark in marks if first <= mark <= last]
+    whole = [mark for mark in held if math.isclose(math.log10(mark), round(math.log10(mark)))]
+    return Axis(first, last, tuple(held if len(held) <= ticks or len(whole) < 2 else whole), True)

@@ -90,6 +90,7 @@ def data(view: View) -> Html:
     swept = (s.factor for s in study.sensitivity if s.factor is not None)
     factors = {f.id: f for f in (*study.factors, *swept)}
     heads = [view.say(key) for key in ("factor", "value", "year", "perimeter", "licence")]
+    heads[1] = f"{heads[1]} (gCO₂e/kWh)"
     own = {f.id for f in study.factors}
     rows = ((_factor_name(view, f, f.id in own), _factor(view, f, heads)) for f in factors.values())
     return join(table(view.say("factors_caption"), heads, rows, class_="factors"), _constants(view))
@@ -104,10 +105,10 @@ def _factor_name(view: View, factor: Factor, own: bool) -> Html:
 def _factor(view: View, factor: Factor, heads: list[str]) -> list[Html]:
     kinds = [f"scope_{factor.scope}", f"basis_{factor.basis}", *([f"mix_{factor.mix}"] if factor.mix else [])]
     return [
-        view.cell(heads[1], amount_of(factor.grams_per_kwh, "gCO2e/kWh", view.lang)),
-        view.cell(heads[2], str(factor.year)),
-        view.cell(heads[3], ", ".join(view.say(kind) for kind in kinds)),
-        view.cell(heads[4], factor.licence, factor.source),
+        view.cell(heads[1], amount_of(factor.grams_per_kwh, "", view.lang)),
+        view.text_cell(heads[2], str(factor.year)),
+        view.text_cell(heads[3], ", ".join(view.say(kind) for kind in kinds)),
+        view.text_cell(heads[4], factor.licence, factor.source),
     ]
 
 
@@ -115,15 +116,15 @@ def _constants(view: View) -> Html:
     study = view.study
     heads = [view.say(key) for key in ("constant", "value", "source")]
     pue = study.pue
-    rows = [(view.say("pue"), [view.cell(heads[1], *_range(view, pue.value, "")), view.cell(heads[2], pue.source)])]
+    rows = [(view.say("pue"), [view.cell(heads[1], *_range(view, pue.value, "")), view.text_cell(heads[2], pue.source)])]
     if (made := study.embodied) is not None:
         covers, years = view.say("covers", made.covers), made.lifespan_s.times(1 / _YEAR_S)
         rows += [
             (
                 view.say("te"),
-                [view.cell(heads[1], *_range(view, made.te_kg, "kgCO2e")), view.cell(heads[2], made.source, covers)],
+                [view.cell(heads[1], *_range(view, made.te_kg, "kgCO2e")), view.text_cell(heads[2], made.source, covers)],
             ),
-            (view.say("life"), [view.cell(heads[1], *_range(view, years, "years")), view.cell(heads[2], made.source)]),
+            (view.say("life"), [view.cell(heads[1], *_range(view, years, "years")), view.text_cell(heads[2], made.source)]),
         ]
     named = ((el("span", name, class_="name"), cells) for name, cells in rows)
     return table(view.say("others_caption"), heads, named, class_="three")

@@ -79,7 +79,7 @@ def _head(view: View, other: str | None) -> Html:
     told = [view.say(f"origin_{study.origin}"), join(view.say("ended"), date(study.made_at, view.lang)), *who]
     return join(
         el("p", el("span", view.say("kind")), switch, class_="top"),
-        el("h1", study.title, lang=view.theirs_lang),
+        el("h1", view.typed(study.title), lang=view.theirs_lang),
         el("p", view.phrase("service", el("strong", study.service)), class_="context"),
         el("p", *_dotted(told), class_="context"),
     )
@@ -103,6 +103,14 @@ def _sections(view: View) -> list[Html]:
 
 def _foot(view: View) -> Html:
     study = view.study
-    contact = el("p", view.say("contact"), study.contact) if study.contact else None
+    contact = el("p", view.say("contact"), _link(study.contact)) if study.contact else None
     quoted = el("p", view.say(f"written_in_{study.lang}")) if view.theirs_lang else None
     return join(contact, el("p", view.say("made_with")), quoted)
+
+
+def _link(contact: str) -> Html:
+    """An address to write to or a page to open as a link; anything else as it stands."""
+    bare = contact.strip()
+    if bare.startswith(("https://", "http://")):
+        return el("a", bare, href=bare)
+    return el("a", bare, href=f"mailto:{bare}") if "@" in bare and " " not in bare else join(bare)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from ..exporters.page_figures import figure
 from ..exporters.page_markup import Html, el, join
+from ..records import Interval
 from .report_axes import Axis, axis, span
 from .report_svg import (
     ACCENT,
@@ -28,7 +30,7 @@ from .report_words import amount_of, plain, score
 from .results import Lever, Point, Scenario
 
 #: widths of a plot, in CSS pixels: on a page or on paper, and on a telephone; each is shown where it fits
-WIDE: Final = 700.0
+WIDE: Final = 760.0
 SMALL: Final = 288.0
 _PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
@@ -71,7 +73,7 @@ def _both(id: str, title: str, desc: str, draw: Callable[[float], Drawing]) -> H
 
 
 def _tick(value: float, view: View) -> str:
-    return "0" if not value else plain(value, view.lang, 3).rstrip("0").rstrip(",.") if value < 1 else plain(value, view.lang, 3)
+    return amount_of(value, "", view.lang)
 
 
 # -- quality against energy
@@ -152,7 +154,7 @@ class _Pareto:
 
     def _names(self, points: Sequence[Point]) -> list[Html]:
         taken = [self._around(p) for p in points]
-        taken += [Box(x, y - 2, x2, y + 2) for x, y, x2 in map(self._level, points)]
+        taken += [bar for p in points for bar in self._reach(p)]
         drawn = []
         for point in points:
             said = self._said(point)
@@ -171,8 +173,10 @@ class _Pareto:
         x, y = self._at(point)
         return Box(x - 8, y - 8, x + 8, y + 8)
 
-    def _level(self, point: Point) -> tuple[float, float, float]:
-        return self._x(point.energy_j.low), self._at(point)[1], self._x(point.energy_j.high)
+    def _reach(self, point: Point) -> tuple[Box, Box]:
+        x, y = self._at(point)
+        level = Box(self._x(point.energy_j.low), y - 2, self._x(point.energy_j.high), y + 2)
+        return level, Box(x - 2, self._y(point.quality.high), x + 2, self._y(point.quality.low))
 
     def _spot(self, point: Point, said: str, right: bool, above: bool) -> tuple[float, float, Box]:
         x, y = self._at(point)
@@ -197,17 +201,22 @@ def levers(view: View) -> list[_Bar]:
     """The levers that move the reference's grams per unit, the most telling first."""
     found: dict[Lever, list[Scenario]] = {}
     for each in view.study.sensitivity:
-        if each.variant == view.reference.name:
+        if each.variant == view.reference.name and _comparable(view, each):
             found.setdefault(each.lever, []).append(each)
     ends = ((lever, sorted(lines, key=lambda s: s.per_unit_g.mid)) for lever, lines in found.items() if len(lines) > 1)
     bars = [_Bar(lever, lines[0], lines[-1]) for lever, lines in ends]
     return sorted(bars, key=lambda b: b.low.per_unit_g.mid - b.high.per_unit_g.mid)
 
 
-def tornado_plot(view: View, own_g: float) -> Html:
-    """One bar per lever around ``own_g``, the study's own grams per unit."""
+def _comparable(view: View, of: Scenario) -> bool:
+    """Whether a factor counts what the one in force counts: combustion alone is not set beside a whole life cycle."""
+    return of.factor is None or of.factor.scope in {factor.scope for factor in view.study.factors}
+
+
+def tornado_plot(view: View, own: Interval) -> Html:
+    """One bar per lever around ``own``, the study's own grams per unit."""
     bars = levers(view)
-    unit = scale(own_g, "gCO₂e")
+    unit = scale(own.mid, "gCO₂e")
     across = axis([b / unit.one for bar in bars for b in (bar.low.per_unit_g.mid, bar.high.per_unit_g.mid)])
     title = view.say("tornado_title", view.reference.title)
     names = [view.say(f"lever_{b.lever}") for b in bars]
@@ -215,18 +224,19 @@ def tornado_plot(view: View, own_g: float) -> Html:
         view.say("tornado_bar", name, _grams(b.low, unit, view), _grams(b.high, unit, view))
         for name, b in zip(names, bars, strict=True)
     )
-    desc = view.say("tornado_desc", " ; ".join(ends), f"{plain(own_g / unit.one, view.lang)} {unit.unit}")
-    return _both("tornado-plot", title, desc, lambda width: _tornado(view, width, bars, across, unit, own_g))
+    desc = view.say("tornado_desc", " ; ".join(ends), figure(own.mid, "gCO2e", view.lang, own))
+    return _both("tornado-plot", title, desc, lambda width: _tornado(view, width, bars, across, unit, own))
 
 
 def _grams(of: Scenario, unit: Scale, view: View) -> str:
     return f"{plain(of.per_unit_g.mid / unit.one, view.lang)} {unit.unit}"
 
 
-def _tornado(view: View, width: float, bars: Sequence[_Bar], across: Axis, unit: Scale, own_g: float) -> Drawing:
-    size, step, top, side = (13.0, 54.0, 34.0, 84.0) if width == WIDE else (12.0, 54.0, 34.0, 62.0)
+def _tornado(view: View, width: float, bars: Sequence[_Bar], across: Axis, unit: Scale, own: Interval) -> Drawing:
+    # names stand beside the bars where there is room, above them where there is not
+    beside = width == WIDE
+    size, step, top, left, right = (13.0, 36.0, 36.0, 300.0, width - 84.0) if beside else (12.0, 54.0, 36.0, 66.0, width - 62.0)
     bottom = top + step * len(bars)
-    left, right = (side, width - side)
 
     def x(grams: float) -> float:
         return left + across.place(grams / unit.one) * (right - left)
@@ -237,18 +247,22 @@ def _tornado(view: View, width: float, bars: Sequence[_Bar], across: Axis, unit:
         parts.append(line(at, top, at, bottom, colour=RULE, class_="grid"))
         parts.append(words(at, bottom + 18, _tick(tick, view), anchor="middle", size=size, soft=True))
     for place, bar in enumerate(bars):
-        y = top + place * step
-        low, high, own = x(bar.low.per_unit_g.mid), x(bar.high.per_unit_g.mid), x(own_g)
-        parts.append(words(8, y + 14, view.say(f"lever_{bar.lever}"), size=size, bold=True))
-        if own > low:
-            parts.append(rectangle(low, y + 22, min(own, high) - low, 16, class_="under", fill=PAPER))
-        if high > own:
-            parts.append(rectangle(max(own, low), y + 22, high - max(own, low), 16, class_="over", fill=ACCENT))
-        ends = [amount_of(s.value, s.value_unit, view.lang, bare=True) for s in (bar.low, bar.high)]
-        parts.append(words(low - 6, y + 22 + 13, ends[0], anchor="end", size=size))
-        parts.append(words(high + 6, y + 22 + 13, ends[1], size=size))
-    parts.append(line(x(own_g), top - 10, x(own_g), bottom, colour=INK, class_="strong", width=1.6))
-    own_said = view.say("own_value", f"{plain(own_g / unit.one, view.lang)} {unit.unit}")
-    parts.append(words(x(own_g), top - 16, own_said, anchor="middle", size=size, bold=True))
+        y = top + place * step + (8 if beside else 24)
+        parts.append(words(0, y + (13 if beside else -7), view.say(f"lever_{bar.lever}"), size=size, bold=True))
+        parts.append(_bar(view, bar, x(bar.low.per_unit_g.mid), x(own.mid), x(bar.high.per_unit_g.mid), y, size))
+    said = view.say("own_value", figure(own.mid, "gCO2e", view.lang, own))
+    parts.append(words(x(own.mid), top - 14, said, anchor="middle", size=size, bold=True))
     parts.append(words((left + right) / 2, bottom + 42, view.say("axis_g", unit.unit), anchor="middle", size=size))
     return Drawing(width, bottom + 54, join(*parts))
+
+
+def _bar(view: View, bar: _Bar, low: float, own: float, high: float, y: float, size: float) -> Html:
+    """Open below the study's own value, full above it, and the values of the assumption at the ends."""
+    ends = [amount_of(s.value, s.value_unit, view.lang, bare=True) for s in (bar.low, bar.high)]
+    return join(
+        rectangle(low, y, min(own, high) - low, 18, class_="under", fill=PAPER) if own > low else None,
+        rectangle(max(own, low), y, high - max(own, low), 18, class_="over", fill=ACCENT) if high > own else None,
+        line(own, y - 5, own, y + 23, colour=INK, class_="strong", width=2),
+        words(low - 7, y + 13, ends[0], anchor="end", size=size),
+        words(high + 7, y + 13, ends[1], size=size),
+    )

@@ -305,7 +305,7 @@ def _name(each: Practice, lang: Lang) -> Html:
 
 def _cells(view: View, each: Practice, heads: Sequence[str]) -> list[Html]:
     here = each.answered if each.holds(view.study) else each.otherwise
-    return [view.plain_cell(heads[1], _in(here, view.lang)), view.plain_cell(heads[2], _in(each.human, view.lang))]
+    return [view.text_cell(heads[1], _in(here, view.lang)), view.text_cell(heads[2], _in(each.human, view.lang))]
 
 
 def _in(both: Both, lang: Lang) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR
 
-from ..exporters.page_figures import count, figure, percent, tier_words
+from ..carbon.uncertainty import digits
+from ..exporters.page_figures import DIGITS, count, figure, percent, tier_words
 from ..exporters.page_markup import Html, el, join
 from ..records import Interval
 from .report_plots import pareto_plot
 from .report_view import View, facts, table
-from .report_words import counted, plain, score, shown, watt_hours
+from .report_words import HOLD, counted, plain, score, shown, upside_down, watt_hours
 from .results import Comparison, Cost, Variant
 
 
@@ -37,10 +39,10 @@ def _variant(view: View, variant: Variant, heads: Sequence[str]) -> list[Html]:
     failed = view.say("failed_said", str(variant.failed), str(variant.requests)) if variant.failed else "0"
     refused = view.say("refused_said", str(variant.refused)) if variant.refused else None
     return [
-        view.cell(heads[1], view.say(f"kind_{variant.kind}")),
-        view.cell(heads[2], ", ".join(variant.models) or view.say("none")),
-        view.cell(heads[3], count(variant.requests, view.lang)),
-        view.cell(heads[4], failed, *variant.why_failed[:3], refused),
+        view.text_cell(heads[1], view.say(f"kind_{variant.kind}")),
+        view.text_cell(heads[2], ", ".join(variant.models) or view.say("none")),
+        view.text_cell(heads[3], count(variant.requests, view.lang)),
+        view.text_cell(heads[4], failed, *variant.why_failed[:3], refused),
     ]
 
 
@@ -65,7 +67,7 @@ def _per_unit(view: View) -> Html:
             _joules(view, variant, heads[1], cost, "J"),
             _grams(view, variant, heads[2], cost),
             _quality(view, variant, heads[3]),
-            view.cell(heads[4], tier_words(variant.tier, view.lang), _measured(view, variant)),
+            view.text_cell(heads[4], tier_words(variant.tier, view.lang), _measured(view, variant)),
         ]
 
     rows = ((view.named(v), cells(v)) for v in view.study.variants)
@@ -145,8 +147,12 @@ def signed(value: float, view: View) -> str:
 def _ratio(view: View, head: str, ratio: Interval | None, *more: str) -> Html:
     if ratio is None:
         return view.cell(head, view.say("unknown"))
-    low, mid, high = (plain(end, view.lang) for end in (ratio.low, ratio.mid, ratio.high))
-    return view.cell(head, f"× {mid}", view.say("ratio_bounds", low, high), *more)
+    # 180 times less reads better than 0.0056 times as much
+    turned = upside_down(ratio) if ratio.mid < 1 else None
+    of, sign = (ratio, "×") if turned is None else (turned, "÷")
+    low, high = plain(of.low, view.lang, rounding=ROUND_FLOOR), plain(of.high, view.lang, rounding=ROUND_CEILING)
+    middle = plain(of.mid, view.lang, digits(of, DIGITS))
+    return view.cell(head, f"{sign}{HOLD}{middle}", view.say("ratio_bounds", low, high), *more)
 
 
 def _readings(view: View) -> Html:

@@ -89,10 +89,10 @@ def upstream(view: View) -> Html:
         energy = view.say("not_told") if each.energy_kwh is None else f"{plain(each.energy_kwh, view.lang, 4)}\u202fkWh"
         carbon = view.say("not_told") if each.carbon_kg is None else f"{plain(each.carbon_kg, view.lang, 4)}\u202fkgCO₂e"
         said = [view.theirs(each.source), *([view.theirs(each.note)] if each.note else [])]
-        return [view.cell(heads[1], energy), view.cell(heads[2], carbon), view.cell(heads[3], *said)]
+        return [view.cell(heads[1], energy), view.cell(heads[2], carbon), view.text_cell(heads[3], *said)]
 
     told = {each.model for each in study.upstream}
-    silent = dict.fromkeys(model for v in study.variants for model in v.models if model not in told)
+    silent = dict.fromkeys(model for v in study.variants if v.kind != "no-ai" for model in v.models if model not in told)
     missing = el("p", view.say("upstream_missing", ", ".join(silent))) if silent else None
     rows = ((el("span", each.model, class_="name"), cells(each)) for each in study.upstream)
     return join(table(view.say("upstream_caption"), heads, rows, class_="four"), missing)
@@ -109,7 +109,7 @@ def limits(view: View) -> Html:
     by_people = el("h3", view.say("limits_by_people"))
     people = el("p", view.say("limits_none"))
     if view.study.limits:
-        people = el("blockquote", bullets(view.study.limits), lang=view.theirs_lang)
+        people = el("blockquote", bullets(map(view.typed, view.study.limits)), lang=view.theirs_lang)
     return join(by_people, people, el("h3", view.say("limits_found")), bullets(_found(view)))
 
 
@@ -117,7 +117,8 @@ def _found(view: View) -> list[str]:
     found: list[str] = []
     shares = [v.measured_share for v in view.study.variants if v.measured_share is not None]
     if shares and min(shares) < 1:
-        found.append(view.say("limit_modelled", percent(min(shares), view.lang)))
+        key = "limit_modelled" if max(shares) else "limit_all_modelled"
+        found.append(view.say(key, *([percent(min(shares), view.lang)] if max(shares) else [])))
     for variant in view.study.variants:
         found += _of_variant(view, variant)
     flags = [*view.study.flags, *(flag for v in view.study.variants for flag in v.flags)]

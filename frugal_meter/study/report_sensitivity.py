@@ -18,7 +18,7 @@ def sensitivity(view: View) -> Html:
     if not view.study.sensitivity:
         return el("p", view.say("no_sensitivity"))
     cost = view.cited(view.reference)
-    plot = None if cost is None else el("figure", tornado_plot(view, cost.carbon_g.mid), _caption(view))
+    plot = None if cost is None else el("figure", tornado_plot(view, cost.carbon_g), _caption(view))
     return join(plot, *_tables(view))
 
 
@@ -56,7 +56,7 @@ def _value(view: View, of: Scenario) -> Html:
     held = el("span", view.say("in_force"), class_="badge") if of.in_force else None
     source = of.source
     if of.factor is not None:
-        source = f"{of.factor.dataset}, {of.factor.year}"
+        source = f"{of.factor.dataset}, {of.factor.year}, {view.say(f'scope_{of.factor.scope}')}"
     return join(el("span", value, class_="name"), held, el("span", source, class_="note") if source else None)
 
 

@@ -71,7 +71,13 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "La consommation de {} n’a pas pu être établie : ce rapport ne lui donne aucun chiffre.",
         "What {} consumes could not be established: this report gives no figure for it.",
     ),
-    "versus": ("Pendant l’essai, {}{}.", "In the test, {}{}."),
+    "versus": ("{}{}.", "{}{}."),
+    "versus_year": (
+        "Sur l’année, veille comprise, c’est {} par unité contre {} ; pendant l’essai seul, ",
+        "Over the year, idling included, that is {} per unit against {}; in the test alone, ",
+    ),
+    "versus_test": ("Pendant l’essai, ", "In the test, "),
+    "figure_of": ("{} pour {}", "{} for {}"),
     "more_than": (
         "{} a demandé {} plus d’énergie par unité que {}",
         "{} took {} as much energy per unit as {}",
@@ -84,15 +90,14 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "ratio_unknown": ("l’énergie de {} et celle de {} ne se comparent pas", "the energy of {} and that of {} do not compare"),
     "clauses": ("{}, et {}", "{}, and {}"),
     "one_round": (" en une seule répétition, donc sans intervalle,", " in a single repetition, so without an interval,"),
-    "scores": (" ; les scores de qualité sont {}", "; the quality scores are {}"),
-    "score_of": ("{} pour {}", "{} for {}"),
+    "scores": ("Scores de qualité : {}{}.", "Quality scores: {}{}."),
     "scores_close": (
         " (l’essai n’établit pas d’écart de qualité avec {})",
         " (the test establishes no difference of quality with {})",
     ),
     "no_scores": (
-        " ; aucun score de qualité ne dit si les réponses se valent",
-        "; no quality score tells whether the answers are worth the same",
+        "Aucun score de qualité ne dit si les réponses se valent.",
+        "No quality score tells whether the answers are worth the same.",
     ),
     "no_alternative": ("Aucune alternative n’a été comparée : {}.", "No alternative was compared: {}."),
     "tile_unit_j": ("Énergie par unité", "Energy per unit"),
@@ -210,8 +215,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "A variant is on the front when no other is at once as good and as frugal, and better in one of both. The bars show the "
         "intervals.",
     ),
-    "key_front": ("losange plein : sur le front", "full diamond: on the front"),
-    "key_behind": ("cercle vide : derrière le front", "open circle: behind the front"),
+    "key_front": ("◆ losange plein : sur le front", "◆ full diamond: on the front"),
+    "key_behind": ("○ cercle vide : derrière le front", "○ open circle: behind the front"),
     "pareto_caption": ("Les points du graphique", "The points of the plot"),
     "front": ("Front", "Front"),
     "front_yes": ("sur le front", "on the front"),
@@ -331,6 +336,12 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "{} de l’énergie est lue sur un capteur ; le reste est calculé par un modèle de puissance, dont l’erreur est "
         "dans les intervalles.",
         "{} of the energy is read from a sensor; the rest is computed by a power model, whose error is in the intervals.",
+    ),
+    "limit_all_modelled": (
+        "Aucun capteur d’énergie n’a été lu : tous les joules sont calculés par un modèle de puissance, dont l’erreur "
+        "est dans les "
+        "intervalles.",
+        "No energy sensor was read: all joules are computed by a power model, whose error is in the intervals.",
     ),
     "limit_failed": ("{} : {} requêtes sur {} ont échoué ({}).", "{}: {} of {} requests failed ({})."),
     "limit_one": ("{} : une seule répétition, la dispersion est inconnue.", "{}: a single repetition, the spread is unknown."),

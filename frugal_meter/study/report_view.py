@@ -11,7 +11,7 @@ import msgspec
 from ..exporters.page_markup import Html, cell, el, join, notes, row, row_head
 from ..exporters.page_texts import Lang
 from ..periods import public
-from .report_texts import TEXTS, say
+from .report_texts import TEXTS, say, typeset
 from .results import Comparison, Cost, Study, Variant
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -70,7 +70,12 @@ class View:
 
     def theirs(self, text: str) -> Html:
         """What the team wrote, marked with its language where that is another."""
-        return join(text) if self.theirs_lang is None else el("span", text, lang=self.theirs_lang)
+        said = self.typed(text)
+        return join(said) if self.theirs_lang is None else el("span", said, lang=self.theirs_lang)
+
+    def typed(self, text: str) -> str:
+        """What the team wrote, its French punctuation held to its word: keyboards have no key for that space."""
+        return typeset(text) if self.study.lang == "fr" else text
 
     def quoted(self, text: str) -> Html:
         """The same between quotation marks."""
@@ -78,7 +83,7 @@ class View:
 
     def passage(self, text: str) -> Html:
         """A longer text of the team, as a quotation of its own."""
-        return el("blockquote", el("p", text), lang=self.theirs_lang)
+        return el("blockquote", el("p", self.typed(text)), lang=self.theirs_lang)
 
     # -- variants
 
@@ -130,9 +135,9 @@ class View:
         """A cell: the figure, and its notes under it."""
         return cell(head, el("span", shown[0] or "", class_="amount"), notes(*shown[1:]))
 
-    def plain_cell(self, head: str, said: str) -> Html:
-        """A cell of running text."""
-        return cell(head, el("span", said))
+    def text_cell(self, head: str, said: str, *more: str | None) -> Html:
+        """A cell of running text, and its notes under it."""
+        return cell(head, el("span", said), notes(*more))
 
     def heading(self, id: str, number: int) -> Html:
         """The heading of a section."""
