@@ -7,12 +7,20 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from .report_view import Seal
 from .results import Study
 
 #: what TeX reads as a command, and how it is written to be read as itself
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", **{c: f"\\{c}" for c in "#$%&_{}"}}
+_TEX: Final = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{c: f"\\{c}" for c in "#$%&_{}"},
+}
+
+_KEYWORDS: Final = ("impact study", "energy", "carbon", "frugal AI")
 
 
 def bibtex(study: Study, seals: Sequence[Seal] = ()) -> str:
@@ -24,7 +32,7 @@ def bibtex(study: Study, seals: Sequence[Seal] = ()) -> str:
         "institution": _tex(study.organisation) if study.organisation else None,
         "year": str(made.year),
         "month": made.strftime("%b").lower(),
-        "type": "Impact study" if study.lang == "en" else "Étude d'impact",
+        "type": "Impact study" if study.lang == "en" else "Étude d’impact",
         "note": _note(study, seals),
     }
     lines = [f"  {name} = {value if name == 'month' else f'{{{value}}}'}," for name, value in fields.items() if value]
@@ -51,7 +59,7 @@ def citation_cff(study: Study, seals: Sequence[Seal] = ()) -> str:
         f"date-released: {study.made_at[:10]}",
         f"abstract: {_yaml(study.purpose)}" if study.purpose else None,
         "keywords:",
-        *(f"  - {_yaml(word)}" for word in ("impact study", "energy", "carbon", "frugal AI", study.service)),
+        *(f"  - {_yaml(word)}" for word in dict.fromkeys((*_KEYWORDS, study.service))),
         *_identifiers(seals),
     ]
     return "\n".join(line for line in lines if line is not None) + "\n"
@@ -77,8 +85,13 @@ def _note(study: Study, seals: Sequence[Seal]) -> str:
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(_TEX.get(character, character) for character in _line(text))
 
 
 def _yaml(text: str) -> str:
-    return json.dumps(" ".join(text.split()), ensure_ascii=False)
+    return json.dumps(_line(text), ensure_ascii=False)
+
+
+def _line(text: str) -> str:
+    """``text`` on one line, without what neither format can hold."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

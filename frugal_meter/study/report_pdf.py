@@ -18,7 +18,8 @@ def pdf(page: str, *, quoted_lang: str | None = None) -> bytes:
     """``page`` (HTML, whole) as a PDF with tags, language, title and outline; the same bytes for the same page and fonts.
 
     ``quoted_lang`` is the language of its title and of its quotations where that is not the page's: of all that ``lang`` says in
-    HTML, this is what the tags carry. Nothing is fetched. Raises `MissingExtraError` where WeasyPrint, or Pango which it draws letters with, is absent.
+    HTML, this is what the tags carry. Nothing is fetched. Raises `MissingExtraError` where WeasyPrint, or Pango which it draws
+    letters with, is absent.
     """
     try:
         import weasyprint

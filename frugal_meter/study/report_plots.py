@@ -224,7 +224,7 @@ def tornado_plot(view: View, own: Interval) -> Html:
         view.say("tornado_bar", name, _grams(b.low, unit, view), _grams(b.high, unit, view))
         for name, b in zip(names, bars, strict=True)
     )
-    desc = view.say("tornado_desc", " ; ".join(ends), figure(own.mid, "gCO2e", view.lang, own))
+    desc = view.say("tornado_desc", view.say("semicolon").join(ends), figure(own.mid, "gCO2e", view.lang, own))
     return _both("tornado-plot", title, desc, lambda width: _tornado(view, width, bars, across, unit, own))
 
 

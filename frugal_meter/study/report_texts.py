@@ -238,6 +238,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "l’étude, {}.",
         "One bar per assumption, from the most to the least telling: {}. The upright line is the study’s own value, {}.",
     ),
+    "semicolon": (" ; ", "; "),
     "tornado_bar": ("{}, de {} à {}", "{}, from {} to {}"),
     "tornado_read": (
         "Une seule hypothèse change à la fois ; les barres portent sur la valeur centrale, dont l’intervalle reste celui "

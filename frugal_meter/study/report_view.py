@@ -137,7 +137,7 @@ class View:
 
     def text_cell(self, head: str, said: str, *more: str | None) -> Html:
         """A cell of running text, and its notes under it."""
-        return cell(head, el("span", said), notes(*more))
+        return cell(head, el("span", said, class_="text"), notes(*more))
 
     def heading(self, id: str, number: int) -> Html:
         """The heading of a section."""

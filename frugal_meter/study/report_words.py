@@ -42,8 +42,8 @@ HOLD: Final = "\u00a0"  # no-break space: a figure is not parted from its unit
 def plain(value: float, lang: Lang, kept: int = DIGITS, rounding: str = ROUND_HALF_EVEN) -> str:
     """``value`` in ``kept`` significant digits, without unit: "1 200" and "0,35" in French, "1,200" and "0.35" in English."""
     rounded = Context(prec=max(1, kept), rounding=rounding).create_decimal(repr(float(value)))
-    whole = rounded.quantize(Decimal(1)) if rounded.adjusted() >= kept - 1 else rounded
-    grouped = f"{whole:,f}"
+    decimals = max(0, kept - 1 - rounded.adjusted()) if rounded else 0
+    grouped = f"{rounded:,.{decimals}f}"
     return grouped.replace(",", NARROW).replace(".", ",") if lang == "fr" else grouped
 
 
