@@ -255,6 +255,11 @@ class Meter(Ticking):
         """Force one tick and wait until it is booked and exported; False when that took longer than ``timeout`` s."""
         return self.sampler.settle(timeout) and self._dispatch.flush(timeout)
 
+    def export_to(self, exporter: Exporter) -> None:
+        """One more exporter, for a meter that is not started yet."""
+        self._dispatch.add(exporter)
+        getattr(exporter, "bind", lambda meter: None)(self)
+
     # -- spans
 
     def current(self) -> Span | None:

@@ -9,6 +9,7 @@ averaged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -313,7 +314,7 @@ class _Work:
         told = [t.remote_nj for t in tallies if t.remote_nj is not None]
         self.remote_j = sum(told) / NJ_PER_J if told else None
         self.quality_count = sum(t.quality_count for t in tallies)
-        self.quality = sum(t.quality_sum for t in tallies) / self.quality_count if self.quality_count else None
+        self.quality = math.fsum(t.quality_sum for t in tallies) / self.quality_count if self.quality_count else None
 
 
 def public(figures: Period, least: int = LEAST_PUBLIC) -> Period | None:
@@ -322,6 +323,7 @@ def public(figures: Period, least: int = LEAST_PUBLIC) -> Period | None:
 
 
 def _operational(of: Pass) -> Interval:
+    # Integers are summed, and floats never by sum(), which rounds otherwise from Python 3.12 on: a third party gets these digits.
     low, mid, high = (sum(getattr(b, name) for b in of.books) / NJ_PER_J for name in ("low_nj", "service_nj", "high_nj"))
     weight = of.weight
     joules = Interval(low * weight.pue.low, mid * weight.pue.mid, high * weight.pue.high)

@@ -17,6 +17,7 @@ from ..sources.host_root import Roots, host_roots
 from .budget_commands import budget
 from .dashboard_commands import dashboards
 from .options import Config, Json, Language, config_file, one_line, say, settings_of
+from .study_commands import study
 
 # plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
@@ -91,7 +92,7 @@ def run(
     lang: Language = None,
 ) -> None:
     """Serve an ASGI application, metered, without touching its code."""
-    from .loading import load_app
+    from ..loading import load_app
     from .serving import refuse_workers, serve
     from .texts import Words, language_of
 
@@ -204,6 +205,7 @@ factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, 
 app.add_typer(factors, name="factors")
 app.add_typer(budget, name="budget")
 app.add_typer(dashboards, name="dashboards")
+app.add_typer(study, name="study")
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
 
 

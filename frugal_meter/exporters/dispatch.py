@@ -95,6 +95,12 @@ class Dispatch:
         #: called in the context of each span as it ends
         self.closing: list[Callable[[Span], None]] = [e.closing for e in self.exporters if hasattr(e, "closing")]
 
+    def add(self, exporter: Exporter) -> None:
+        """One more, before `bind` and `start`."""
+        self.exporters.append(exporter)
+        self._lanes.append(_Lane(exporter, self._fault))
+        self.needs_readings |= bool(getattr(exporter, "needs_readings", True))
+
     def bind(self, meter: MeterView) -> None:
         """Give the meter to those exporters that ask for it."""
         for exporter in self.exporters:

@@ -18,7 +18,7 @@ DIGITS: Final = 2
 NARROW: Final = "\u202f"  # narrow no-break space: between a figure and its unit (BIPM SI brochure 2019, §5.4.3)
 _PREFIXES: Final = (("G", 9), ("M", 6), ("k", 3), ("", 0), ("m", -3), ("µ", -6), ("n", -9))
 #: the largest prefix that people use with a unit; a unit that is not here is a count and takes none
-_LARGEST: Final = {"J": 9, "W": 9, "gCO2e": 3, "s": 0, "CPU-s": 0, "GPU-s": 0}
+_LARGEST: Final = {"J": 9, "Wh": 9, "W": 9, "gCO2e": 3, "s": 0, "CPU-s": 0, "GPU-s": 0}
 
 
 def _plain(number: Decimal, decimals: int, lang: Lang) -> str:

@@ -195,19 +195,22 @@ class JournalStore(ABC):
         for row in self._rows(f"{_PASSES} WHERE p.t1_ns >= ? AND p.t1_ns < ? ORDER BY p.t1_ns, p.id", within):
             yield _pass_row(row)
 
-    def rolled(self) -> Iterator[Tally]:
-        """What has been rolled up into hours."""
-        for (body,) in self._rows("SELECT body FROM tallies ORDER BY id", ()):
+    def rolled(self, within: Range = _ALWAYS) -> Iterator[Tally]:
+        """What has been rolled up into hours that began within a range."""
+        for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ? ORDER BY id", within):
             yield msgspec.json.decode(body, type=Tally)
 
     def tallies(self, within: Range = _ALWAYS) -> Iterator[Tally]:
         """Readings that settled within a range, as tallies: what has been rolled up already, then the others."""
-        for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ?", within):
-            yield msgspec.json.decode(body, type=Tally)
+        yield from self.rolled(within)
+        yield from map(tally_of, self.scored(within))
+
+    def scored(self, within: Range = _ALWAYS) -> Iterator[Reading]:
+        """Readings that settled within a range, with the last score that came after each."""
         scores = {f.reading: f.score for f in self.feedback()}
         for reading in self.readings(within):
             score = scores.get(reading.id)
-            yield tally_of(reading if score is None else msgspec.structs.replace(reading, quality=score))
+            yield reading if score is None else msgspec.structs.replace(reading, quality=score)
 
     def feedback(self) -> Iterator[Feedback]:
         """Scores that came after their readings, in their order."""

@@ -9,20 +9,33 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import ConfigurationError
-from ..middleware import MeterMiddleware
+from .errors import ConfigurationError
+from .meter import Meter
+from .middleware import MeterMiddleware
 
 _EXAMPLE: Final = "write MODULE:APP, such as main:app"
 
 
-def load_app(target: str, *, factory: bool = False) -> Any:
+def load_app(target: str, *, factory: bool = False, metered: bool = False) -> Any:
     """The ASGI application that ``target`` names; with ``factory``, what the function that it names returns.
 
-    The current folder is importable, as with ``python -m``. Raises ConfigurationError, in one line.
+    The current folder is importable, as with ``python -m``. One that meters itself is refused, unless ``metered``.
+    Raises ConfigurationError, in one line.
     """
+    found = load_object(target, "application", _EXAMPLE)
+    if factory:
+        found = _made(found, target)
+    refuse_what_is_not_asgi(found, target)
+    if not metered:
+        refuse_what_meters_itself(found, target)
+    return found
+
+
+def load_object(target: str, what: str, example: str) -> Any:
+    """What ``MODULE:NAME`` names, as ``what`` it is to be, with an ``example``. Raises ConfigurationError, in one line."""
     name, colon, attributes = target.partition(":")
     if not (name and colon and attributes):
-        raise ConfigurationError(f"{target!r} names no application: {_EXAMPLE}")
+        raise ConfigurationError(f"{target!r} names no {what}: {example}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -31,12 +44,20 @@ def load_app(target: str, *, factory: bool = False) -> Any:
         try:
             found = getattr(found, attribute)
         except AttributeError:
-            raise ConfigurationError(f"{target}: module {name!r} has no attribute {attributes!r}; {_EXAMPLE}") from None
-    if factory:
-        found = _made(found, target)
-    refuse_what_is_not_asgi(found, target)
-    refuse_what_meters_itself(found, target)
+            raise ConfigurationError(f"{target}: module {name!r} has no attribute {attributes!r}; {example}") from None
     return found
+
+
+def meter_of(app: Any) -> Meter | None:
+    """The meter that ``app`` has around it (Starlette's and FastAPI's middleware, or `MeterMiddleware` itself), or None."""
+    if isinstance(app, MeterMiddleware):
+        return app.meter
+    given = getattr(app, "user_middleware", ())
+    for each in given if isinstance(given, list | tuple) else ():
+        cls, options = getattr(each, "cls", None), getattr(each, "kwargs", {})
+        if inspect.isclass(cls) and issubclass(cls, MeterMiddleware) and "meter" in options:
+            return options["meter"]  # type: ignore[no-any-return]
+    return None
 
 
 def _module(name: str, target: str) -> Any:
