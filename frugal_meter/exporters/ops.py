@@ -7,9 +7,9 @@ import ipaddress
 import secrets
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -35,6 +35,29 @@ _REFUSED: Final = (
     "This page answers the machine itself only. To open it: ops_app(token=...), ops_app(public=True), "
     "or serve_ops() on a port of its own.\n"
 )
+
+
+class PublicPage(NamedTuple):
+    """What a page for the public answers."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class PublicPages(Protocol):
+    """Pages that may be open to everybody while the others are not: declaration, notice, carbon.txt."""
+
+    @property
+    def open(self) -> bool:
+        """Whether they answer beyond this machine."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where they are."""
+
+    def answer(self, path: str, lang: Literal["fr", "en"]) -> PublicPage:
+        """The page at one of ``paths``; may read a journal, so it is asked off the event loop."""
 
 
 def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
@@ -72,9 +95,11 @@ def ops_app(
     *,
     token: str | None,
     public: bool,
+    citizens: PublicPages | None = None,
 ) -> Starlette:
     """A Starlette application with ``/metrics``, ``/`` (live page), ``/data.json`` and ``/readings/ID``, rendered off the event
     loop. A reading is given without its tenant. ``POST /feedback`` hands a reading's score to ``feedback``; it is never public.
+    ``citizens`` are further pages, with an opening of their own.
     """
     if token is not None and public:
         raise ConfigurationError("ops_app: token and public=True exclude each other; with a token the pages are not public")
@@ -121,9 +146,22 @@ def ops_app(
         refusal = await _score(request, feedback)
         return Response(status_code=202) if refusal is None else PlainTextResponse(f"{refusal[1]}\n", refusal[0])
 
+    async def see_public(request: Request) -> Response:
+        request.scope[OPS_MARK] = True
+        if citizens is None or not (citizens.open or is_open_to(request.scope, token, public)):
+            return PlainTextResponse(_REFUSED, 403)
+        found = await run_sync(citizens.answer, _below(request), language(request))
+        return Response(found.body, found.status, headers=dict(found.headers))
+
     pages = {"/readings/{id}": see_reading, "/metrics": see_metrics, "/data.json": see_data, "/": see_page}
     routes = [Route(path, guarded(see)) for path, see in pages.items()]
+    routes += [Route(path, see_public) for path in (citizens.paths if citizens is not None else ())]
     return Starlette(routes=[*routes, Route("/feedback", take_feedback, methods=["POST"])])
+
+
+def _below(request: Request) -> str:
+    """The path below where the application is mounted."""
+    return str(request.url.path).removeprefix(request.scope.get("root_path", ""))
 
 
 class _Score(msgspec.Struct, forbid_unknown_fields=True):
