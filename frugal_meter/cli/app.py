@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, MissingExtraError, SourceError
 from ..sources.host_root import Roots, host_roots
 from .budget_commands import budget
 from .dashboard_commands import dashboards
+from .declaration_commands import declaration, harvest
 from .options import Config, Json, Language, config_file, one_line, say, settings_of
 
 # plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
@@ -204,6 +205,8 @@ factors = typer.Typer(no_args_is_help=True, help="Emission factors: list, show, 
 app.add_typer(factors, name="factors")
 app.add_typer(budget, name="budget")
 app.add_typer(dashboards, name="dashboards")
+app.add_typer(declaration, name="declaration")
+app.command()(harvest)
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
 
 

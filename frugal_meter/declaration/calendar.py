@@ -1,4 +1,4 @@
-"""The periods that are declared: whole calendar months, quarters or years, so that no two declarations differ by a few requests."""
+"""The periods that are declared: whole months, quarters or years, so that no two overlap and differ by a few requests."""
 
 from __future__ import annotations
 

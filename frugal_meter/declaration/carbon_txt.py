@@ -11,12 +11,12 @@ from .document import Declaration
 SYNTAX: Final = "0.6"
 
 
-def carbon_txt(declaration: Declaration, url: str) -> str:
-    """The file's text. ``url`` is where the public pages are, "https://ville.example/frugal"."""
+def carbon_txt(declaration: Declaration, url: str, *, notice: str | None = None) -> str:
+    """The file's text. ``url`` is where the public pages are, "https://ville.example/frugal"; ``notice`` that of the notice."""
     base, until = url.rstrip("/"), declaration.valid_until.date().isoformat()
     documents = (
         ("measurement-data", f"{base}/frugal-ai.json", "Energy and carbon of our AI services (frugal-ai/1)"),
-        ("web-page", f"{base}/notice", "What our AI services do and what they cost, in French and English"),
+        ("web-page", notice or f"{base}/notice", "What our AI services do and what they cost, in French and English"),
     )
     lines = "\n".join(
         f"  {{ doc_type = {_text(kind)}, url = {_text(where)}, title = {_text(title)}, valid_until = {until} }},"

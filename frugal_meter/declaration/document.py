@@ -21,8 +21,20 @@ COUNTED_IN: Final = 5
 
 # Control characters, and those that turn the direction of the text after them. Written so that no newline slips past a "$".
 _FOREIGN: Final = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069"
-Line = Annotated[str, Meta(min_length=1, max_length=600, pattern=rf"^(?![\s\S]*[{_FOREIGN}])[\s\S]*\S")]
-Url = Annotated[str, Meta(max_length=500, pattern=r"^(?![\s\S]*[\s<>\"'`\\{}|^])https?://[^/?#]")]
+#: texts, addresses and codes, and how their patterns are told
+LINE: Final = rf"^(?![\s\S]*[{_FOREIGN}])[\s\S]*\S"
+URL: Final = r"^(?![\s\S]*[\s<>\"'`\\{}|^])https?://[^/?#]"
+SIRET: Final = r"^(?![\s\S]*\n)[0-9]{14}$"
+COUNTRY: Final = r"^(?![\s\S]*\n)[A-Z]{2}$"
+PATTERNS: Final = {
+    LINE: "one line, without control characters",
+    URL: "an address such as https://ville.example/ia",
+    SIRET: "14 digits",
+    COUNTRY: "a country code such as FR",
+}
+Line = Annotated[str, Meta(min_length=1, max_length=600, pattern=LINE)]
+Url = Annotated[str, Meta(max_length=500, pattern=URL)]
+Siret = Annotated[str, Meta(pattern=SIRET)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Amount = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0, le=10**15, description="Rounded to the nearest 5.")]
@@ -57,7 +69,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A part of a declaration."""
 
 
-class Said(Record):
+class Said(Record, frozen=True):
     """A text for people, in French, in English, or in both."""
 
     fr: Line | UnsetType = UNSET
@@ -75,7 +87,7 @@ class Said(Record):
         return ("en" if lang == "fr" else "fr"), str(other)
 
 
-class Bounds(Record):
+class Bounds(Record, frozen=True):
     """A figure with its bounds (90 % unless the method says otherwise), ``low <= mid <= high``; three digits, ends outward."""
 
     low: Amount
@@ -87,7 +99,7 @@ class Bounds(Record):
             raise ValueError(f"{self.low:g}, {self.mid:g}, {self.high:g} are not in the order low, mid, high")
 
 
-class Stretch(Record):
+class Stretch(Record, frozen=True):
     """The time that the figures are of, and the share of it that there are books of."""
 
     begin: Moment
@@ -99,16 +111,16 @@ class Stretch(Record):
             raise ValueError("the period ends before it begins")
 
 
-class Organisation(Record):
+class Organisation(Record, frozen=True):
     """Who answers for the services: an office rather than a person's name."""
 
     name: Line | None
-    siret: Annotated[str, Meta(pattern=r"^(?![\s\S]*\n)[0-9]{14}$")] | None
+    siret: Siret | None
     contact: Line | None
     answerable: Said | None
 
 
-class Legal(Record):
+class Legal(Record, frozen=True):
     """French and European duties: CRPA L311-3-1 (individual decisions) and L312-1-3 (published rules), AI Act class."""
 
     individual_decisions: bool | None
@@ -116,7 +128,7 @@ class Legal(Record):
     ai_act_class: Literal["minimal", "limited", "high", "general_purpose"] | None
 
 
-class Model(Record):
+class Model(Record, frozen=True):
     """A model that answers. ``training`` is what is known of what its training cost, and from whom."""
 
     name: Line
@@ -124,11 +136,11 @@ class Model(Record):
     parameters: Annotated[float, Meta(gt=0, le=1e16)] | None
     open_weights: bool | None
     licence: Line | None
-    hosting_country: Annotated[str, Meta(pattern=r"^(?![\s\S]*\n)[A-Z]{2}$", description="ISO 3166-1 alpha-2")] | None
+    hosting_country: Annotated[str, Meta(pattern=COUNTRY, description="ISO 3166-1 alpha-2")] | None
     training: Said | None
 
 
-class Supplier(Record):
+class Supplier(Record, frozen=True):
     """Somebody whose service this one needs. ``figure`` is what they told of its footprint."""
 
     name: Line
@@ -136,14 +148,14 @@ class Supplier(Record):
     figure: Said | None
 
 
-class Unit(Record):
+class Unit(Record, frozen=True):
     """The functional unit: what is delivered, and how many of it were."""
 
     name: Line
     delivered: Count | None
 
 
-class Volume(Record):
+class Volume(Record, frozen=True):
     """Requests of the period."""
 
     requests: Count | None
@@ -151,7 +163,7 @@ class Volume(Record):
     refused: Count | None
 
 
-class Carbon(Record):
+class Carbon(Record, frozen=True):
     """kgCO2e of the period: electricity of the building, manufacture of the machines' slice, and both."""
 
     operational_kg: Bounds
@@ -159,21 +171,21 @@ class Carbon(Record):
     total_kg: Bounds
 
 
-class Each(Record):
+class Each(Record, frozen=True):
     """Energy (J, of the machines) and gCO2e per functional unit delivered: the whole period divided, not a mean of requests."""
 
     it_energy_j: Bounds
     co2e_g: Bounds
 
 
-class Year(Record):
+class Year(Record, frozen=True):
     """A year of 365 days at the pace of this period."""
 
     it_energy_kwh: Bounds
     co2e_kg: Bounds
 
 
-class BudgetLine(Record):
+class BudgetLine(Record, frozen=True):
     """A limit that the service keeps, and how often it acted in the period, as its decision log tells."""
 
     name: Line
@@ -187,7 +199,7 @@ class BudgetLine(Record):
     refused: Count | None
 
 
-class FactorLine(Record):
+class FactorLine(Record, frozen=True):
     """An emission factor that weighed the joules."""
 
     id: Line
@@ -202,7 +214,7 @@ class FactorLine(Record):
     sha256: Annotated[str, Meta(pattern=r"^(?![\s\S]*\n)[0-9a-f]{64}$")] | None
 
 
-class Method(Record):
+class Method(Record, frozen=True):
     """How the figures came about: figures of other methods, boundaries or factors are not comparable with these."""
 
     ids: Annotated[tuple[Line, ...], Meta(max_length=20)]
@@ -215,14 +227,14 @@ class Method(Record):
     flags: Annotated[tuple[Line, ...], Meta(max_length=100)]
 
 
-class Boundary(Record):
+class Boundary(Record, frozen=True):
     """What is counted and what is not."""
 
     included: Annotated[tuple[Line, ...], Meta(max_length=50)]
     excluded: Annotated[tuple[Line, ...], Meta(max_length=50)]
 
 
-class Objective(Record):
+class Objective(Record, frozen=True):
     """What the service aims at: a limit per functional unit, by when."""
 
     quantity: Literal["it_energy_j", "co2e_g"]
@@ -231,14 +243,14 @@ class Objective(Record):
     year: Annotated[int, Meta(ge=2000, le=2100)]
 
 
-class Quality(Record):
+class Quality(Record, frozen=True):
     """Mean score of the answers, 0…1, and how many were scored."""
 
     mean: Share
     scores: Count
 
 
-class Service(Record):
+class Service(Record, frozen=True):
     """One service that uses AI: what for, under whose eyes, and what it costs."""
 
     id: Line
@@ -272,7 +284,7 @@ class Service(Record):
     rgesn_url: Url | None
 
 
-class Unknown(Record):
+class Unknown(Record, frozen=True):
     """Why the value at ``path`` (a JSON pointer, RFC 6901) is null."""
 
     path: Annotated[str, Meta(max_length=300, pattern=r"^/")]
@@ -280,7 +292,7 @@ class Unknown(Record):
     reason: Line
 
 
-class Provenance(Record):
+class Provenance(Record, frozen=True):
     """What wrote the declaration. ``figures_sha256`` is that of the exact figures behind the rounded ones: declaring the
     same period of the same journal again gives the same.
     """
@@ -290,7 +302,7 @@ class Provenance(Record):
     figures_sha256: Annotated[str, Meta(pattern=r"^(?![\s\S]*\n)[0-9a-f]{64}$")] | None
 
 
-class Declaration(Record):
+class Declaration(Record, frozen=True):
     """What an organisation declares of its AI services over a period. Joules are IT joules, before PUE; carbon is after it."""
 
     schema: Literal["frugal-ai/1"]

@@ -9,7 +9,7 @@ from typing import Final
 from ..exporters.page_figures import percent
 from ..exporters.page_markup import Html, el, join
 from ..exporters.page_texts import LANGUAGES
-from .document import Bounds, BudgetLine, Declaration, Language, Model, Said, Service
+from .document import Bounds, BudgetLine, Code, Declaration, Language, Model, Said, Service
 from .frame import NAMES, framed
 from .notice_texts import NoticeWords, unit_words
 from .plain_figures import GRAMS, JOULES, KILOWATT_HOURS, LITRES, around, between, date, whole
@@ -132,8 +132,9 @@ def _card(name: str, first: str, *others: str) -> Html:
     return el("div", el("dt", name), el("dd", first, class_="main"), *(el("dd", other) for other in others))
 
 
-def _why(of: Declaration, path: str) -> str:
-    found = next((each.code for each in of.unknown if each.path == path), "no_books")
+def _why(of: Declaration, path: str) -> Code:
+    """Why there are no figures: of the codes, those that can be the reason for that."""
+    found = next((each.code for each in of.unknown if each.path == path), None)
     return found if found in ("too_few", "no_journal") else "no_books"
 
 

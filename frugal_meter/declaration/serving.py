@@ -51,7 +51,7 @@ class Declarer(NamedTuple):
                 kept = kept_of(store, begin, end, self.statement.unit, gently=gently)
             finally:
                 store.close()
-        named = {"begin": begin, "end": end, "now": now, "budgets": self.budgets(), "factor": self.factor}
+        named: dict[str, Any] = {"begin": begin, "end": end, "now": now, "budgets": self.budgets(), "factor": self.factor}
         return declare(self.statement, self.service, kept, **named)
 
 

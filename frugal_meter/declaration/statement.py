@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from .calendar import Span
-from .document import Legal, Line, Model, Objective, Record, Said, Supplier, Url
+from .document import PATTERNS, Legal, Line, Model, Objective, Record, Said, Siret, Supplier, Url
 
 #: tables of a statement, with what their keys are
 _PARTS: Final[dict[str, type[Record]]] = {"legal": Legal, "models": Model, "suppliers": Supplier, "objective": Objective}
@@ -25,7 +25,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The keys of ``[declaration]``; None is not said. Texts are French, or ``{ fr = "…", en = "…" }``."""
 
     organisation: Line | None = None
-    siret: str | None = None
+    siret: Siret | None = None
     contact: Line | None = None
     answerable: Said | None = None
     name: Said | None = None
@@ -88,17 +88,13 @@ def statement_of(told: Any) -> Statement:
         statement = msgspec.convert(filled, Statement)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
-        raise ConfigurationError(f"[declaration] {where.strip('`.')}: {_plainly(message)}".replace("  ", " ")) from None
+        raise ConfigurationError(f"[declaration] {where.strip('`.')}: {_plainly(message)}") from None
     _check_zone(statement.timezone)
-    if statement.siret is not None and not (
-        statement.siret.isascii() and statement.siret.isdecimal() and len(statement.siret) == 14
-    ):
-        raise ConfigurationError(f"[declaration] siret: {statement.siret!r} is not 14 digits")
     return statement
 
 
 def _plainly(message: str) -> str:
-    return "one line without control characters" if "matching regex '^(?![\\s\\S]*[\\u" in message else message
+    return next((f"write {words}" for pattern, words in PATTERNS.items() if repr(pattern) in message), message)
 
 
 def _check_zone(name: str) -> None:
