@@ -64,8 +64,12 @@ def declaration_schema() -> None:
 
 @one_line
 def harvest(
-    sources: Annotated[list[str] | None, typer.Argument(metavar="URL|FILE|FOLDER", help="Declarations, or folders of them.")] = None,
-    listed: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="A list of them, one a line; # begins a remark.")] = None,
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="URL|FILE|FOLDER", help="Declarations, or folders of them.")
+    ] = None,
+    listed: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="A list of them, one a line; # begins a remark.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write the observatory there. [default: check only]")] = None,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Ask addresses of this machine and of private networks too.")

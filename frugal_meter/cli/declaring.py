@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-
 from ..budgets.budget import Budget
 from ..carbon.packs import load_pack
 from ..declaration.calendar import last_whole
@@ -40,11 +39,13 @@ def written(
 ) -> Iterator[str]:
     """Write the files into ``out``; a line for each thing worth saying. Raises ConfigurationError and StoreError."""
     told = settings.get("declaration")
-    statement = statement_of({**told, "url": url} if url and isinstance(told, Mapping) else told or ({"url": url} if url else None))
+    statement = statement_of(
+        {**told, "url": url} if url and isinstance(told, Mapping) else told or ({"url": url} if url else None)
+    )
     declarer = _declarer(settings, statement, journal)
     made = _made(declarer, statement, period)
     files = _files(made, statement)
-    _put(out, files)
+    put(out, files)
     yield said(words.lang, "written", names=", ".join(files), folder=out)
     if made.services[0].volume.requests is None:
         why = next(each for each in made.unknown if each.path == "/services/0/volume/requests")
@@ -104,7 +105,7 @@ def _files(made: Declaration, statement: Statement) -> dict[str, bytes]:
     return files
 
 
-def _put(folder: Path, files: Mapping[str, bytes]) -> None:
+def put(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write each file whole: who reads while it is replaced gets the old or the new one."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-def said(lang: Lang, key: str | Code, **values: object) -> str:
+def said(lang: Lang, key: str | Code, /, **values: object) -> str:
     """One text in one language; KeyError for a key nobody wrote."""
     french, english = _WORDS[key]
     return (french if lang == "fr" else english).format(**values)
