@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -16,7 +17,8 @@ from frugal_meter.declaration.statement import statement_of
 from frugal_meter.periods import Books, Pass, Tally, Weight, period
 from frugal_meter.records import Interval
 
-BEGIN, END = datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC)
+PARIS = ZoneInfo("Europe/Paris")
+BEGIN, END = datetime(2026, 10, 1, tzinfo=PARIS), datetime(2026, 11, 1, tzinfo=PARIS)
 NOW = datetime(2026, 11, 2, 9, tzinfo=UTC)
 HOUR_NS = 3_600_000_000_000
 EVIL = "</p><script>alert(1)</script><img src=x onerror=alert(2)>\"'`{0}${x}"
@@ -128,7 +130,9 @@ def _poisoned(of: Any, key: str = "") -> Any:
 
 def town(number: int, **changes: Any) -> Declaration:
     """One of many towns, each with its own figures."""
-    figures = kept(joules=(2 + number) * 1e6, requests=9_000 + 1_000 * number, tier=("modelled", "measured")[number % 2], **changes)
+    figures = kept(
+        joules=(2 + number) * 1e6, requests=9_000 + 1_000 * number, tier=("modelled", "measured")[number % 2], **changes
+    )
     named = {"organisation": f"Ville n° {number}", "siret": f"{21_000_000_000_000 + number}", "name": f"Service {number}"}
     return declared(figures, service=f"service-{number}", **named)
 

@@ -34,7 +34,7 @@ li { margin: .3rem 0 0; }
 .soft, caption, footer, small { color: var(--soft); }
 a { color: var(--link); text-underline-offset: .15em; }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 3px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; margin: 1.2rem 0 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); gap: 1rem; margin: 1.2rem 0 0; }
 .figures div { padding: 1rem 1.2rem; border-radius: .4rem; background: var(--card); }
 .figures dt { color: var(--soft); }
 .figures dd { margin: .3rem 0 0; }
@@ -44,6 +44,9 @@ table { width: 100%; margin: 1rem 0 0; border-collapse: collapse; font-variant-n
 caption { padding: 0 0 .6rem; text-align: left; }
 th, td { padding: .55rem .7rem .55rem 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top;
   overflow-wrap: anywhere; }
+th .note { font-weight: 400; }
+tbody th { min-width: 11rem; }
+td { min-width: 6.5rem; }
 thead th { color: var(--soft); font-weight: 600; overflow-wrap: normal; }
 th button { padding: 0; border: 0; background: none; color: var(--link); font: inherit; text-align: left; cursor: pointer;
   text-decoration: underline; text-underline-offset: .15em; }
@@ -52,9 +55,9 @@ th[aria-sort=descending] button::after { content: " ↓"; }
 .note { display: block; color: var(--soft); font-size: .88rem; }
 @media (max-width: 48rem) {
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  table, tbody, tr, th, td { display: block; }
+  table, caption, tbody, tr, th, td { display: block; min-width: 0; overflow-wrap: anywhere; }
   tbody tr { padding: .8rem 0; border-bottom: 1px solid var(--rule); }
-  th, td { padding: .15rem 0; border: 0; }
+  tbody th, td { min-width: 0; padding: .15rem 0; border: 0; }
   td[data-label]::before { content: attr(data-label) " – "; color: var(--soft); }
 }
 @media print { body { max-width: none; } th button { color: inherit; text-decoration: none; } }

@@ -109,14 +109,13 @@ def _figures(service: Service, words: NoticeWords) -> Iterator[Html]:
     if (each := service.per_unit) is None:
         yield el("div", el("dt", words("per_unit", one=unit_words(service.unit.name, words))), el("dd", words("each_unknown")))
     else:
-        joules = words("of_electricity", between(each.it_energy_j, JOULES, lang))
+        many = words("per_thousand", between(each.it_energy_j, KILOWATT_HOURS, lang, _MANY / 3.6e6))
         yield _card(
             words("per_unit", one=unit_words(service.unit.name, words)),
-            joules,
+            words("of_electricity", between(each.it_energy_j, JOULES, lang)),
             words("of_co2", between(each.co2e_g, GRAMS, lang)),
+            many,
         )
-        many = words("of_electricity", between(each.it_energy_j, KILOWATT_HOURS, lang, _MANY / 3.6e6))
-        yield _card(words("per_thousand"), many, words("of_co2", between(each.co2e_g, GRAMS, lang, _MANY)))
     if service.per_year is None:
         yield el("div", el("dt", words("per_year")), el("dd", words("year_unknown")))
         return
@@ -159,9 +158,7 @@ def _budget(budget: BudgetLine, words: NoticeWords) -> Iterator[Html]:
     limit = budget.limit.replace(".", ",") if words.lang == "fr" else budget.limit
     told = [words("limit", limit=limit, per=words(budget.per))]
     told += [words("keyed", words(key)) for key in budget.key]
-    if not budget.enforced:
-        told.append(words("watched"))
-    yield join(", ".join(told), ".")
+    yield join(", ".join(told), None if budget.enforced else words("watched"), ".")
     if budget.refused is None or budget.degraded is None:
         return
     acted = budget.refused or budget.degraded

@@ -51,7 +51,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "costs": ("Ce que cela coûte", "What it costs"),
     "period": ("Période comptée\u00a0: du {begin} au {end}.", "Period counted: {begin} to {end}."),
     "per_unit": ("Pour {one}", "For {one}"),
-    "per_thousand": ("Soit, pour mille", "That is, for a thousand"),
+    "per_thousand": ("pour mille, {} d’électricité", "for a thousand, {} of electricity"),
     "per_year": ("Pour un an", "For a year"),
     "of_electricity": ("{} d’électricité", "{} of electricity"),
     "of_co2": ("{} de CO₂", "{} of CO₂"),
@@ -90,15 +90,15 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "kettle": (
         "Pour comparer\u00a0: l’électricité d’un an suffirait à chauffer {litres} d’eau de 15 à 100\u00a0°C (il faut "
-        "4,18\u00a0kilojoules par litre et par degré, sans compter les pertes).",
+        "4,2\u00a0kilojoules par litre et par degré, sans compter les pertes).",
         "To compare: the electricity of a year would heat {litres} of water from 15 to 100\u00a0°C (a litre takes "
-        "4.18\u00a0kilojoules per degree, losses not counted).",
+        "4.2\u00a0kilojoules per degree, losses not counted).",
     ),
     "covered": ("Les relevés couvrent {} de la période.", "The records cover {} of the period."),
     "none_too_few": (
-        "Trop peu de personnes s’en sont servies pendant cette période pour publier un chiffre. Il dirait ce que l’une "
-        "d’elles a fait. Le prochain chiffre viendra avec une période plus remplie.",
-        "Too few people used it in this period for a figure to be published. It would tell what one of them did. The next "
+        "Il y a eu trop peu de demandes pendant cette période pour publier un chiffre. Il dirait ce qu’une personne a fait. "
+        "Le prochain chiffre viendra avec une période plus remplie.",
+        "There were too few requests in this period for a figure to be published. It would tell what one person did. The next "
         "figure will come with a fuller period.",
     ),
     "none_no_journal": (
@@ -124,7 +124,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "budget": ("La limite que le service se donne", "The limit that the service keeps"),
     "no_budget": ("Ce service ne s’est pas donné de limite.", "This service keeps no limit."),
     "limit": ("{limit} par {per}", "{limit} per {per}"),
-    "watched": ("pour l’instant, elle est seulement observée", "for now it is only watched"),
+    "watched": (" (pour l’instant, cette limite est seulement observée)", " (for now this limit is only watched)"),
     "keyed": ("pour chaque {}", "for each {}"),
     "acted": (
         "Atteinte pendant la période\u00a0: environ {refused} demandes refusées, {degraded} confiées à un modèle plus petit",

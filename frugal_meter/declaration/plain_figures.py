@@ -75,8 +75,8 @@ def _shown(value: Decimal, lang: Language) -> str:
 
 
 def whole(number: float, lang: Language) -> str:
-    """A whole number with its thousands apart."""
-    return _shown(Decimal(round(number)), lang)
+    """A whole number to two digits, with its thousands apart."""
+    return _shown(_two(number, ROUND_HALF_EVEN), lang)
 
 
 def date(moment: datetime, lang: Language) -> str:

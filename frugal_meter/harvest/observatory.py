@@ -10,13 +10,13 @@ from ..declaration.document import Bounds, Language
 from ..declaration.frame import NAMES, framed
 from ..declaration.notice import spoken
 from ..declaration.notice_texts import NoticeWords, unit_words
-from ..declaration.plain_figures import GRAMS, JOULES, KILOWATT_HOURS, Scale, between, date, whole
+from ..declaration.plain_figures import GRAMS, JOULES, KILOWATT_HOURS, Scale, between, date
 from ..exporters.page_figures import percent
 from ..exporters.page_markup import Html, cell, el, join, row, row_head
 from ..exporters.page_texts import LANGUAGES
 from .gathering import is_address
 from .harvest import Entry, Harvest, Likeness, groups
-from .observatory_texts import said
+from .observatory_texts import said, term
 
 FILES: Final[dict[Language, str]] = {"fr": "observatoire.html", "en": "observatory.html"}
 JSON_FILE: Final = "observatory.json"
@@ -47,7 +47,7 @@ def observatory(harvest: Harvest, lang: Language, *, now: datetime) -> str:
     entries = harvest.entries
     other: Language = next(each for each in LANGUAGES if each != lang)
     head = el("nav", el("a", NAMES[other], href=FILES[other], lang=other, hreflang=other), aria_label=said(lang, "languages"))
-    lead = said(lang, "lead" if len(entries) != 1 else "lead_one", services=whole(len(entries), lang), date=date(now, lang))
+    lead = said(lang, "lead" if len(entries) != 1 else "lead_one", services=len(entries), date=date(now, lang))
     body = join(
         el("h1", said(lang, "title")),
         el("p", lead, class_="lead"),
@@ -65,9 +65,8 @@ def observatory(harvest: Harvest, lang: Language, *, now: datetime) -> str:
 
 def _group(of: Likeness, members: Sequence[Entry], lang: Language) -> Html:
     unit, methods, boundary, factors = of
-    caption = said(
-        lang, "group_of", method=", ".join(methods) or "–", boundary=", ".join(boundary) or "–", factor=", ".join(factors) or "–"
-    )  # fmt: skip
+    counted, kinds = (", ".join(term(lang, each) for each in names) or "–" for names in (boundary, factors))
+    caption = said(lang, "group_of", method=", ".join(methods) or "–", boundary=counted, factor=kinds)
     columns = [said(lang, key) for key in ("service", "energy", "carbon", "year", "evidence", "quality", "period")]
     return join(
         el("h2", said(lang, "group", one=unit_words(unit, NoticeWords(lang)))),
@@ -124,7 +123,8 @@ def _share(entry: Entry, lang: Language) -> str:
     if method.tier is None:
         return said(lang, "unknown")
     tier = said(lang, f"tier_{method.tier}")
-    return tier if method.measured_share is None else f"{tier}, {said(lang, 'share', percent(method.measured_share, lang))}"
+    share = method.measured_share
+    return f"{tier}, {said(lang, 'share', percent(share, lang))}" if share is not None and 0 < share < 1 else tier
 
 
 def _quality(entry: Entry, lang: Language) -> tuple[str, float | None]:

@@ -38,9 +38,18 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "group": ("Pour {one}", "For {one}"),
     "group_of": (
-        "Méthode {method}\u00a0; compté\u00a0: {boundary}\u00a0; facteur {factor}.",
-        "Method {method}; counted: {boundary}; {factor} factor.",
+        "Méthode {method}\u00a0; compté\u00a0: {boundary}\u00a0; facteur d’émission {factor}.",
+        "Method {method}; counted: {boundary}; emission factor: {factor}.",
     ),
+    "cpu": ("processeur", "processor"),
+    "memory": ("mémoire", "memory"),
+    "board": ("reste du serveur", "rest of the server"),
+    "node": ("serveur entier", "whole server"),
+    "gpu": ("carte graphique (GPU)", "graphics card (GPU)"),
+    "lifecycle/location": ("de cycle de vie, selon le lieu", "lifecycle, location-based"),
+    "direct/location": ("de combustion seule, selon le lieu", "direct combustion, location-based"),
+    "lifecycle/market": ("de cycle de vie, selon le contrat", "lifecycle, market-based"),
+    "direct/market": ("de combustion seule, selon le contrat", "direct combustion, market-based"),
     "alone": ("Un seul service ici\u00a0: rien ne se compare à lui.", "One service only: nothing is comparable with it."),
     "service": ("Service", "Service"),
     "energy": ("Énergie par unité", "Energy per unit"),
@@ -82,3 +91,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
 def said(lang: Language, key: str, *parts: object, **named: object) -> str:
     """One text in one language; KeyError for a key nobody wrote."""
     return _WORDS[key][0 if lang == "fr" else 1].format(*parts, **named)
+
+
+def term(lang: Language, name: str) -> str:
+    """A word of a boundary or of a factor; one that is not ours as it is."""
+    return said(lang, name) if name in _WORDS else name
