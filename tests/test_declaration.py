@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,10 +31,20 @@ from frugal_meter.cli.gathering import diagnose
 from frugal_meter.config import load
 from frugal_meter.declaration.calendar import last_whole, valid_until
 from frugal_meter.declaration.declaring import bounds, in_fives
-from frugal_meter.declaration.document import REASONS, Declaration, as_json, json_schema, nulls
+from frugal_meter.declaration.document import (
+    REASONS,
+    Declaration,
+    Legal,
+    Model,
+    Objective,
+    Supplier,
+    as_json,
+    json_schema,
+    nulls,
+)
 from frugal_meter.declaration.reading import declaration_of
 from frugal_meter.declaration.serving import CitizenPages, Declarer, finder, schema_file
-from frugal_meter.declaration.statement import statement_of
+from frugal_meter.declaration.statement import Statement, statement_of
 from frugal_meter.errors import ConfigurationError, DeclarationError
 from frugal_meter.journal.sqlite import SqliteJournal
 from frugal_meter.periods import period
@@ -354,6 +367,24 @@ def test_what_people_have_not_said_is_named() -> None:
     assert "legal.ai_act_class" in missing
     assert "models[0].training" in missing
     assert "models" in statement_of({**STATED, "models": []}).missing()
+
+
+@pytest.mark.parametrize("page", ["declaration.md", "declarer.md"])
+def test_the_example_of_the_documentation_says_everything(page: str) -> None:
+    text = (Path(__file__).parent.parent / "docs" / page).read_text(encoding="utf-8")
+    shown = [textwrap.dedent(block) for block in re.findall(r"^ *```toml[^\n]*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)]
+    (stated,) = (tables["declaration"] for tables in map(tomllib.loads, shown) if "declaration" in tables)
+    assert statement_of(stated).missing() == ()
+
+
+def test_every_key_code_and_option_is_told() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "declaration.md").read_text(encoding="utf-8")
+    keys = text[text.index("## Keys of") : text.index("## The notice")]
+    told = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in keys.splitlines() if line.startswith("| `"))))
+    assert told == set(Statement.__struct_fields__)
+    for part in (Legal, Model, Supplier, Objective):
+        assert [name for name in part.__struct_fields__ if f"`{name}`" not in keys] == []
+    assert [code for code in REASONS if f"| `{code}` |" not in text] == []
 
 
 TOML = """

@@ -53,7 +53,7 @@ def many() -> Harvest:
     ("lang", "says"),
     [
         ("fr", ("entre 200 et 820 joules d’électricité", "entre 4,7 et 29 milligrammes de CO₂", "entre 8,1 et 33 kilowattheure",
-                "du 1er octobre 2026 au 31 octobre 2026", "50 kJ par jour", "environ 40 demandes refusées", "Sans passer par l’IA",
+                "du 1er octobre 2026 au 31 octobre 2026", "50 kJ par jour", "environ 40 demandes refusées",
                 "Au guichet de la mairie", "la direction du numérique", "Elle n’est pas mesurée par un capteur",
                 "3,5 Wh par heure, pour chaque compte (pour l’instant, cette limite est seulement observée)",
                 "le réseau entre vous et le service", "article L. 311-3-1", "neuf chances sur dix")),

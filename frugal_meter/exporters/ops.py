@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
 #: a request that carries one of these came through a proxy: its loopback peer is the proxy, not the client
 FORWARDED: Final = frozenset(
@@ -146,22 +147,30 @@ def ops_app(
         refusal = await _score(request, feedback)
         return Response(status_code=202) if refusal is None else PlainTextResponse(f"{refusal[1]}\n", refusal[0])
 
-    async def see_public(request: Request) -> Response:
-        request.scope[OPS_MARK] = True
-        if citizens is None or not (citizens.open or is_open_to(request.scope, token, public)):
-            return PlainTextResponse(_REFUSED, 403)
-        found = await run_sync(citizens.answer, _below(request), language(request))
-        return Response(found.body, found.status, headers=dict(found.headers))
-
     pages = {"/readings/{id}": see_reading, "/metrics": see_metrics, "/data.json": see_data, "/": see_page}
     routes = [Route(path, guarded(see)) for path, see in pages.items()]
-    routes += [Route(path, see_public) for path in (citizens.paths if citizens is not None else ())]
+    if citizens is not None:
+        routes += _for_citizens(citizens, lambda request: is_open_to(request.scope, token, public))
     return Starlette(routes=[*routes, Route("/feedback", take_feedback, methods=["POST"])])
 
 
-def _below(request: Request) -> str:
-    """The path below where the application is mounted."""
-    return str(request.url.path).removeprefix(request.scope.get("root_path", ""))
+def _for_citizens(pages: PublicPages, is_open: Callable[[Request], bool]) -> list[Route]:
+    from anyio.to_thread import run_sync
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
+
+    def route(path: str) -> Route:
+        async def see(request: Request) -> Response:
+            request.scope[OPS_MARK] = True
+            if not (pages.open or is_open(request)):
+                return PlainTextResponse(_REFUSED, 403)
+            lang = negotiate(request.headers.get("accept-language", ""), request.query_params.get("lang"))
+            found = await run_sync(pages.answer, path, lang)
+            return Response(found.body, found.status, headers=dict(found.headers))
+
+        return Route(path, see)
+
+    return [route(path) for path in pages.paths]
 
 
 class _Score(msgspec.Struct, forbid_unknown_fields=True):
