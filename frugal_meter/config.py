@@ -69,8 +69,8 @@ OTEL_KEYS: Final = ("endpoint", "interval", "spans", "settled_spans")
 def load(path: str | Path | None = None) -> dict[str, Any]:
     """Keyword arguments for `Meter` from ``path``, ``$FRUGAL_CONFIG`` or ``frugal.toml``.
 
-    The file has a ``[meter]`` table, any number of ``[[budget]]`` tables and, to export over OTLP, an ``[otel]`` table, which is
-    handed on as it is. Raises ConfigurationError, in one line with
+    The file has a ``[meter]`` table, any number of ``[[budget]]`` tables, to export over OTLP an ``[otel]`` table and for the
+    public a ``[declaration]`` table, which are handed on as they are. Raises ConfigurationError, in one line with
     the file and the key, for a file that cannot be read, a key that does not exist or a value that cannot mean anything.
     """
     file = Path(path or os.environ.get("FRUGAL_CONFIG") or DEFAULT_PATH)
@@ -84,7 +84,7 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
-    _only(file, "the file", tables, ("meter", "budget", "otel"))
+    _only(file, "the file", tables, ("meter", "budget", "otel", "declaration"))
     meter = tables.get("meter", {})
     if not isinstance(meter, dict):
         raise ConfigurationError(f"{file}: [meter] is a table")
@@ -98,6 +98,7 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
         **meter,
         "budgets": [_budget(file, table) for table in _tables(file, tables.get("budget", []))],
         **_otel(file, tables),
+        **({"declaration": tables["declaration"]} if "declaration" in tables else {}),
     }
 
 

@@ -14,6 +14,7 @@ The tree::
     ├── SourceError               an energy source that cannot be read; carries what, where, remedy
     ├── StoreError                a shared budget store that cannot be reached or written; carries where, remedy
     ├── ReceiverError             a Grafana that refused what was sent; carries what, where, remedy
+    ├── DeclarationError          a declaration that cannot be believed or read; says why in one line
     └── BudgetRefused             a budget said no; raised by ``measure`` outside HTTP
 
 Each message is one line: what, where, how to mend it. A fault *inside* the meter never raises:
@@ -114,6 +115,10 @@ class ReceiverError(FrugalMeterError):
     def __init__(self, what: str, where: str, remedy: str) -> None:
         super().__init__(f"{what} ({where}). {remedy}")
         self.what, self.where, self.remedy = what, where, remedy
+
+
+class DeclarationError(FrugalMeterError, ValueError):
+    """A declaration of AI services that is ill-formed, stale, too large, or contradicts itself; the message says which."""
 
 
 class BudgetRefused(FrugalMeterError):

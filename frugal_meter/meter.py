@@ -29,6 +29,7 @@ from .carbon.factors import Factor
 from .carbon.in_force import InForce
 from .carbon.pue import Pue
 from .config import WatchedFile
+from .declaration.statement import Statement, statement_of
 from .degrading import MAX_BODY_BYTES, Degrading
 from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
@@ -68,6 +69,7 @@ class Meter(Ticking):
     idle_watts: the host's measured idle power per source name or component. calibration: the file of
     ``frugal-meter calibrate``. host_root: where a container has the host's /proc and /sys.
     journal: "sqlite:///path", "postgresql://…" or a `Journal`: readings, books and decisions that outlive the process.
+    declaration: what only people know of the service, for its public declaration and notice.
     Further settings: see docs/settings.md.
 
     Raises ConfigurationError (UnknownZoneError, BudgetNotEnforceableError, …) at once for what cannot work.
@@ -82,6 +84,7 @@ class Meter(Ticking):
         budgets: Sequence[Budget] = (),
         exporters: Sequence[Exporter] = (),
         journal: str | Journal | None = None,
+        declaration: Statement | Mapping[str, Any] | None = None,
         tick: float = 0.5,
         pue: float | Pue | None = None,
         tenant: Callable[[Mapping[str, Any]], str | None] | None = None,
@@ -127,7 +130,7 @@ class Meter(Ticking):
         )
         check_callables(tenant, exporters, capture_usage)
         super().__init__(clock or SystemClock(), tenant)
-        self.service, self.setup = setup.service, setup
+        self.service, self.setup, self.statement = setup.service, setup, statement_of(declaration)
         self.refusals = Refusals.of(refusals)
         self.degrading = Degrading(rewrite, rewrite_limit, qualities)
         self.told = Told.of(usage_carbon, callers)
@@ -385,17 +388,18 @@ class Meter(Ticking):
         return render(self, accept)
 
     def ops_app(self, *, token: str | None = None, public: bool = False) -> Starlette:
-        """An ASGI application with ``/metrics`` and the live page.
+        """An ASGI application with ``/metrics``, the live page, and the pages for the public: ``/frugal-ai.json``, ``/notice``.
 
         It answers loopback only, and never a request that carries Forwarded headers, unless opened on purpose: with
-        ``token`` (or ``$FRUGAL_OPS_TOKEN``) to whoever sends ``Authorization: Bearer``, with ``public=True`` to everybody.
+        ``token`` (or ``$FRUGAL_OPS_TOKEN``) to whoever sends ``Authorization: Bearer``, with ``public=True`` to everybody. The
+        pages for the public alone are opened by ``[declaration] public = true``.
         """
+        from .declaration.serving import public_pages
         from .exporters.live_state import live_state
         from .exporters.ops import ops_app
 
-        app = ops_app(
-            self.metrics, lambda: live_state(self), self.find, token=_ops_token(token), public=public, feedback=self.feedback
-        )
+        pages: dict[str, Any] = {"feedback": self.feedback, "citizens": public_pages(self)}
+        app = ops_app(self.metrics, lambda: live_state(self), self.find, token=_ops_token(token), public=public, **pages)
         self._ops_apps.append(app)
         return app
 

@@ -62,6 +62,18 @@ def switched_off() -> Finding:
     )
 
 
+def declaration_incomplete(keys: Sequence[str]) -> Finding:
+    """A [declaration] in which people have not said everything."""
+    return Finding(
+        code="declaration-incomplete",
+        what=f"[declaration] does not say {', '.join(keys)}: each is null in frugal-ai.json, with that as the reason",
+        where="frugal.toml",
+        remedy="Have the people who answer for the service fill them in; frugal-meter declaration check lists them.",
+        what_fr=f"[declaration] ne dit pas {', '.join(keys)} : chacun est null dans frugal-ai.json, avec cette raison",
+        remedy_fr="Faites-les remplir par ceux qui répondent du service ; frugal-meter declaration check en donne la liste.",
+    )
+
+
 def counter_still(where: str) -> Finding:
     """A counter that can be read and does not count."""
     return Finding(

@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, MissingExtraError, SourceError
 from ..sources.host_root import Roots, host_roots
 from .budget_commands import budget
 from .dashboard_commands import dashboards
+from .declaration_commands import declaration, harvest
 from .options import Config, Json, Language, config_file, one_line, say, settings_of
 from .study_commands import study
 
@@ -206,6 +207,8 @@ app.add_typer(factors, name="factors")
 app.add_typer(budget, name="budget")
 app.add_typer(dashboards, name="dashboards")
 app.add_typer(study, name="study")
+app.add_typer(declaration, name="declaration")
+app.command()(harvest)
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
 
 

@@ -15,6 +15,7 @@ from ..attribution.workings import TIER_SHARE
 from ..budgets.budget import Budget
 from ..budgets.stores.opening import address_of, check_policy
 from ..carbon import Factor, grid, operational
+from ..declaration.statement import statement_of
 from ..errors import ConfigurationError, SourceError, UnknownZoneError
 from ..records import TIERS, Interval, Tier
 from ..refusal import Refusals
@@ -22,9 +23,10 @@ from ..sources import Source, model_findings
 from ..sources.agent import agent_link
 from ..sources.cpu_table import CpuMatch
 from ..sources.discovery import Discovery, describe, discover
+from ..sources.findings import Finding
 from ..sources.host_root import Roots
 from ..sources.procfs import CpuModel, HostCpu
-from .advice import advise, switched_off
+from .advice import advise, declaration_incomplete, switched_off
 from .budget_states import budget_states
 from .diagnosis import (
     MEASURED,
@@ -87,8 +89,19 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
         embodied=setup.hardware_embodied(settings.get("embodied", "default"), found, synthetic=False),
         carbon_now_g_per_h=None if factor is None or total is None else operational(total.times(3600), pue, factor),
         budgets=budget_states(budgets, found.sources),
-        findings=[*disabled, *found.findings, *advise(found, now, idle, factor=factor, stale=stale, pue=pue)],
+        findings=[
+            *disabled,
+            *found.findings,
+            *advise(found, now, idle, factor=factor, stale=stale, pue=pue),
+            *_declared(settings.get("declaration")),
+        ],
     )
+
+
+def _declared(told: Any) -> list[Finding]:
+    """What the declaration still lacks, where there is to be one. Raises ConfigurationError."""
+    missing = () if told is None else statement_of(told).missing()
+    return [declaration_incomplete(missing)] if missing else []
 
 
 def _check_sharing(settings: Mapping[str, Any], budgets: Sequence[Budget]) -> None:

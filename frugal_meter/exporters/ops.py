@@ -7,9 +7,9 @@ import ipaddress
 import secrets
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
 #: a request that carries one of these came through a proxy: its loopback peer is the proxy, not the client
 FORWARDED: Final = frozenset(
@@ -35,6 +36,29 @@ _REFUSED: Final = (
     "This page answers the machine itself only. To open it: ops_app(token=...), ops_app(public=True), "
     "or serve_ops() on a port of its own.\n"
 )
+
+
+class PublicPage(NamedTuple):
+    """What a page for the public answers."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class PublicPages(Protocol):
+    """Pages that may be open to everybody while the others are not: declaration, notice, carbon.txt."""
+
+    @property
+    def open(self) -> bool:
+        """Whether they answer beyond this machine."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where they are."""
+
+    def answer(self, path: str, lang: Literal["fr", "en"]) -> PublicPage:
+        """The page at one of ``paths``; may read a journal, so it is asked off the event loop."""
 
 
 def is_open_to(scope: Any, token: str | None, public: bool) -> bool:
@@ -72,9 +96,10 @@ def ops_app(
     *,
     token: str | None,
     public: bool,
+    citizens: PublicPages | None = None,
 ) -> Starlette:
     """A Starlette application with ``/metrics``, ``/`` (live page), ``/data.json`` and ``/readings/ID``, rendered off the event
-    loop. A reading is given without its tenant. ``POST /feedback`` hands a reading's score to ``feedback``; it is never public.
+    loop. A reading is given without its tenant. ``POST /feedback`` hands a score on, and is never public; ``citizens`` may be.
     """
     if token is not None and public:
         raise ConfigurationError("ops_app: token and public=True exclude each other; with a token the pages are not public")
@@ -103,8 +128,7 @@ def ops_app(
         return HTMLResponse(page, headers=_page_headers(nonce, lang))
 
     async def see_data(request: Request) -> Response:
-        lang = language(request)
-        body = await run_sync(lambda: render_data(state(), lang=lang))
+        body = await run_sync(lambda: render_data(state(), lang=language(request)))
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def see_reading(request: Request) -> Response:
@@ -123,7 +147,27 @@ def ops_app(
 
     pages = {"/readings/{id}": see_reading, "/metrics": see_metrics, "/data.json": see_data, "/": see_page}
     routes = [Route(path, guarded(see)) for path, see in pages.items()]
+    routes += [] if citizens is None else _for_citizens(citizens, lambda request: is_open_to(request.scope, token, public))
     return Starlette(routes=[*routes, Route("/feedback", take_feedback, methods=["POST"])])
+
+
+def _for_citizens(pages: PublicPages, is_open: Callable[[Request], bool]) -> list[Route]:
+    from anyio.to_thread import run_sync
+    from starlette.responses import PlainTextResponse, Response
+    from starlette.routing import Route
+
+    def route(path: str) -> Route:
+        async def see(request: Request) -> Response:
+            request.scope[OPS_MARK] = True
+            if not (pages.open or is_open(request)):
+                return PlainTextResponse(_REFUSED, 403)
+            lang = negotiate(request.headers.get("accept-language", ""), request.query_params.get("lang"))
+            found = await run_sync(pages.answer, path, lang)
+            return Response(found.body, found.status, headers=dict(found.headers))
+
+        return Route(path, see)
+
+    return [route(path) for path in pages.paths]
 
 
 class _Score(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,0 +1,128 @@
+"""``frugal-meter declaration``: what is missing, and the files that any web server can give out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..budgets.budget import Budget
+from ..carbon.packs import load_pack
+from ..declaration.calendar import last_whole
+from ..declaration.carbon_txt import carbon_txt
+from ..declaration.document import Declaration, as_json
+from ..declaration.notice import notice
+from ..declaration.serving import CARBON_TXT, DECLARATION, SCHEMA_FILE, SETTLED_AFTER, Declarer, finder, schema_file
+from ..declaration.statement import Statement, statement_of
+from ..errors import ConfigurationError
+from ..journal.writer import path_of
+from ..setup import emission_factor
+from .journal import moment
+from .public_texts import said
+from .texts import Words
+
+NOTICES = {"fr": "notice.fr.html", "en": "notice.en.html"}
+Period = tuple[str | None, str | None]
+
+
+def missing_lines(settings: Mapping[str, Any], words: Words) -> list[str]:
+    """A line for each thing that people have not said yet."""
+    return [said(words.lang, "missing", key=key) for key in statement_of(settings.get("declaration")).missing()]
+
+
+def written(
+    settings: Mapping[str, Any], out: Path, journal: Path | None, period: Period, url: str | None, words: Words
+) -> Iterator[str]:
+    """Write the files into ``out``; a line for each thing worth saying. Raises ConfigurationError and StoreError."""
+    told = settings.get("declaration")
+    statement = statement_of(
+        {**told, "url": url} if url and isinstance(told, Mapping) else told or ({"url": url} if url else None)
+    )
+    declarer = _declarer(settings, statement, journal)
+    made = _made(declarer, statement, period)
+    files = _files(made, statement)
+    put(out, files)
+    yield said(words.lang, "written", names=", ".join(files), folder=out)
+    if made.services[0].volume.requests is None:
+        why = next(each for each in made.unknown if each.path == "/services/0/volume/requests")
+        yield said(words.lang, "no_figures", why=said(words.lang, why.code))
+    if CARBON_TXT not in files:
+        yield said(words.lang, "no_carbon_txt")
+    if missing := statement.missing():
+        yield said(words.lang, "some_missing", keys=", ".join(missing))
+
+
+def _declarer(settings: Mapping[str, Any], statement: Statement, journal: Path | None) -> Declarer:
+    service, kept = settings.get("service"), settings.get("journal")
+    if not service:
+        raise ConfigurationError('the service has no name: give --config frugal.toml with [meter] service = "…"')
+    if journal is None and isinstance(kept, str):
+        journal = Path(path_of(kept))
+    budgets: list[Budget] = list(settings.get("budgets", ()))
+    return Declarer(statement, str(service), journal, lambda: budgets, finder(*_factors(settings)))
+
+
+def _factors(settings: Mapping[str, Any]) -> tuple[list[Any], Any]:
+    pack, factor = settings.get("factor_pack"), settings.get("factor")
+    if settings.get("zone") is None and factor is None:
+        return [], None if pack is None else load_pack(pack)
+    own, _ = emission_factor(settings.get("zone"), factor, pack)
+    return [own], None if pack is None else load_pack(pack)
+
+
+def _made(declarer: Declarer, statement: Statement, period: Period) -> Declaration:
+    now = datetime.now(UTC)
+    if (period[0] is None) != (period[1] is None):
+        raise ConfigurationError("--begin and --end go together; without both it is the last whole period")
+    if period[0] is None or period[1] is None:
+        begin, end = last_whole(statement.period, now - SETTLED_AFTER, statement.zone)
+    else:
+        begin, end = (datetime.fromtimestamp(moment(each) / 1e9, UTC) for each in period if each)
+    if begin >= end:
+        raise ConfigurationError("the period ends before it begins")
+    if end > now:
+        raise ConfigurationError(f"the period ends at {end.isoformat()}, which is still to come")
+    made = declarer.declare(begin, end, now)
+    if made.valid_until <= now:
+        raise ConfigurationError(
+            f"a declaration of that period was valid until {made.valid_until.date()}: readers would refuse it; name a later one"
+        )
+    return made
+
+
+def _files(made: Declaration, statement: Statement) -> dict[str, bytes]:
+    files = {DECLARATION: as_json(made), SCHEMA_FILE: schema_file()}
+    for lang in ("fr", "en"):
+        page = notice(made, lang, links=NOTICES, document=DECLARATION)  # type: ignore[arg-type]
+        files[NOTICES[lang]] = page.encode("utf-8", "replace")
+    if statement.url is not None:
+        base = statement.url.rstrip("/")
+        files[CARBON_TXT] = carbon_txt(made, base, notice=f"{base}/{NOTICES['fr']}").encode()
+    return files
+
+
+def put(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write each file whole: who reads while it is replaced gets the old or the new one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            _replace(folder / name, data)
+    except OSError as error:
+        raise ConfigurationError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    number, spare = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), 0o644)  # a web server of another user gives it out
+        os.replace(spare, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(spare)
+        raise

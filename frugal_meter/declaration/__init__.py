@@ -1,0 +1,1 @@
+"""What a service tells the public: the declaration, its schema, the notice for citizens; see docs/declaration.md."""
