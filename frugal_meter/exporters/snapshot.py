@@ -49,6 +49,7 @@ class Snapshots:
             try:
                 ended, living = self._workers.gather()
                 if living:
+                    ended.lose(0, len(living[0].sources))
                     self._last = service_of(ended, living)
                     return self._last
             except Exception as error:  # somebody else's hand in the folder: a scrape is answered all the same

@@ -169,9 +169,13 @@ class Total(msgspec.Struct, array_like=True):
         _take(self.rows, sums.rows, _add_row)
         _take(self.kinds, sums.kinds, _add_kind)
         if lost:
-            labels, outcome = LOST
-            row = self.rows.setdefault(labels, Row(0, [0] * len(sums.sources)))
-            row.outcomes[outcome] = row.outcomes.get(outcome, 0) + lost
+            self.lose(lost, len(sums.sources))
+
+    def lose(self, requests: int, sources: int) -> None:
+        """Count requests of workers that were killed; with 0 of them the series is there, for ``increase`` to see the first."""
+        labels, outcome = LOST
+        row = self.rows.setdefault(labels, Row(0, [0] * sources))
+        row.outcomes[outcome] = row.outcomes.get(outcome, 0) + requests
 
     def _add_sources(self, sums: Sums) -> None:
         if not self.alone:
