@@ -124,7 +124,7 @@ class Run:
         return self.scraped(time.time())
 
     def begin(self) -> float:
-        """The moment of a scrape that begins the run: of a worker that knows what the warm-up spent, as it tells no other keys."""
+        """The moment of a scrape that begins the run: its worker knows what the warm-up spent, as it tells no other keys."""
         found = self.settled()
         while not self.server.ask('frugal_budget_usage_ratio{budget="joules", state="settled"}', found):
             found = self.scraped(time.time())

@@ -62,11 +62,6 @@ class Snapshots:
         """The figures of this process."""
         return service_of(Total(), [self.own()])
 
-    @property
-    def workers(self) -> int | None:
-        """How many workers the service has; None where this process is no worker among others."""
-        return self._workers.count() if self._workers.joined else None
-
     def own(self) -> Sums:
         """What this process has to tell."""
         meter, sums = self._meter, self._meter.aggregates
@@ -97,6 +92,7 @@ class Snapshots:
             cut_nj=meter.cut_nj,
             budgets=counts_of(meter.admission),
             budgets_now=gauges_of(meter.admission, meter.clock.time_ns()),
+            since_ns=meter.since_ns + meter.figures.unix_offset_ns,
         )
 
     def after_fork_in_child(self) -> None:
