@@ -24,7 +24,7 @@ from .budgets.upkeep import LOOK_NS
 from .budgets.waiting import is_on_a_loop
 from .degrading import Degrading
 from .errors import FrugalMeterError
-from .exporters.aggregates import Aggregates
+from .exporters.aggregates import Aggregates, Work
 from .exporters.dispatch import OPS_MARK
 from .exporters.trace_context import current_trace_id
 from .figures import Figures
@@ -64,6 +64,8 @@ class Desk(ABC):
         self.disabled = switched_off()
         self.errors: dict[str, int] = {}
         self.declared: set[tuple[str, str]] = set()
+        self._works: set[Work] = set()
+        self._expected: list[tuple[str, bool]] = []
         self._tenant = tenant
         self._kept: deque[Span] = deque(maxlen=MOST_KEPT)
         self._ops_apps: list[object] = []
@@ -310,16 +312,27 @@ class Desk(ABC):
         with self.guard("remote"):
             span.call.finish(span, (self._mono() - span.t0_ns) / 1e9)
 
-    def declare(self, block: str, model: str) -> None:
-        """Note that the measured function ``block`` runs ``model``."""
-        self.declared.add((block, model))
+    def declare(self, block: str, model: str | None, *, unit: str | None, smaller: str | None, elsewhere: bool) -> None:
+        """Note that the function ``block`` runs ``model``, or ``smaller`` when a budget degrades, and delivers ``unit``."""
+        if model is not None:
+            self.declared.add((block, model))
+        self._works.add(Work(model or "none", unit, elsewhere))
+        if smaller is not None:
+            self._works.add(Work(smaller, unit))
+        if self._expected:
+            self._expect()
 
     def expect(self, app: object) -> None:
         """Have the metrics of every route of ``app`` there before its first request, and say which budgets fit none of them."""
-        self.aggregates.expect(list(routes.templates(app, self._ops_apps)), sorted({model for _, model in self.declared}))
+        self._expected += [route for route in routes.templates(app, self._ops_apps) if route not in self._expected]
+        self._expect()
         known = {route for route, _ in routes.templates(app, hidden=True)}
         self._routes = known | {routes.UNMATCHED} if known else known
         self.look_at_matches()
+
+    def _expect(self) -> None:
+        refused = {"http": str(self.refusals.status), "websocket": "403", "block": "none"} if self.admission.budgets else {}
+        self.aggregates.expect(self._expected, sorted(self._works, key=str), refused)
 
     def look_at_matches(self) -> None:
         """Log a line for each budget that no route of the application fits, where its routes are known."""

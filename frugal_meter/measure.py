@@ -55,8 +55,8 @@ class Opener(Protocol):
     def may_serve(self, span: Span, model: str, min_quality: float | None) -> bool:
         """Whether ``model`` is good enough to stand in."""
 
-    def declare(self, block: str, model: str) -> None:
-        """Note a model that a measured function runs."""
+    def declare(self, block: str, model: str | None, *, unit: str | None, smaller: str | None, elsewhere: bool) -> None:
+        """Note what a measured function runs and delivers."""
 
     def note(self, span: Span, reply: Any) -> None:
         """Take what a model's reply tells of tokens."""
@@ -183,8 +183,9 @@ class Measure:
         else:
             driver = self._function(fn)
         wrapped = functools.wraps(fn)(driver)
-        if self._model is not None:
-            self._meter.declare(self._name or label(getattr(fn, "__qualname__", "function")) or "none", self._model)
+        block = self._name or label(getattr(fn, "__qualname__", "function")) or "none"
+        smaller = None if self._fallback is None else _model_of(self._fallback)
+        self._meter.declare(block, self._model, unit=self._unit, smaller=smaller, elsewhere=self._call is not None)
         wrapped.__frugal_model__ = self._model  # type: ignore[attr-defined]
         return wrapped
 

@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 WORKERS = 3
 #: requests of each route, before and after a worker is killed
 ASKED = {"/ask": (150, 120), "/search": (90, 70), "/few": (60, 60)}
-#: asked before the first scrape that counts: series that are born with a figure are not seen by `increase` (docs/metrics.md)
-WARM = ("/ask", "/search", "/few", "/few")
+#: asked before the first scrape that counts: budgets tell of a key once it has spent, and one is to be spent from the start
+WARM = ("/ask", "/few")
 SETTINGS = """
 global: {{scrape_interval: 1s}}
 scrape_configs:
@@ -124,14 +124,10 @@ class Run:
         return self.scraped(time.time())
 
     def begin(self) -> float:
-        """The moment of a scrape that begins the run: one whose worker knows what the warm-up spent, as it tells no other keys.
-
-        Prometheus keeps its connection and so its worker: that one is asked too, sooner or later.
-        """
+        """The moment of a scrape that begins the run: one that tells what the warm-up spent, whoever spent it."""
         told: list[float] = []
 
         def begun() -> bool:
-            self.get(WARM[0])
             told[:] = [self.settled()]
             return bool(self.server.ask('frugal_budget_usage_ratio{budget="joules", state="settled"}', told[0]))
 

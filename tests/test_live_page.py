@@ -156,6 +156,30 @@ def test_every_number_of_a_request_has_unit_interval_and_tier():
     assert "2.5 s CPU, measured 412 tokens in, 96 out" in page
 
 
+def test_a_request_shows_the_identifier_that_its_account_can_be_redone_with():
+    made = reading(3)
+    assert f'<code class="id">{made.id}</code>' in render_page(busy(requests=(made,)), lang="en")
+    assert json.loads(render_data(busy(requests=(made,))))["state"]["requests"][0]["id"] == made.id
+    assert "step by step: frugal-meter explain ID" in words(busy())
+
+
+@pytest.mark.parametrize(
+    ("lang", "sums", "own"),
+    [
+        (
+            "en",
+            "with the service’s 4 processes, all together",
+            "; of one of the service’s 4 processes only, the one that answers",
+        ),
+        ("fr", "avec les 4 processus du service, ensemble", "; celles d’un seul des 4 processus du service, celui qui répond"),
+    ],
+)
+def test_figures_of_several_workers_say_so_and_what_is_of_one_alone_does_too(lang, sums, own):
+    assert sums in words(busy(workers=4), lang)
+    assert own in words(busy(workers=4), lang).replace("\u00a0", " ").replace(" ;", ";")
+    assert "process" not in words(busy(), lang).split("3,6" if lang == "fr" else "3.6")[0].replace("processeur", "")
+
+
 def test_a_request_that_the_next_tick_will_correct_says_provisional():
     assert "provisional" in words(busy(requests=(reading(0),))).split("How to read")[0]
     assert "provisional" not in words(busy(requests=(reading(1),))).split("How to read")[0]

@@ -176,6 +176,26 @@ def test_any_worker_tells_every_request_that_was_answered_also_by_workers_that_w
     assert len(load.by_worker) > 1
 
 
+def page_shows_the_sums_of_all_workers(service: Service) -> None:
+    """Whichever worker draws it: what it shows lies between what /metrics told before and after, also of who has been killed."""
+
+    def told() -> tuple[float, float]:
+        samples = service.samples()
+        unattributed = samples["frugal_unattributed_energy_joules_total"]
+        host = sum(samples["frugal_host_energy_joules_total"].values())
+        return host, sum(joules for key, joules in unattributed.items() if dict(key)["reason"] == "overhead")
+
+    began = set()
+    for _ in range(2 * WORKERS):
+        before, page, after = told(), json.loads(service.get("/frugal/data.json")[1])["state"], told()
+        shown = sum(page["buckets_j"].values()), page["buckets_j"]["overhead"]
+        for least, here, most in zip(before, shown, after, strict=True):
+            assert least - 1e-6 <= here <= most + 1e-6
+        assert (page["workers"], page["off_nj"]) == (WORKERS, 0)
+        began.add(page["since"])
+    assert len(began) == 1, "since the first worker began, whoever answers"
+
+
 @pytest.mark.parametrize("service", ["uvicorn"], indirect=True)
 def test_joules_of_all_workers_sum_to_those_of_the_host_also_when_one_was_killed(service: Service, tmp_path: Path) -> None:
     load = Load(service, 4, 50)
@@ -185,7 +205,7 @@ def test_joules_of_all_workers_sum_to_those_of_the_host_also_when_one_was_killed
     load.wait()
     service.until(lambda: service.total("frugal_workers") == WORKERS)
     # Until its server has taken note of the death, the dead worker counts, and then for a moment one is missing.
-    service.until(lambda: f"one of the service’s {WORKERS} processes" in service.get("/frugal/?lang=en")[1].decode())
+    service.until(lambda: f"with the service’s {WORKERS} processes" in service.get("/frugal/?lang=en")[1].decode())
     seen = [service.samples() for _ in range(2 * WORKERS)]
     for one, after in itertools.pairwise(seen):
         booked = [sum(one[name].values()) for name in BOOKED]
@@ -194,6 +214,7 @@ def test_joules_of_all_workers_sum_to_those_of_the_host_also_when_one_was_killed
         assert sum(one["frugal_books_difference_joules"].values()) == 0
         for name in (*BOOKED[:2], "frugal_host_energy_joules_total", "frugal_cpu_seconds_total"):
             assert all(after[name][key] >= value for key, value in one[name].items()), "a counter never falls"
+    page_shows_the_sums_of_all_workers(service)
     # The host once: idle watts times wall time, not four times that.
     idle = service.total("frugal_unattributed_energy_joules_total", reason="idle")
     assert idle <= IDLE_WATTS * (time.monotonic() - service.begun)

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import add
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -58,6 +58,12 @@ MAX_DISTRIBUTIONS: Final = 200
 #: routes × declared models whose series are made in advance
 MAX_PAIRS: Final = 100
 Labels = tuple[str, str, str]
+#: how requests of each kind may be known to end before any has: (status, outcome)
+ENDS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "http": (("200", "ok"), ("500", "error")),
+    "websocket": (("101", "ok"), ("101", "error")),
+    "block": (("none", "ok"), ("none", "error")),
+}
 #: one observation to point at: wall ns, CPU ns, nJ, end (Unix, ns), what its id is made of (time, the span's key, its process's
 #: random bits), trace id
 Mark = tuple[int, int, int, int, int, int, int, str | None]
@@ -134,6 +140,16 @@ class Distribution(msgspec.Struct, array_like=True, eq=False):
         return cls(time.time_ns(), *map(Histogram.of, (DURATION_BUCKETS_S, CPU_BUCKETS_S, ENERGY_BUCKETS_J)))
 
 
+class Work(NamedTuple):
+    """What a measured function does, as far as its decorator says: the model that it runs, the unit that a call delivers, and
+    whether it calls a model elsewhere.
+    """
+
+    model: str = "none"
+    unit: str | None = None
+    elsewhere: bool = False
+
+
 class Aggregates:
     """All sums of one meter since it started."""
 
@@ -146,6 +162,7 @@ class Aggregates:
         # One object, replaced as a whole: a scrape beside a tick sees the books before it or after it, never half of it.
         self._told: tuple[dict[str, int], dict[str, dict[str, int]], dict[str, dict[str, int]]] = ({}, {}, {})
         self.overhead_nj: dict[str, int] = {}
+        self._refused: dict[str, str] = {}
 
     @property
     def energy_nj(self) -> Mapping[str, int]:
@@ -267,8 +284,7 @@ class Aggregates:
         row.idle_nj += sum(idle_nj)
         row.operational_g += sum([each * self._grams_per_nj(span) for each, span in zip(nj, spans, strict=True)])
         row.embodied_g += sum([account.embodied_g for account in accounts])
-        end = (str(spans[0].status) if spans[0].status is not None else "none", spans[0].outcome)
-        row.outcomes[end] = row.outcomes.get(end, 0) + len(spans)
+        self._count_ends(row, spans[0], len(spans))
         wall_ns = [span.t1_ns - span.t0_ns for span in spans]
 
         def mark(place: int) -> Mark:
@@ -290,8 +306,7 @@ class Aggregates:
         return (wall_ns, cpu_ns, nj, ended_ns, figures.stamp_ns(span.t0_ns), span.key, figures.random, span.trace_id)
 
     def _add_request(self, span: Span, row: Row, model: str) -> None:
-        status = (str(span.status) if span.status is not None else "none", span.outcome)
-        row.outcomes[status] = row.outcomes.get(status, 0) + 1
+        self._count_ends(row, span, 1)
         if span.outcome == "refused":
             return  # a refusal has no cost to distribute
         key = (span.route or "none", model)
@@ -305,25 +320,42 @@ class Aggregates:
             energy_j = nj / 1e9
             distribution.energy_j.observe(bisect_left(ENERGY_BUCKETS_J, energy_j), energy_j, mark)
 
-    def expect(self, routes: Sequence[tuple[str, bool]], models: Sequence[str]) -> None:
-        """Have the series of each route (and whether it is a websocket's) there before its first request: one born late loses
-        its first value to ``increase``. With each of ``models`` too, where those pairs are few.
-        """
-        if len(routes) * len(models) > MAX_PAIRS:
-            models = ()
-        for route, is_websocket in routes:
-            for model in ("none", *models):
-                self.declare(route, model, "101" if is_websocket else "200")
+    def _count_ends(self, row: Row, span: Span, count: int) -> None:
+        if not row.outcomes:
+            self._expect_ends(row, span.kind)
+        end = (str(span.status) if span.status is not None else "none", span.outcome)
+        row.outcomes[end] = row.outcomes.get(end, 0) + count
 
-    def declare(self, route: str, model: str, status: str) -> None:
-        """Have the series of a route and model there, at 0, before their first request; within the caps."""
+    def _expect_ends(self, row: Row, kind: str) -> None:
+        for end in ENDS[kind]:
+            row.outcomes.setdefault(end, 0)
+        if kind in self._refused:
+            row.outcomes.setdefault((self._refused[kind], "refused"), 0)
+
+    def expect(
+        self, routes: Sequence[tuple[str, bool]], works: Collection[Work] = (), refused: Mapping[str, str] | None = None
+    ) -> None:
+        """Have the series of each route (and whether it is a websocket's) there before its first request: one born late loses
+        its first value to ``increase``. With what each of ``works`` counts too, where its models on each route are few.
+        ``refused``: the status of a refusal by kind of request, where there are budgets to refuse.
+        """
+        self._refused = dict(refused or {})
+        if len(routes) * len({work.model for work in works} - {"none"}) > MAX_PAIRS:
+            works = [work for work in works if work.model == "none"]
+        for route, is_websocket in routes:
+            for work in (Work(), *works):
+                if (row := self._declared(route, work.model)) is not None:
+                    self._expect_ends(row, "websocket" if is_websocket else "http")
+                    _expect_counts(row, work)
+
+    def _declared(self, route: str, model: str) -> Row | None:
+        """The row of a route and model, made with its histograms within the caps; None beyond them."""
         labels, kind = (route, model, "none"), (route, model)
         if labels not in self.rows and len(self.rows) < MAX_LABEL_SETS:
             self.rows[labels] = Row(time.time_ns(), [0] * self._sources)
-        if labels in self.rows:
-            self.rows[labels].outcomes.setdefault((status, "ok"), 0)
         if kind not in self.distributions and len(self.distributions) < MAX_DISTRIBUTIONS:
             self.distributions[kind] = Distribution.new()
+        return self.rows.get(labels)
 
     def _distribution(self, key: tuple[str, str]) -> Distribution:
         distribution = self.distributions.get(key)
@@ -350,6 +382,15 @@ class Aggregates:
     def totals_nj(self) -> Mapping[str, int]:
         """Where the joules went since the start, over all sources: bucket → nanojoules."""
         return {bucket: sum(sums[bucket] for sums in self.buckets_nj.values()) for bucket in BUCKETS}
+
+
+def _expect_counts(row: Row, work: Work) -> None:
+    if work.unit is not None and len(row.units) < MAX_UNITS:
+        row.units.setdefault(work.unit, 0)
+    if work.model != "none":  # of what names no model nobody expects tokens
+        row.tokens_in, row.tokens_out = row.tokens_in or 0, row.tokens_out or 0
+    if work.elsewhere:
+        row.remote_j.setdefault("sourced", 0.0)
 
 
 def _add(sums: dict[str, int], more: Iterable[tuple[str, int]]) -> None:

@@ -18,7 +18,7 @@ from .page_figures import clock
 from .page_markup import Html, el, join
 from .page_sections import PARTS
 from .page_state import MOST_REQUESTS, BudgetState, FactorLine, LiveState, SourceState
-from .page_texts import LANGUAGES, TEXTS, Lang, text
+from .page_texts import LANGUAGES, TEXTS, Lang
 
 __all__ = [
     "REFRESH_S",
@@ -36,7 +36,7 @@ __all__ = [
 #: seconds between two refreshes; the texts of the page say it too
 REFRESH_S: Final = 2
 #: identity and secrets of the people served stay out of the page's data, whatever the reading holds
-_PRIVATE: Final = frozenset({"tenant", "id"})
+_PRIVATE: Final = frozenset({"tenant"})
 
 
 def negotiate(accept_language: str | None, lang_param: object = None) -> Lang:
@@ -91,7 +91,6 @@ def render_page(state: LiveState, *, lang: Lang, nonce: str | None = None) -> st
         zone=join(state.zone),
         languages=_language_switch(lang),
         since=clock(state.since, state.timezone, lang, with_date=True),
-        requests_caption=join(text("requests_caption", lang, str(MOST_REQUESTS))),
         every_ms=str(REFRESH_S * 1000),
     )
 

@@ -10,7 +10,8 @@ from ..budgets.ladder import rung_at
 from ..budgets.leases import Book
 from ..records import Interval, Reading, Tier
 from ..units import BOOKED_IN, SHOWN_IN
-from .page_state import BudgetState, FactorLine, Level, LiveState, SourceState, StoreState
+from .page_state import BUCKETS, BudgetState, FactorLine, Level, LiveState, SourceState, StoreState
+from .sums import Service
 from .view import MeterView
 
 #: after so many requests a budget that has matched none of them is worth a look
@@ -18,18 +19,22 @@ ENOUGH_REQUESTS: Final = 100
 
 
 def live_state(meter: MeterView) -> LiveState:
-    """The meter as it stands now; reads what the tick left, takes no lock of the request path."""
+    """The service as it stands now, over all its workers; power and the last requests are those that this one saw.
+
+    Reads what ticks left, takes no lock of the request path.
+    """
     ticks = [t for t in meter.last_ticks if t.t1_ns > t.t0_ns]
     seconds = (ticks[0].t1_ns - ticks[0].t0_ns) / 1e9 if ticks else None
     factor, pue = meter.figures.factor, meter.figures.pue
-    totals = meter.aggregates.totals_nj() if meter.aggregates.energy_nj else {}  # no tick yet: unknown, not 0
+    service = meter.snapshots.service()
+    totals = _totals_nj(service) if meter.aggregates.energy_nj else {}  # no tick yet: unknown, not 0
     now_s = meter.clock.time_ns() / 1e9
-    process_ns = meter.sampler.process_ns_since_start
+    process_ns, meter_ns = service.total.process_ns, service.total.meter_ns
     return LiveState(
         service=meter.service,
         zone=factor.zone,
         at=now_s,
-        since=(meter.since_ns + meter.figures.unix_offset_ns) / 1e9,
+        since=service.total.since_ns / 1e9,
         watts_now=_watts(meter, seconds),
         watts_tier=meter.figures.weakest_tier,
         window_s=seconds,
@@ -48,23 +53,33 @@ def live_state(meter: MeterView) -> LiveState:
         pue=pue.interval,
         method_id=meter.figures.method_id,
         flags=meter.figures.flags,
-        meter_cpu_share=meter.sampler.meter_cpu_ns / process_ns if process_ns and meter.sampler.meter_cpu_ns else None,
+        meter_cpu_share=meter_ns / process_ns if process_ns and meter_ns else None,
         account_tier=meter.figures.weakest_tier,
         bounds_j=_bounds(meter, totals),
         disabled=meter.disabled,
         store=_store(meter),
-        workers=meter.snapshots.workers,
-        off_nj=meter.aggregates.difference_nj() if totals else None,
+        workers=service.workers if service.workers > 1 else None,
+        off_nj=service.difference_nj if totals else None,
     )
 
 
+def _totals_nj(service: Service) -> dict[str, int]:
+    """Where the joules of the host went since the service began, by bucket: what is charged to nobody else is requests'."""
+    told = [source.unattributed_nj for source in service.sources]
+    rest = {bucket: sum(reasons[bucket] for reasons in told) for bucket in BUCKETS if bucket != "requests"}
+    requests = sum(source.energy_nj for source in service.sources) - sum(rest.values())
+    return {bucket: rest.get(bucket, requests) for bucket in BUCKETS}
+
+
 def _bounds(meter: MeterView, totals: Mapping[str, int]) -> dict[str, Interval]:
-    """Bounds of the whole as the sources told them, and of each bucket in proportion; what is allocated is wider still."""
+    """Bounds of the whole as the sources told them to this worker, in proportion to what they told since the service began;
+    and of each bucket in proportion to that. What is allocated is wider still.
+    """
     low, mid, high = meter.aggregates.bounds_nj()
     if not mid:
         return {}
-    whole = Interval(low, mid, high).times(1e-9)
-    parts = {bucket: whole.times(nj / mid) for bucket, nj in totals.items()}
+    parts = {bucket: Interval(low, mid, high).times(nj / mid / 1e9) for bucket, nj in totals.items()}
+    whole = Interval(low, mid, high).times(sum(totals.values()) / mid / 1e9)
     wide = parts["requests"]
     key_low, key_high = meter.ledger.key
     parts["requests"] = Interval(wide.low * key_low, wide.mid, wide.high * key_high)

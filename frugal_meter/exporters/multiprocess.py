@@ -27,7 +27,7 @@ from ..ring.peers import lives, started
 from .sums import Sums, Total, grain
 
 #: of the records in these files; workers of different versions do not meet
-VERSION: Final = 2
+VERSION: Final = 3
 _ENDED: Final = "ended"
 _LOCK: Final = "lock"
 _COUNT, _SUMS = ".count", ".sums"
@@ -124,11 +124,6 @@ class Multiprocess:
             time.sleep(_RETRY_S)
         _add_ended(total, members)
         return total, [member.sums for member in members if member.lives and member.sums is not None]
-
-    def count(self) -> int:
-        """Workers that live, this one included."""
-        folder = self._folder
-        return sum(_lives(path.name.removesuffix(_COUNT)) for path in folder.glob("*" + _COUNT)) if folder is not None else 0
 
     def _read(self, folder: Path) -> tuple[Total, list[_Member]]:
         total = _decoded(folder / _ENDED, Total) or Total()

@@ -12,7 +12,7 @@ from ..records import Interval
 from .page_figures import bounds, clock, count, figure, percent, proof, tier_words
 from .page_markup import Html, amount, cell, el, join, notes, row, row_head
 from .page_state import BUCKETS, LiveState
-from .page_tables import budgets, requests, sources
+from .page_tables import budgets, requests, requests_caption, sources
 from .page_texts import Lang, text, word
 
 #: below this share a segment of the bar is too thin to carry its letter; the table carries it all the same
@@ -44,7 +44,7 @@ def _total(state: LiveState, lang: Lang) -> Html:
         return _fact(name, text("unknown", lang))
     known = state.bounds_j.get("total")
     around = bounds(known, "J", lang)
-    own = None if state.workers is None else text("one_worker", lang, str(state.workers))
+    own = None if state.workers is None else text("all_workers", lang, str(state.workers))
     return _fact(name, figure(total, "J", lang, known), around, tier_words(state.account_tier, lang, long=True), own)
 
 
@@ -195,6 +195,7 @@ PARTS: Final[Mapping[str, Callable[[LiveState, Lang], Html]]] = {
     "account_chart": account_chart,
     "account_rows": account_rows,
     "account_note": account_note,
+    "requests_caption": requests_caption,
     "requests": requests,
     "budgets": budgets,
     "sources": sources,

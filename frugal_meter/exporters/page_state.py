@@ -123,7 +123,7 @@ class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     disabled: bool = False
     #: None: budgets are in the memory of this process
     store: StoreState | None = None
-    #: processes of the service, of which this state is one's; None where it is the only one
+    #: processes of the service, whose sums these are; ``requests`` are of one of them. None where there is only one
     workers: int | None = None
     #: IANA name of the clock on the wall; UTC where the machine has no table of time zones
     timezone: str = "Europe/Paris"

@@ -9,6 +9,12 @@ from .page_state import KEYS, MOST_REQUESTS, BudgetState, LiveState, SourceState
 from .page_texts import Lang, text, word
 
 
+def requests_caption(state: LiveState, lang: Lang) -> Html:
+    """How many requests are listed, and whose: each worker knows its own only."""
+    own = None if state.workers is None else text("requests_own", lang, str(state.workers))
+    return join(text("requests_caption", lang, str(MOST_REQUESTS)), own)
+
+
 def requests(state: LiveState, lang: Lang) -> Html:
     """A row for each of the last requests, newest first."""
     rows = [_request_row(reading, state, lang) for reading in state.requests[:MOST_REQUESTS]]
@@ -21,7 +27,10 @@ def _request_row(r: Reading, state: LiveState, lang: Lang) -> Html:
     gpu = None if r.gpu_s is None else f"{figure(r.gpu_s, 's', lang)} {text('gpu', lang)}"
     answer = word("outcome", r.outcome, lang) + (f", HTTP {r.status}" if r.status else "")
     return row(
-        row_head(named(r.route or text("route_unknown", lang), when, text("settled" if r.settled else "provisional", lang))),
+        row_head(
+            named(r.route or text("route_unknown", lang), when, text("settled" if r.settled else "provisional", lang)),
+            notes(el("code", r.id, class_="id")),
+        ),
         cell(text("model", lang), named(r.model_served or text("model_none", lang), swapped)),
         cell(text("compute", lang), amount(figure(r.cpu_s, "s", lang), text("cpu", lang), gpu, _tokens(r, lang))),
         cell(text("energy", lang), _energy(r, lang)),

@@ -90,10 +90,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "watts": ("Puissance de la machine", "Power of the machine"),
     "window": ("moyenne sur {} s", "mean over {} s"),
     "energy_since": ("Depuis le démarrage", "Since start"),
-    "one_worker": (
-        "vu d’un des {} processus du service ; la somme de tous est dans /metrics",
-        "as one of the service’s {} processes sees it; /metrics has the sum of all",
-    ),
+    "all_workers": ("avec les {} processus du service, ensemble", "with the service’s {} processes, all together"),
     "requests_share": ("Part des requêtes", "Share of requests"),
     "requests_share_note": (
         "de l’énergie de la machine, pour leur seul calcul",
@@ -138,6 +135,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     # requests
     "requests": ("Dernières requêtes", "Last requests"),
     "requests_caption": ("Les {} dernières au plus, la plus récente d’abord", "At most the last {}, newest first"),
+    "requests_own": (
+        " ; celles d’un seul des {} processus du service, celui qui répond ici",
+        "; of one of the service’s {} processes only, the one that answers here",
+    ),
     "request": ("Requête", "Request"),
     "model": ("Modèle", "Model"),
     "compute": ("Calcul", "Compute"),
@@ -309,6 +310,11 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "reading_interval_note": (
         "« 2,1 à 8,0 mJ » : plage plausible (hypothèse d’expert), pas un intervalle de confiance.",
         "“2.1 to 8.0 mJ”: plausible range (expert assumption), not a confidence interval.",
+    ),
+    "reading_id": ("Identifiant", "Identifier"),
+    "reading_id_note": (
+        "sous chaque requête, ce qui permet d’en refaire le calcul pas à pas :",
+        "below each request, what its account can be redone with, step by step:",
     ),
     "reading_provisional_note": (
         "chiffre donné tout de suite, remplacé à la lecture suivante des sources par le chiffre définitif.",

@@ -49,6 +49,7 @@ class Snapshots:
             try:
                 ended, living = self._workers.gather()
                 if living:
+                    ended.lose(0, len(living[0].sources))
                     self._last = service_of(ended, living)
                     return self._last
             except Exception as error:  # somebody else's hand in the folder: a scrape is answered all the same
@@ -60,11 +61,6 @@ class Snapshots:
     def alone(self) -> Service:
         """The figures of this process."""
         return service_of(Total(), [self.own()])
-
-    @property
-    def workers(self) -> int | None:
-        """How many workers the service has; None where this process is no worker among others."""
-        return self._workers.count() if self._workers.joined else None
 
     def own(self) -> Sums:
         """What this process has to tell."""
@@ -96,6 +92,7 @@ class Snapshots:
             cut_nj=meter.cut_nj,
             budgets=counts_of(meter.admission),
             budgets_now=gauges_of(meter.admission, meter.clock.time_ns()),
+            since_ns=meter.since_ns + meter.figures.unix_offset_ns,
         )
 
     def after_fork_in_child(self) -> None:

@@ -84,7 +84,7 @@ class Sums(msgspec.Struct, array_like=True):
     """Everything one process contributes: running sums, and gauges as they stood at ``at_ns`` (monotonic).
 
     ``rows`` and ``kinds`` are those of `Aggregates`; ``coverage`` is CPU of requests and of the process in the last tick,
-    ns; ``running_nj`` is what is booked to spans not settled, by source.
+    ns; ``running_nj`` is what is booked to spans not settled, by source; ``since_ns`` when it began (Unix; 0: not told).
     """
 
     pid: int
@@ -107,6 +107,7 @@ class Sums(msgspec.Struct, array_like=True):
     budgets: BudgetCounts = msgspec.field(default_factory=BudgetCounts)
     budgets_now: BudgetGauges = msgspec.field(default_factory=BudgetGauges)
     left: list[Seat] = []  # where it sat before its meter was stopped and started again
+    since_ns: int = 0
 
     def seats(self) -> list[Seat]:
         """Every seat that it has had."""
@@ -134,6 +135,7 @@ class Total(msgspec.Struct, array_like=True):
 
     ``alone`` has, by source, energy and buckets of what was billed alone; ``booked_nj`` what all have booked; ``rings`` the
     first and the last totals of each ring they billed from, by its birth. ``names`` are the files that were folded in last.
+    ``since_ns``: when the first of them began (Unix; 0: nobody told).
     """
 
     rows: dict[Labels, Row] = {}
@@ -153,6 +155,7 @@ class Total(msgspec.Struct, array_like=True):
     rings: dict[int, tuple[Point, Point]] = {}
     names: list[str] = []
     budgets: BudgetCounts = msgspec.field(default_factory=BudgetCounts)
+    since_ns: int = 0
 
     def add(self, sums: Sums, *, lost: int = 0) -> None:
         """Add one process; its rows become this total's. ``lost`` requests ended in it and were never settled."""
@@ -165,13 +168,18 @@ class Total(msgspec.Struct, array_like=True):
         self.dropped += sums.dropped
         self.cut_nj += sums.cut_nj
         self.budgets.add(sums.budgets)
+        self.since_ns = min(filter(None, (self.since_ns, sums.since_ns)), default=0)
         self._add_sources(sums)
         _take(self.rows, sums.rows, _add_row)
         _take(self.kinds, sums.kinds, _add_kind)
         if lost:
-            labels, outcome = LOST
-            row = self.rows.setdefault(labels, Row(0, [0] * len(sums.sources)))
-            row.outcomes[outcome] = row.outcomes.get(outcome, 0) + lost
+            self.lose(lost, len(sums.sources))
+
+    def lose(self, requests: int, sources: int) -> None:
+        """Count requests of workers that were killed; with 0 of them the series is there, for ``increase`` to see the first."""
+        labels, outcome = LOST
+        row = self.rows.setdefault(labels, Row(0, [0] * sources))
+        row.outcomes[outcome] = row.outcomes.get(outcome, 0) + requests
 
     def _add_sources(self, sums: Sums) -> None:
         if not self.alone:
