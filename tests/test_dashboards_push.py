@@ -219,7 +219,11 @@ def test_alerts_are_left_out_when_prometheus_evaluates_them(grafana: GrafanaServ
         ("grafana.example.org", EDITOR, "such as https://"),
         ("http://127.0.0.1:99999", EDITOR, "such as https://"),
         ("http://[::1", EDITOR, "such as https://"),
-        ("http://127.0.0.1:1", EDITOR, "cannot be reached: Failed to establish a new connection: [Errno 111] Connection refused ("),
+        (
+            "http://127.0.0.1:1",
+            EDITOR,
+            "cannot be reached: Failed to establish a new connection: [Errno 111] Connection refused (",
+        ),
         ("http://127.0.0.1:1", "", "token is empty"),
         ("http://127.0.0.1:1", "two words", "holds a space"),
     ],
