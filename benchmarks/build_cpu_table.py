@@ -11,7 +11,8 @@ Every figure is fitted in logarithms, where errors multiply. A row is one microa
 * ``idle_w`` and ``full_w``, W of the whole server per socket, geometric means. Within a row, watts per socket grow with a
   power of its threads that is common to all rows: idle hardly, full load with about the square root.
 * ``idle_sd`` and ``full_sd``, standard deviation for *one more* server: of the row's own results and the spread of
-  all rows, weighted as if the latter were ``PRIOR`` results (a row of two servers knows little of its own spread).
+  all rows, weighted as if the latter were ``PRIOR`` results (a row of two servers knows little of its own spread), and
+  never below the spread of all rows: servers of one year often share a board, and a few that agree prove little.
 
 A pool is a straight line through rows, for CPUs that have none: ``idle_exponent`` and ``full_exponent`` by threads.
 """
@@ -37,6 +38,8 @@ FILES = ("specpower_idle_full.csv", "specpower_curves.csv")
 #: results that the spread of all rows counts for in a row's own: the round figure nearest to the greatest likelihood of
 #: the rows' variances (scaled F; 3 for idle, 4 for full load)
 PRIOR = 4
+#: a generation that only one fitted server stands for shares the row of the one it shrank, on the same socket
+SHARED = {"ivy-bridge": "sandy-bridge"}
 #: % of TDP at 0, 10, 50 and 100 % load that Teads Engineering measured by RAPL on bare-metal EC2 (2021): more concave
 #: than any server of SPEC, whose load is a share of its throughput at whatever frequency, and not of its CPU time
 TEADS = ((0.0, 12), (0.1, 32), (0.5, 75), (1.0, 102))
@@ -45,7 +48,7 @@ LEVELS = ("idle_w", *(f"w{tenth}0" for tenth in range(1, 10)), "full_w")
 #: microarchitectures by family, each in order of release: neighbours are the nearest relatives of one another
 FAMILIES = {
     "intel-xeon": (
-        "westmere", "sandy-bridge", "ivy-bridge", "haswell", "broadwell", "skylake", "cascade-lake", "cooper-lake",
+        "westmere", "sandy-bridge", "haswell", "broadwell", "skylake", "cascade-lake", "cooper-lake",
         "ice-lake", "sapphire-rapids", "emerald-rapids", "granite-rapids", "sierra-forest",
     ),
     "amd-epyc": (
@@ -58,8 +61,7 @@ FAMILIES = {
 }  # fmt: skip
 LABELS = {
     "westmere": "Intel Nehalem and Westmere (Xeon)",
-    "sandy-bridge": "Intel Sandy Bridge (Xeon E5)",
-    "ivy-bridge": "Intel Ivy Bridge (Xeon E5 v2)",
+    "sandy-bridge": "Intel Sandy Bridge and Ivy Bridge (Xeon E5 and E5 v2)",
     "haswell": "Intel Haswell (Xeon E5 v3)",
     "broadwell": "Intel Broadwell (Xeon E5 v4)",
     "skylake": "Intel Skylake (Xeon Scalable)",
@@ -148,9 +150,14 @@ def build(results: list[Result], curves: list[Result], *, makers: list[str] | No
 def _by_row(results: Iterable[Result]) -> dict[str, list[Result]]:
     rows: dict[str, list[Result]] = {}
     for result in results:
-        if result["row"]:
-            rows.setdefault(result["row"], []).append(result)
+        if key := row_of(result):
+            rows.setdefault(key, []).append(result)
     return rows
+
+
+def row_of(result: Result) -> str:
+    """The row that stands for the CPU of ``result``, empty where none does."""
+    return SHARED.get(result["row"], result["row"])
 
 
 def _row(key: str, rows: dict[str, list[Result]]) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def _exponent(rows: dict[str, list[Result]], column: str) -> float:
 def _predicted_sd(logs: Sequence[float], pooled: float) -> float:
     """For one more result: own and pooled variance weighted by degrees of freedom, and the doubt about the mean."""
     own = sum(each * each for each in _centred(logs))
-    variance = (own + PRIOR * pooled**2) / (len(logs) - 1 + PRIOR)
+    variance = max(pooled**2, (own + PRIOR * pooled**2) / (len(logs) - 1 + PRIOR))
     return math.sqrt(variance * (1 + 1 / len(logs)))
 
 

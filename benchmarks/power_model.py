@@ -18,7 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 import msgspec
-from build_cpu_table import FAMILIES, FILES, LABELS, LEVELS, Result, build, fitted_makers, read
+from build_cpu_table import FAMILIES, FILES, LABELS, LEVELS, Result, build, fitted_makers, read, row_of
 
 from frugal_meter.sources.cpu_table import CpuMatch, CpuTable, load_table
 from frugal_meter.sources.server_power import server_watts
@@ -77,7 +77,7 @@ def points(model: Model, servers: tuple[list[Result], list[Result]], group: Call
 
 def shipped(result: Result, load: float) -> tuple[float, float, float]:
     """What the product says of the server of ``result``: its parts, scaled to the memory that they leave out."""
-    match = CpuMatch(result["row"], result["row"], "exact")
+    match = CpuMatch(row_of(result), row_of(result), "exact")
     sizes = {"virtual": False, "sockets": int(result["chips"])}
     parts = table_cpu(match, _threads(result), **sizes), board_part(match, _threads(result), **sizes)
     sums = zip(*(ends(cpu_power(part, load)) for part in parts), strict=True)
@@ -105,8 +105,21 @@ def in_table() -> list[Point]:
     """The held-out servers whose CPU is in the table, by microarchitecture."""
     results, curves = held_out()
     known = load_table().rows
-    servers = [r for r in results if r["row"] in known], [c for c in curves if c["row"] in known]
+    servers = [r for r in results if row_of(r) in known], [c for c in curves if row_of(c) in known]
     return points(shipped, servers, lambda result: result["row"])
+
+
+def left_out() -> list[Point]:
+    """Idle and full load of the fitted half's servers, each by a table fitted to the other makers of that half."""
+    results, curves = map(read, FILES)
+    makers = fitted_makers(results)
+    found = []
+    for maker in makers:
+        table = msgspec.convert(build(results, curves, makers=[each for each in makers if each != maker]), CpuTable)
+        for key in table.rows:
+            own = [r for r in results if r["maker"] == maker and row_of(r) == key]
+            found += points(stand_in(CpuMatch(key, key, "exact"), table), (own, []), row_of)
+    return found
 
 
 def strangers() -> dict[str, list[Point]]:
@@ -116,8 +129,8 @@ def strangers() -> dict[str, list[Point]]:
     found: dict[str, list[Point]] = {"relative": [], "vendor": [], "unknown": [], "guest": []}
     for family, keys in FAMILIES.items():
         for index, key in enumerate(keys):
-            servers = [r for r in test[0] if r["row"] == key], [c for c in test[1] if c["row"] == key]
-            without = [r for r in results if r["row"] != key]
+            servers = [r for r in test[0] if row_of(r) == key], [c for c in test[1] if row_of(c) == key]
+            without = [r for r in results if row_of(r) != key]
             table = msgspec.convert(build(without, curves, makers=makers), CpuTable)
             vendor = family.partition("-")[0]
             nearest = next((k for k in (*keys[:index][::-1], *keys[index + 1 :]) if k in table.rows), None)
@@ -127,9 +140,9 @@ def strangers() -> dict[str, list[Point]]:
             if vendor in table.pools:
                 matches["vendor"] = CpuMatch("?", None, "vendor", vendor)
             for relation, match in matches.items():
-                found[relation] += points(stand_in(match, table), servers, lambda result: result["row"])
+                found[relation] += points(stand_in(match, table), servers, row_of)
             own = stand_in(CpuMatch(key, key, "exact"), load_table(), guest=True)
-            found["guest"] += points(own, servers, lambda result: result["row"])
+            found["guest"] += points(own, servers, row_of)
     found["absent"] = absent()
     return found
 
@@ -149,6 +162,12 @@ ABSENT = {
     "EPYC 4": CpuMatch("Zen client", "coffee-lake", "relative"),
     "Core Ultra": CpuMatch("Arrow Lake", "coffee-lake", "relative"),
     "Grace": CpuMatch("unknown", None, "unknown"),
+}
+
+
+#: generations that share a row, each told apart: the row's own name is of the first
+ALONE = {
+    "sandy-bridge": (("sandy-bridge", "Intel Sandy Bridge (Xeon E5)"), ("ivy-bridge", "Intel Ivy Bridge (Xeon E5 v2), same row")),
 }
 
 
@@ -195,7 +214,8 @@ def render() -> str:
     )
     groups = by_group(known)
     lines = [head.format("CPU in the table")]
-    lines += [_line(label, groups[key]) for key, label in LABELS.items() if key in groups]
+    labels = {key: label for each, label in LABELS.items() for key, label in ((each, label), *ALONE.get(each, ()))}
+    lines += [_line(label, groups[key]) for key, label in labels.items() if key in groups]
     lines.append(_line("**all**", known))
     untested = [label for key, label in LABELS.items() if key in table.rows and key not in groups]
     others = strangers()
@@ -210,6 +230,12 @@ def render() -> str:
     lines += [head.format("CPU not in the table, or sockets unseen")]
     lines += [_line(name, others[key]) for key, name in names.items()]
     lines += [_line(f"… {name}", found) for name, found in by_group(others["absent"]).items()]
+    own = left_out()
+    lines += [
+        "",
+        f"Within the fitted half, each maker's servers by a table fitted to its others: {len(own)} points of idle and full",
+    ]
+    lines[-1] += f" load, {100 * coverage(own):.0f} % inside."
     share = rated_share()
     row = next(iter(table.rows.values()))
     powers = f"^ {row.idle_exponent:.2f} idle and ^ {row.full_exponent:.2f} at full load"

@@ -1,16 +1,27 @@
-"""A server that speaks the part of Grafana's HTTP API which `dashboards push` uses, from its published reference (11.6).
+"""A server that speaks the part of Grafana's HTTP API which `dashboards push` uses, from its published reference.
 
-It keeps what it is given and refuses as Grafana documents it: 401 without a known token, 403 for one that may only look, 404
-for what is not there, 412 for a dashboard of another version than its own. It is no Grafana: what is drawn is not tested.
+Shapes and status codes are those of grafana/grafana, docs/sources/developers/http_api (also grafana.com/docs, "HTTP API"):
+
+* other.md, "Health API": `GET /api/health`;
+* data_source.md, "Get all data sources": `GET /api/datasources`;
+* folder.md, "Get folder by uid", "Create folder": 200, 400, 401, 403, 404, and 409 for a uid that is there;
+* dashboard.md, "Create / Update dashboard": 200, 400, 401, 403, and 412 with `version-mismatch`; "Get dashboard by uid";
+* alerting_provisioning.md, routes get, post and put alert rule, schema ProvisionedAlertRule: 200, 201, 400, 404, and 409.
+
+It keeps what it is given. Like Grafana it writes defaults into the queries of an alert rule (`intervalMs`, `maxDataPoints`).
+It is no Grafana: what is drawn is not tested.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 EDITOR, VIEWER = "glsa_editor", "glsa_viewer"
@@ -32,6 +43,11 @@ class GrafanaServer:
         self.asked: list[tuple[str, str]] = []
         self.before_writing = lambda: None
         self.url = ""
+        #: where it sends all calls instead of answering them, as a proxy before it would
+        self.moved_to = ""
+        #: held by a test for as long as nothing shall be answered
+        self.awake = threading.Event()
+        self.awake.set()
 
     @property
     def writes(self) -> list[tuple[str, str]]:
@@ -71,7 +87,9 @@ class GrafanaServer:
 
     def write(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if (method, path) == ("POST", "/api/folders"):
-            self.folders[body["uid"]] = {"id": 1, **body}
+            if body["uid"] in self.folders:
+                return 409, {"message": "a folder with the same name already exists"}
+            self.folders[body["uid"]] = {"id": 1, **body, "version": 1}
             return 200, self.folders[body["uid"]]
         if (method, path) == ("POST", "/api/dashboards/db"):
             return self.save(body)
@@ -92,7 +110,12 @@ class GrafanaServer:
                 return 400, {"message": "invalid alert rule"}
             if method == "POST" and body["uid"] in self.alerts:
                 return 409, {"message": "a conflicting alert rule is found: rule UID under the same organisation"}
-            self.alerts[body["uid"]] = {"id": 7, **body, "updated": "2026-01-01T00:00:00Z", "provenance": "api"}
+            if method == "PUT" and body["uid"] not in self.alerts:
+                return 404, {}
+            stored = {"id": 7, **json.loads(json.dumps(body)), "updated": "2026-01-01T00:00:00Z", "provenance": "api"}
+            for query in stored["data"]:
+                query["model"] = {"intervalMs": 1000, "maxDataPoints": 43200} | query["model"]
+            self.alerts[body["uid"]] = stored | {"keep_firing_for": "0s", "notification_settings": None, "record": None}
             return 201 if method == "POST" else 200, self.alerts[body["uid"]]
         return 404, {"message": "Not found"}
 
@@ -109,8 +132,8 @@ class GrafanaServer:
 
 
 @contextlib.contextmanager
-def a_grafana() -> Iterator[GrafanaServer]:
-    """It listens on a spare port of this machine until the block ends."""
+def a_grafana(certificate_in: Path | None = None) -> Iterator[GrafanaServer]:
+    """It listens on a spare port of this machine until the block ends; over TLS by a certificate made in a folder."""
     it = GrafanaServer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -118,9 +141,13 @@ def a_grafana() -> Iterator[GrafanaServer]:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else None
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            status, told = it.answer(self.command, self.path, token, body)
+            it.awake.wait()
+            status, told = (308, {}) if it.moved_to else it.answer(self.command, self.path, token, body)
             text = b"<html>404</html>" if told is None else json.dumps(told).encode()
             self.send_response(status)
+            self.send_header("Content-Type", "text/html" if told is None else "application/json; charset=UTF-8")
+            if it.moved_to:
+                self.send_header("Location", it.moved_to)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
@@ -130,13 +157,35 @@ def a_grafana() -> Iterator[GrafanaServer]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that hangs up, as one does who refuses a certificate, is none of the test's output."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     it.url = f"http://127.0.0.1:{server.server_address[1]}/grafana"
+    if certificate_in is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate(certificate_in), certificate_in / "key.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        it.url = it.url.replace("http:", "https:")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
         yield it
     finally:
+        it.awake.set()
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def certificate(folder: Path) -> Path:
+    """A certificate of its own authority for 127.0.0.1, with its key beside it."""
+    made = folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(folder / "key.pem"), "-out", str(made)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return made

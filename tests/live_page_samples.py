@@ -69,7 +69,7 @@ def busy(**changes: Any) -> LiveState:
         ),
         factor=FactorLine(zone="FR", grams_per_kwh=33.0, dataset="Ember yearly electricity data", year=2024, licence="CC BY 4.0",
                           bounds=Interval(31.0, 33.0, 98.0)),
-        pue=Interval(1.1, 1.5, 2.0), method_id="cpu-time/1+power-model/2", flags=("pue:default", "interval:expert-assumption"),
+        pue=Interval(1.1, 1.5, 2.0), method_id="cpu-time/1+power-model/3", flags=("pue:default", "interval:expert-assumption"),
         meter_cpu_share=0.0042,
     )  # fmt: skip
     return msgspec.structs.replace(state, **changes)

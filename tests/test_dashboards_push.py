@@ -6,14 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 from grafana_server import EDITOR, VIEWER, GrafanaServer, a_grafana
 
 from frugal_meter.cli import main
+from frugal_meter.cli.grafana import Grafana
+from frugal_meter.errors import ReceiverError
 
 ROOT = Path(__file__).parent.parent
 ALERTS = json.loads((ROOT / "dashboards/alerts.json").read_text(encoding="utf-8"))
@@ -69,13 +73,17 @@ def test_a_dry_run_on_an_empty_grafana_writes_nothing(grafana: GrafanaServer, ca
 
 @pytest.mark.parametrize(
     ("token", "said"),
-    [("glsa_nobody", "answers 401 to GET /api/datasources: Invalid API key"), (VIEWER, "answers 403 to POST /api/folders")],
+    [
+        ("glsa_nobody", "answers 401 for the list of data sources: Invalid API key"),
+        (VIEWER, "answers 403 for a new folder frugal-meter: You"),
+    ],
 )
 def test_a_token_that_is_unknown_or_may_only_look_gets_one_line(grafana: GrafanaServer, capsys, token: str, said: str) -> None:
     assert push(grafana, token=token) == 2
     told = capsys.readouterr()
     assert said in told.err
     assert told.err.count("\n") == 1
+    assert told.err.startswith("frugal-meter: Grafana answers 40")
     assert token not in told.out + told.err
     assert not grafana.dashboards
 
@@ -87,6 +95,78 @@ def test_an_address_that_is_not_grafanas_gets_one_line(grafana: GrafanaServer, c
     assert "404" in told
     assert "--url https://example.org/grafana" in told
     assert told.count("\n") == 1
+
+
+def test_only_a_grafana_says_that_a_thing_is_not_there(grafana: GrafanaServer) -> None:
+    """The page of another server is 404 too: it must not pass for a folder to be made."""
+    assert Grafana(grafana.url, EDITOR).folder("frugal-meter") is None
+    with pytest.raises(ReceiverError, match=r"answers 404 for folder frugal-meter: Not Found .*Is this Grafana's own address"):
+        Grafana(grafana.url.removesuffix("/grafana"), EDITOR).folder("frugal-meter")
+
+
+def test_a_page_where_json_is_expected_is_no_grafana(grafana: GrafanaServer) -> None:
+    grafana.version = ""
+    grafana.sources = "not a list"  # type: ignore[assignment]
+    with pytest.raises(ReceiverError, match="something else than JSON for the list of data sources"):
+        Grafana(grafana.url, EDITOR).datasource(None)
+
+
+def test_a_redirect_is_refused_for_a_write_would_be_lost_on_the_way(grafana: GrafanaServer, capsys) -> None:
+    grafana.moved_to = "http://127.0.0.1:1/elsewhere"
+    assert push(grafana) == 2
+    told = capsys.readouterr().err
+    assert "sends the health check to another address" in told
+    assert told.count("\n") == 1
+
+
+def test_a_grafana_that_says_nothing_is_given_up_in_one_line(grafana: GrafanaServer) -> None:
+    grafana.awake.clear()
+    with pytest.raises(ReceiverError, match=r"does not answer within 0\.2 s \(http://127"):
+        Grafana(grafana.url, EDITOR, timeout_s=0.2).check_version()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_until_its_authority_is_named(
+    capsys, tmp_path: Path, monkeypatch
+) -> None:
+    with a_grafana(tmp_path) as secure:
+        assert push(secure) == 2
+        told = capsys.readouterr().err
+        assert "has a certificate that is not trusted: " in told
+        assert "self-signed certificate" in told
+        assert "REQUESTS_CA_BUNDLE=" in told
+        assert told.count("\n") == 1
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
+        assert push(secure, "--no-alerts") == 0
+        assert len(secure.dashboards) == 3
+
+
+def test_a_rule_that_somebody_changed_is_put_back_and_what_they_added_is_left(grafana: GrafanaServer, capsys) -> None:
+    push(grafana)
+    mine = grafana.alerts[ALERTS[0]["uid"]]
+    mine["notification_settings"] = {"receiver": "on-call"}
+    capsys.readouterr()
+    assert push(grafana) == 0
+    assert "changed" not in capsys.readouterr().out
+    mine["for"] = "1h"
+    assert push(grafana) == 0
+    assert capsys.readouterr().out.count("changed alert") == 1
+    assert grafana.alerts[ALERTS[0]["uid"]]["for"] == ALERTS[0]["for"]
+
+
+def test_without_the_extra_one_line_says_how_to_install_it(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "grafana_client", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["dashboards", "push", "--url", "http://127.0.0.1:1", "--token", EDITOR])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told == "frugal-meter: dashboards push needs an optional dependency: pip install 'frugal-meter[grafana]'\n"
+
+
+def test_the_extra_leaves_urllib3_to_the_others() -> None:
+    """From 4 on grafana-client brings urllib3-future, which takes the place of urllib3 in the whole environment."""
+    meta = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert meta["grafana"] == ["grafana-client>=3.9,<4"]
+    assert not [each for each in requires("grafana-client") or [] if "niquests" in each]
 
 
 def test_what_somebody_changed_meanwhile_is_refused_until_it_is_forced(grafana: GrafanaServer, capsys) -> None:
@@ -137,7 +217,13 @@ def test_alerts_are_left_out_when_prometheus_evaluates_them(grafana: GrafanaServ
         ("http://grafana.example.org", EDITOR, "is not encrypted"),
         ("https://me:pass@grafana.example.org", EDITOR, "without a user"),
         ("grafana.example.org", EDITOR, "such as https://"),
-        ("http://127.0.0.1:1", EDITOR, "cannot be reached"),
+        ("http://127.0.0.1:99999", EDITOR, "such as https://"),
+        ("http://[::1", EDITOR, "such as https://"),
+        (
+            "http://127.0.0.1:1",
+            EDITOR,
+            "cannot be reached: Failed to establish a new connection: [Errno 111] Connection refused (",
+        ),
         ("http://127.0.0.1:1", "", "token is empty"),
         ("http://127.0.0.1:1", "two words", "holds a space"),
     ],

@@ -9,21 +9,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..errors import ConfigurationError
-from .grafana import Grafana, Json, escaped
+from .grafana import Grafana, Json
 
-FOLDER: Final = "frugal-meter"
-#: what a Grafana adds by itself: no difference of ours
-_ITS_OWN: Final = (
-    "id",
-    "version",
-    "orgID",
-    "updated",
-    "provenance",
-    "folderUID",
-    "keep_firing_for",
-    "notification_settings",
-    "record",
-)
+FOLDER, TITLE = "frugal-meter", "Frugal"
+#: what a Grafana writes into a dashboard by itself: no difference of ours
+_ITS_OWN: Final = ("id", "version")
 _PLACEHOLDER: Final = "${datasource}"
 #: dashboards ask their user for a data source; alerts have nobody to ask
 _FILES: Final = ("ops.json", "budgets.json", "impact.json")
@@ -40,7 +30,7 @@ class Thing(NamedTuple):
     @property
     def state(self) -> str:
         """new, changed or same."""
-        return "new" if self.found is None else "same" if _plain(self.found) == _plain(self.wanted) else "changed"
+        return "new" if self.found is None else "same" if self.found == self.wanted else "changed"
 
     def diff(self) -> Iterator[str]:
         """Lines that differ, as in ``diff -u``."""
@@ -66,12 +56,11 @@ def push(grafana: Grafana, place: Path, *, datasource: str | None, alerts: bool,
     version = grafana.check_version()
     uid = grafana.datasource(datasource)
     yield f"{grafana.url}: Grafana {version}, data source {uid}"
-    folder = Thing("folder", FOLDER, _folder(grafana), {"uid": FOLDER, "title": "Frugal"})
     # a title that somebody chose for the folder is theirs
-    if folder.found is None:
-        yield from _done(folder, dry)
+    if grafana.folder(FOLDER) is None:
+        yield from _done(Thing("folder", FOLDER, None, {"uid": FOLDER, "title": TITLE}), dry)
         if not dry:
-            grafana.call("POST", "/api/folders", folder.wanted)
+            grafana.make_folder(TITLE, FOLDER)
     for name in _FILES:
         yield from _dashboard(grafana, _read(place / name), dry=dry, force=force)
     if alerts:
@@ -80,37 +69,28 @@ def push(grafana: Grafana, place: Path, *, datasource: str | None, alerts: bool,
 
 
 def _dashboard(grafana: Grafana, wanted: Json, *, dry: bool, force: bool) -> Iterator[str]:
-    there = grafana.find(f"/api/dashboards/uid/{escaped(wanted['uid'])}")
-    thing = Thing("dashboard", wanted["uid"], None if there is None else there["dashboard"], wanted)
+    there = grafana.dashboard(wanted["uid"])
+    thing = Thing("dashboard", wanted["uid"], _plain(there), _plain(wanted))
     yield from _done(thing, dry)
     if dry or thing.state == "same":
         return
     # Grafana refuses with 412 what has another version than the one that was read: nobody's change is lost unseen
-    known = {} if there is None else {"version": there["dashboard"].get("version", 0)}
-    body = {
-        "dashboard": wanted | known | {"id": None},
-        "folderUid": FOLDER,
-        "overwrite": force,
-        "message": "frugal-meter dashboards push",
-    }
-    grafana.call("POST", "/api/dashboards/db", body)
+    known = {} if there is None else {"version": there.get("version", 0)}
+    grafana.save_dashboard(
+        {
+            "dashboard": wanted | known | {"id": None},
+            "folderUid": FOLDER,
+            "overwrite": force,
+            "message": "frugal-meter dashboards push",
+        }
+    )
 
 
 def _rule(grafana: Grafana, rule: Json, *, dry: bool) -> Iterator[str]:
-    path = f"/api/v1/provisioning/alert-rules/{escaped(rule['uid'])}"
-    thing = Thing("alert", rule["title"], grafana.find(path), rule)
+    thing = Thing("alert", rule["title"], _of(grafana.rule(rule["uid"]), rule), rule)
     yield from _done(thing, dry)
-    if dry or thing.state == "same":
-        return
-    body = rule | {"folderUID": FOLDER, "orgID": 1}
-    if thing.found is None:
-        grafana.call("POST", "/api/v1/provisioning/alert-rules", body)
-    else:
-        grafana.call("PUT", path, body)
-
-
-def _folder(grafana: Grafana) -> Any:
-    return grafana.find(f"/api/folders/{FOLDER}")
+    if not dry and thing.state != "same":
+        grafana.save_rule(rule | {"folderUID": FOLDER, "orgID": 1}, new=thing.found is None)
 
 
 def _done(thing: Thing, dry: bool) -> Iterator[str]:
@@ -119,12 +99,21 @@ def _done(thing: Thing, dry: bool) -> Iterator[str]:
         yield from thing.diff()
 
 
-def _plain(document: Any) -> Any:
-    return {name: value for name, value in document.items() if name not in _ITS_OWN}
+def _plain(dashboard: Any) -> Any:
+    return dashboard and {name: value for name, value in dashboard.items() if name not in _ITS_OWN}
+
+
+def _of(found: Any, wanted: Any) -> Any:
+    """``found`` without what ``wanted`` says nothing of: Grafana fills in defaults, and a contact point is somebody's choice."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return {name: _of(value, wanted[name]) for name, value in found.items() if name in wanted}
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        return [_of(*pair) for pair in zip(found, wanted, strict=True)]
+    return found
 
 
 def _text(document: Any) -> str:
-    return json.dumps(_plain(document), indent=1, sort_keys=True, ensure_ascii=False)
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def _read(file: Path) -> Any:

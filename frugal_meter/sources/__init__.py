@@ -88,7 +88,7 @@ class Source(Protocol):
     tier: Tier
     sensor: Sensor
     scope: Scope  # whose energy this is; its CPU denominator must have the same scope
-    method: str  # "rapl-powercap/1", "power-model/2": part of a reading's method id
+    method: str  # "rapl-powercap/1", "power-model/3": part of a reading's method id
     provenance: str  # one line: what it is, dataset and year, licence
     resolution_nj: int | None
 

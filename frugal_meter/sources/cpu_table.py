@@ -125,7 +125,7 @@ _INTEL: Final[dict[int, tuple[str, str]]] = {
     0x2A: ("Sandy Bridge client", "sandy-bridge-desktop"),
     0x2D: ("Sandy Bridge", "sandy-bridge"),
     0x3A: ("Ivy Bridge client", "sandy-bridge-desktop"),
-    0x3E: ("Ivy Bridge", "ivy-bridge"),
+    0x3E: ("Ivy Bridge", "sandy-bridge"),
     **dict.fromkeys((0x3C, 0x45, 0x46), ("Haswell client", "sandy-bridge-desktop")),
     0x3F: ("Haswell", "haswell"),
     **dict.fromkeys((0x3D, 0x47), ("Broadwell client", "sandy-bridge-desktop")),

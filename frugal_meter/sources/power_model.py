@@ -39,7 +39,7 @@ class ModelSource(ABC):
     sensor: Sensor = "model"
     scope: Scope = "host"
     resolution_nj: int | None = None
-    method: str = "power-model/2"
+    method: str = "power-model/3"
 
     def __init__(self, name: str, component: str, covers: tuple[str, ...], provenance: str, flags: tuple[str, ...]) -> None:
         self.name, self.component, self.covers = name, component, covers
