@@ -32,7 +32,8 @@ def declaration_check(config: Config = None, lang: Language = None) -> None:
 def declaration_write(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to; files of the same names there are replaced.")],
     journal: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The journal's file. [default: that of the configuration]")
+        str | None,
+        typer.Option(metavar="JOURNAL", help="Its file, or the address of its database. [default: that of the configuration]"),
     ] = None,
     config: Config = None,
     begin: Annotated[

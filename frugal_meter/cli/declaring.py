@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..declaration.notice import notice
 from ..declaration.serving import CARBON_TXT, DECLARATION, SCHEMA_FILE, SETTLED_AFTER, Declarer, finder, schema_file
 from ..declaration.statement import Statement, statement_of
 from ..errors import ConfigurationError
-from ..journal.writer import path_of
+from ..journal.opening import open_store
 from ..setup import emission_factor
 from .journal import moment
 from .public_texts import said
@@ -35,7 +36,7 @@ def missing_lines(settings: Mapping[str, Any], words: Words) -> list[str]:
 
 
 def written(
-    settings: Mapping[str, Any], out: Path, journal: Path | None, period: Period, url: str | None, words: Words
+    settings: Mapping[str, Any], out: Path, journal: str | None, period: Period, url: str | None, words: Words
 ) -> Iterator[str]:
     """Write the files into ``out``; a line for each thing worth saying. Raises ConfigurationError and StoreError."""
     told = settings.get("declaration")
@@ -56,14 +57,14 @@ def written(
         yield said(words.lang, "some_missing", keys=", ".join(missing))
 
 
-def _declarer(settings: Mapping[str, Any], statement: Statement, journal: Path | None) -> Declarer:
+def _declarer(settings: Mapping[str, Any], statement: Statement, journal: str | None) -> Declarer:
     service, kept = settings.get("service"), settings.get("journal")
     if not service:
         raise ConfigurationError('the service has no name: give --config frugal.toml with [meter] service = "…"')
-    if journal is None and isinstance(kept, str):
-        journal = Path(path_of(kept))
+    where = journal or (kept if isinstance(kept, str) else None)
+    opener = None if where is None else partial(open_store, where, create=False)
     budgets: list[Budget] = list(settings.get("budgets", ()))
-    return Declarer(statement, str(service), journal, lambda: budgets, finder(*_factors(settings)))
+    return Declarer(statement, str(service), opener, lambda: budgets, finder(*_factors(settings)))
 
 
 def _factors(settings: Mapping[str, Any]) -> tuple[list[Any], Any]:

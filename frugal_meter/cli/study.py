@@ -55,7 +55,7 @@ def ran(file: Path, out: Path, resume: bool, words: Words) -> str:
 
 
 def from_journal(
-    path: Path,
+    where: str,
     out: Path,
     begin: str | None,
     end: str | None,
@@ -77,12 +77,13 @@ def from_journal(
         if per_year is None
         else Use(units=Interval(per_year, per_year, per_year), hours=8760.0, starts=0.0, source=source or "")
     )
+    shown = Path(where.partition("?")[0])  # of a database its name, and no password
     within = (moment(begin), moment(end)) if begin and end else None
-    called = title or f"{path.stem}"
-    asked = afterwards.Asked(path, within, Unit(name=unit, description=description or unit), called, words.lang, use)
+    called = title or shown.stem
+    asked = afterwards.Asked(where, within, Unit(name=unit, description=description or unit), called, words.lang, use)
     study = afterwards.run(asked, out)
     period = "" if within is None else f" --from {begin} --to {end}"
-    folder.save(out, study, f"frugal-meter study from-journal {path.name}{period} --unit {unit} --out {out.name}")
+    folder.save(out, study, f"frugal-meter study from-journal {shown.name}{period} --unit {unit} --out {out.name}")
     return _told(study, out, words)
 
 
@@ -100,7 +101,7 @@ def reported(out: Path, lang: str | None, pdf: bool) -> list[Path]:
 
     if lang is not None and lang not in LANGUAGES:
         raise ConfigurationError(f"--lang {lang!r} is not spoken here: use fr or en")
-    langs: Sequence[Lang] = LANGUAGES if lang is None else (lang,)  # type: ignore[assignment]
+    langs: Sequence[Lang] = LANGUAGES if lang is None else (lang,)
     return write_report(out, langs=langs, pdf=pdf)
 
 

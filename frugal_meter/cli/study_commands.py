@@ -45,7 +45,7 @@ def study_run(
 @study.command("from-journal")
 @one_line
 def study_from_journal(
-    path: Annotated[Path, typer.Argument(metavar="JOURNAL", help="A journal's file.")],
+    where: Annotated[str, typer.Argument(metavar="JOURNAL", help="Its file, or the address of its database: postgresql://….")],
     out: Out,
     begin: Annotated[str | None, typer.Option("--from", metavar="MOMENT", help="From: 2026-01-01.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="MOMENT", help="Until, not included.")] = None,
@@ -61,7 +61,7 @@ def study_from_journal(
     from .texts import Words, language_of
 
     told = {"unit": unit, "description": description, "title": title, "per_year": per_year, "source": source}
-    print(from_journal(path, out, begin, end, **told, words=Words(language_of(lang))))  # type: ignore[arg-type]
+    print(from_journal(where, out, begin, end, **told, words=Words(language_of(lang))))  # type: ignore[arg-type]
 
 
 @study.command("verify")

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from ..journal.sqlite import SqliteJournal
+from ..journal.store import JournalStore
 from ..periods import Pass, Period, merged, period
 from ..records import Interval
 from .document import Code
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
     sha256: str
 
 
-def kept_of(journal: SqliteJournal, begin: datetime, end: datetime, unit: str, *, gently: bool = False) -> Kept | Code:
+def kept_of(journal: JournalStore, begin: datetime, end: datetime, unit: str, *, gently: bool = False) -> Kept | Code:
     """What ``journal`` holds between two moments, or why that is nothing. Raises StoreError.
 
     ``gently``: beside a running service, which must not wait for it.

@@ -6,14 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..budgets.budget import Budget
 from ..carbon.published import published
 from ..errors import FrugalMeterError
 from ..exporters.ops import PublicPage
-from ..journal.sqlite import SqliteJournal
+from ..journal.store import JournalStore
 from .calendar import last_whole
 from .carbon_txt import carbon_txt
 from .declaring import Lookup, declare
@@ -34,11 +33,11 @@ _SAFE: Final = {"referrer-policy": "no-referrer", "x-content-type-options": "nos
 
 
 class Declarer(NamedTuple):
-    """All that a declaration is made of. ``journal`` is its file, None where there is none."""
+    """All that a declaration is made of. ``journal`` opens it for reading alone; None where there is none."""
 
     statement: Statement
     service: str
-    journal: Path | None
+    journal: Callable[[], JournalStore] | None
     budgets: Callable[[], Sequence[Budget]]
     factor: Lookup
 
@@ -46,7 +45,7 @@ class Declarer(NamedTuple):
         """The declaration of a period. Raises StoreError."""
         kept: Any = "no_journal"
         if self.journal is not None:
-            store = SqliteJournal(self.journal, create=False)
+            store = self.journal()
             try:
                 kept = kept_of(store, begin, end, self.statement.unit, gently=gently)
             finally:
@@ -118,8 +117,8 @@ def schema_file() -> bytes:
 def public_pages(meter: Any) -> CitizenPages:
     """The public pages of a `Meter`."""
     journal, factors = meter.journal, meter.figures.in_force
-    path = None if journal is None else journal.store.path
-    declarer = Declarer(meter.statement, meter.service, path, lambda: meter.admission.budgets, finder((factors.now,)))
+    opener = None if journal is None else journal.store.reader
+    declarer = Declarer(meter.statement, meter.service, opener, lambda: meter.admission.budgets, finder((factors.now,)))
     return CitizenPages(declarer, meter.clock.time_ns)
 
 

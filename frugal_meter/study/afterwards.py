@@ -14,7 +14,8 @@ from ..carbon.factors import Factor
 from ..carbon.published import published
 from ..carbon.sci import NOT_COUNTED
 from ..errors import ConfigurationError, UnknownZoneError
-from ..journal.sqlite import Range, SqliteJournal
+from ..journal.opening import open_store
+from ..journal.store import JournalStore, Range
 from ..periods import Pass
 from ..records import Interval
 from . import raw
@@ -31,7 +32,7 @@ _UNTOLD: Final = "?"
 class Asked(NamedTuple):
     """What is asked of a journal: a range of Unix ns, and how to present it. ``use`` is None where no year is supposed."""
 
-    journal: Path
+    journal: str
     within: Range | None
     unit: Unit
     title: str
@@ -43,16 +44,16 @@ def run(asked: Asked, out: Path) -> Study:
     """The study of a period, its raw data in ``out/raw``. Raises ConfigurationError; an ``out`` that is there is left alone."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"{out}: is there already; name a folder that is not there")
-    journal = SqliteJournal(asked.journal, create=False)
+    journal = open_store(asked.journal, create=False)
     told = journal.info()
     if told["begin_ns"] is None:
-        raise ConfigurationError(f"journal {asked.journal}: is empty")
+        raise ConfigurationError(f"journal {journal.name}: is empty")
     begin_ns, end_ns = asked.within or (told["begin_ns"], told["end_ns"] + 1)
     if begin_ns >= end_ns:
         raise ConfigurationError("the period ends before it begins")
     passes = [row.books for row in journal.passes((begin_ns, end_ns))]
     if not passes:
-        raise ConfigurationError(f"journal {asked.journal}: holds nothing of that period")
+        raise ConfigurationError(f"journal {journal.name}: holds nothing of that period")
     try:
         (out / "raw").mkdir(parents=True)
     except OSError as error:
@@ -80,12 +81,12 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _lines(journal: SqliteJournal, passes: list[Pass], within: Range) -> Iterator[bytes]:
+def _lines(journal: JournalStore, passes: list[Pass], within: Range) -> Iterator[bytes]:
     begin_s, end_s = within[0] / 1e9, within[1] / 1e9
     readings = list(journal.scored(within))
     names = sorted({each.service for each in readings})
     if len(names) > 1:
-        raise ConfigurationError(f"journal {journal.path}: holds several services ({', '.join(names)}); a study is of one")
+        raise ConfigurationError(f"journal {journal.name}: holds several services ({', '.join(names)}); a study is of one")
     yield raw.encoded(_head(passes, names[0] if names else _UNTOLD, _iso(begin_s)))
     yield raw.encoded(raw.Mark(name="load", at_s=begin_s))
     yield from (raw.encoded(raw.pass_line(row)) for row in journal.passes(within))
