@@ -9,6 +9,7 @@ import sys
 import textwrap
 import tomllib
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -560,7 +561,8 @@ def just_after_the_month(of: Path, hours: float = 2) -> int:
 
 
 def pages_of(journal: Path | None, now_ns: int, **stated: Any) -> CitizenPages:
-    declarer = Declarer(statement_of({**STATED, **stated}), "accueil-usagers", journal, lambda: (), finder(()))
+    opener = None if journal is None else partial(SqliteJournal, journal, create=False)
+    declarer = Declarer(statement_of({**STATED, **stated}), "accueil-usagers", opener, lambda: (), finder(()))
     return CitizenPages(declarer, lambda: now_ns)
 
 
