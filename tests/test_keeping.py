@@ -17,7 +17,7 @@ import pytest
 from redis_server import RedisServer
 
 from frugal_meter import Budget, Meter
-from frugal_meter.budgets.stores import SharedStore
+from frugal_meter.budgets.stores import Learnt, SharedStore
 from frugal_meter.budgets.stores.opening import open_store, shared_file
 from frugal_meter.budgets.stores.sqlite import SqliteStore
 from frugal_meter.testing import SyntheticSource
@@ -165,6 +165,35 @@ def test_the_log_of_one_process_goes_on_where_the_one_before_ended(store: str, s
 
 
 # -- one process and the file beside it
+
+
+def test_in_the_system_s_temporary_folder_what_was_spent_ends_with_its_process_and_the_rest_does_not(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FRUGAL_RUN_DIR")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for _ in range(3):
+        meter = serve(monthly(), Budget("route", "1000 tokens", per="month", key="route", degrade_at=None))
+        assert spent(meter) == 0
+        spend(meter, 77, estimate=None)
+        told(meter)
+        beside = opened("auto")
+        settled = [state.settled for state in beside.states(time.time()).values()]
+        assert settled == [77, 77], "as it is enforced, so it is told"
+        beside.close()
+        meter.stop()
+    log = opened("auto")
+    assert log.estimates()[Learnt("day", "tokens", "work", "")] == pytest.approx(77, rel=0.1)
+    assert [entry.budget for entry in log.recorded()] == ["day", "route"] * 3
+    log.close()
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    worker = serve(monthly())
+    spend(worker, 5)
+    told(worker)
+    assert spent(worker) == 82, "workers have always gone on"
+    worker.stop()
+    monkeypatch.delenv("WEB_CONCURRENCY")
+    assert spent(serve(monthly())) == 5, "and what they spent is not its own to forget"
 
 
 def test_a_process_that_was_killed_has_paid_for_what_it_had_begun(run_folder: Path, serve: Serve) -> None:

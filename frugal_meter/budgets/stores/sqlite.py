@@ -161,6 +161,19 @@ class SqliteStore:
             out[account] = holdings.state(_Found(settled, {row[7]: Row(*row[8:]) for row in rows if row[7]}), account, alive)
         return out
 
+    def forget(self, kind: str) -> None:
+        """Take back what holders whose name begins with ``kind`` have, and had settled. They must be gone. Raises StoreError."""
+        of_kind = "FROM holdings WHERE substr(holder, 1, ?) = ?"
+        which = len(kind), kind
+        with self._transaction() as db:
+            db.execute(
+                f"UPDATE accounts SET settled = settled - (SELECT sum(settled) {of_kind} AND account = accounts.id) "
+                f"WHERE id IN (SELECT account {of_kind})",
+                (*which, *which),
+            )
+            db.execute(f"DELETE {of_kind}", which)
+            db.execute("DELETE FROM holders WHERE substr(holder, 1, ?) = ?", which)
+
     def close(self) -> None:
         """See `stores`."""
         with self._alone():
