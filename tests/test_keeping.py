@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -20,6 +22,7 @@ from frugal_meter import Budget, Meter
 from frugal_meter.budgets.stores import Learnt, SharedStore
 from frugal_meter.budgets.stores.opening import open_store, shared_file
 from frugal_meter.budgets.stores.sqlite import SqliteStore
+from frugal_meter.errors import BudgetRefused
 from frugal_meter.testing import SyntheticSource
 
 Serve = Callable[..., Meter]
@@ -278,6 +281,22 @@ def test_budgets_stay_in_memory_with_one_line_where_no_file_can_be_written(
     assert "store failed and was passed over (StoreError: the budget store cannot be used" in line.getMessage()
     assert line.exc_info is None
     assert meter.errors["store"] >= 1
+
+
+@pytest.mark.parametrize("damage", ["INSERT INTO estimates VALUES ('{', 1)", "INSERT INTO estimates VALUES ('[\"day\"]', 'x')"])
+def test_a_damaged_file_is_counted_and_stops_nothing(run_folder: Path, serve: Serve, damage: str) -> None:
+    first = serve(monthly())
+    told(first)
+    first.stop()
+    with contextlib.closing(sqlite3.connect(shared_file("guichet"))) as db, db:
+        db.execute(damage)
+    meter = serve(monthly("20 tokens"))
+    spend(meter, 15)
+    with pytest.raises(BudgetRefused):
+        spend(meter, 15)
+    told(meter)
+    assert meter.errors.keys() == {"store"}
+    meter.stop()
 
 
 def test_a_run_folder_that_cannot_be_is_told_once_and_the_service_runs(

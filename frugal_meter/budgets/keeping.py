@@ -137,7 +137,7 @@ class Keeping:
         try:
             self._pass()
             self._failures = 0
-        except StoreError as error:
+        except Exception as error:  # damaged rows are no StoreError, and no reason to let requests go undecided either
             first, most = _RETRY_S
             self._again_at = time.monotonic() + min(most, first * 2.0 ** min(self._failures, 16))
             self._failures += 1
@@ -167,11 +167,10 @@ class Keeping:
     def _tell(self) -> None:
         """What has moved since the last time; a word now and then also where nothing has."""
         reports: list[tuple[Book, Report]] = []
-        with self._admission.store.lock:
-            for book in self._admission.store.every():
-                now = (book.settled - book.base, book.reserved, book.reserved)
-                if book.told != now:
-                    reports.append((book, Report(self._account(book), *now)))
+        for book in self._admission.store.every():  # without the lock: requests must not wait while thousands are looked at
+            now = (book.settled - book.base, book.reserved, book.reserved)
+            if book.told != now:
+                reports.append((book, Report(self._account(book), *now)))
         if not reports and time.monotonic() < self._heard_at:
             return
         self._seq += 1
