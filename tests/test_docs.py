@@ -298,10 +298,11 @@ def test_python_blocks_run_in_their_order(page: Path, tmp_path: Path) -> None:
             script.append(f"import {stem}\n" if stem else _numbered(block.code, page, number))
     (tmp_path / "page.py").write_text("\n".join(script), encoding="utf-8")
     # Warnings are errors here too; a page says what an operator would see, on this machine and its own sources.
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("FRUGAL_")}
     done = subprocess.run(
         [sys.executable, "-W", "error", "page.py"],
         cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if not name.startswith("FRUGAL_")},
+        env={**outside, "XDG_RUNTIME_DIR": str(tmp_path)},  # where another page's service of the same name is not met
         capture_output=True,
         text=True,
         timeout=MOST_S,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -17,9 +19,10 @@ import pytest
 from redis_server import RedisServer
 
 from frugal_meter import Budget, Meter
-from frugal_meter.budgets.stores import SharedStore
+from frugal_meter.budgets.stores import Learnt, SharedStore
 from frugal_meter.budgets.stores.opening import open_store, shared_file
 from frugal_meter.budgets.stores.sqlite import SqliteStore
+from frugal_meter.errors import BudgetRefused
 from frugal_meter.testing import SyntheticSource
 
 Serve = Callable[..., Meter]
@@ -167,6 +170,35 @@ def test_the_log_of_one_process_goes_on_where_the_one_before_ended(store: str, s
 # -- one process and the file beside it
 
 
+def test_in_the_system_s_temporary_folder_what_was_spent_ends_with_its_process_and_the_rest_does_not(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FRUGAL_RUN_DIR")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for _ in range(3):
+        meter = serve(monthly(), Budget("route", "1000 tokens", per="month", key="route", degrade_at=None))
+        assert spent(meter) == 0
+        spend(meter, 77, estimate=None)
+        told(meter)
+        beside = opened("auto")
+        settled = [state.settled for state in beside.states(time.time()).values()]
+        assert settled == [77, 77], "as it is enforced, so it is told"
+        beside.close()
+        meter.stop()
+    log = opened("auto")
+    assert log.estimates()[Learnt("day", "tokens", "work", "")] == pytest.approx(77, rel=0.1)
+    assert [entry.budget for entry in log.recorded()] == ["day", "route"] * 3
+    log.close()
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    worker = serve(monthly())
+    spend(worker, 5)
+    told(worker)
+    assert spent(worker) == 82, "workers have always gone on"
+    worker.stop()
+    monkeypatch.delenv("WEB_CONCURRENCY")
+    assert spent(serve(monthly())) == 5, "and what they spent is not its own to forget"
+
+
 def test_a_process_that_was_killed_has_paid_for_what_it_had_begun(run_folder: Path, serve: Serve) -> None:
     """kill -9 between two ticks: what was settled and what ran at the last tick is there, what ran is charged as reserved."""
     program = """
@@ -249,6 +281,22 @@ def test_budgets_stay_in_memory_with_one_line_where_no_file_can_be_written(
     assert "store failed and was passed over (StoreError: the budget store cannot be used" in line.getMessage()
     assert line.exc_info is None
     assert meter.errors["store"] >= 1
+
+
+@pytest.mark.parametrize("damage", ["INSERT INTO estimates VALUES ('{', 1)", "INSERT INTO estimates VALUES ('[\"day\"]', 'x')"])
+def test_a_damaged_file_is_counted_and_stops_nothing(run_folder: Path, serve: Serve, damage: str) -> None:
+    first = serve(monthly())
+    told(first)
+    first.stop()
+    with contextlib.closing(sqlite3.connect(shared_file("guichet"))) as db, db:
+        db.execute(damage)
+    meter = serve(monthly("20 tokens"))
+    spend(meter, 15)
+    with pytest.raises(BudgetRefused):
+        spend(meter, 15)
+    told(meter)
+    assert meter.errors.keys() == {"store"}
+    meter.stop()
 
 
 def test_a_run_folder_that_cannot_be_is_told_once_and_the_service_runs(

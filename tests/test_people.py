@@ -333,6 +333,10 @@ BAD: list[tuple[list[str], str]] = [
     (["grant", "chat", "--who", "a", "--why", "b" * 301, "--for", "1h"], "--why is one line of 1 to 300 characters"),
     (["grant", "chat", "--who", "a", "--why", "b", "--for", "1h", "--key", "/x"], "'chat' has no parts"),
     (["grant", "parts", "--who", "a", "--why", "b", "--for", "1h", "--key", "/x"], "is kept per route, model: give --key once"),
+    (
+        ["grant", "chat", "--who", "a", "--why", "b", "--for", "1h", "--key", "\x1b[31m"],
+        "--key is one line of 1 to 300 characters",
+    ),
     (["revoke", "7", "--who", "a"], "no override 7 is in force; in force: none"),
     (["log", "--action", "forbid"], "--action 'forbid' is not known; use admit, warn"),
     (["log", "--since", "yesterday"], "--since 'yesterday' is no duration"),

@@ -3,6 +3,10 @@
 The memory alone decides, and no request waits for the file. It has the layout of a store that workers share, so that
 ``frugal-meter budget`` reads both, and a service that grows to several workers goes on from it. Each tick tells it what has
 moved: a process that is killed loses what it did since its last tick, no more.
+
+What was learnt, permitted and decided outlives the process wherever the file is. What was *spent* does so in a folder that
+somebody chose (``$FRUGAL_RUN_DIR``); in the system's temporary one, which may go at any time, the next process begins at
+zero, as do scripts and tests that run twice a day.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ log = logging.getLogger("frugal_meter")
 _OVERRIDES_S: Final = 2.0
 #: a file that cannot be written is tried again after so long, doubled up to the second
 _RETRY_S: Final = (1.0, 300.0)
+#: holders of this kind write alone: whoever has the lock knows that those before it are gone
+_ONE: Final = "one:"
 Fault = Callable[[str, BaseException], None]
 
 
@@ -43,11 +49,12 @@ class Keeping:
     def __init__(self, store: SqliteStore, admission: Admission, *, service: str, fault: Fault) -> None:
         self.store, self._service, self._admission = store, service, admission
         self._now_ns, self._fault = admission.now_ns, fault
+        self._lasting = bool(os.environ.get("FRUGAL_RUN_DIR"))
         self._slices = Slices(admission.store, admission.now_ns, spans_hosts=False)
         self._begin()
 
     def _begin(self) -> None:
-        self.holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
+        self.holder = f"{_ONE}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
         self._seq = 0
         self._lock = SharedFile(Path(f"{self.store.path}.keeper"))
         self._owner = self._rival = self._started = self._taken_up = False
@@ -67,6 +74,8 @@ class Keeping:
         try:
             self._lock.open(patience_s=0.0)
             self._owner = True
+            if not self._lasting:
+                self.store.forget(_ONE)
         except TimeoutError:
             self._rival = True
             log.warning(
@@ -101,7 +110,10 @@ class Keeping:
         with self._admission.store.lock:
             last = [Report(self._account(b), b.committed - b.base, 0, 0) for b in self._admission.store.every()]
         self._seq += 1
-        self.store.release(self.holder, self._seq, last, self._now_ns() / 1e9)
+        if self._lasting:
+            self.store.release(self.holder, self._seq, last, self._now_ns() / 1e9)
+        else:  # what is released is no longer told apart from what others have spent
+            self.store.exchange(self.holder, self._seq, last, [], self._now_ns() / 1e9)
 
     def after_fork_in_child(self) -> None:
         """The file's lock and what is told there stay the parent's."""
@@ -125,7 +137,7 @@ class Keeping:
         try:
             self._pass()
             self._failures = 0
-        except StoreError as error:
+        except Exception as error:  # damaged rows are no StoreError, and no reason to let requests go undecided either
             first, most = _RETRY_S
             self._again_at = time.monotonic() + min(most, first * 2.0 ** min(self._failures, 16))
             self._failures += 1
@@ -155,11 +167,10 @@ class Keeping:
     def _tell(self) -> None:
         """What has moved since the last time; a word now and then also where nothing has."""
         reports: list[tuple[Book, Report]] = []
-        with self._admission.store.lock:
-            for book in self._admission.store.every():
-                now = (book.settled - book.base, book.reserved, book.reserved)
-                if book.told != now:
-                    reports.append((book, Report(self._account(book), *now)))
+        for book in self._admission.store.every():  # without the lock: requests must not wait while thousands are looked at
+            now = (book.settled - book.base, book.reserved, book.reserved)
+            if book.told != now:
+                reports.append((book, Report(self._account(book), *now)))
         if not reports and time.monotonic() < self._heard_at:
             return
         self._seq += 1

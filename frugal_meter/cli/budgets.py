@@ -177,7 +177,7 @@ def granted(found: Opened, name: str, key: Sequence[str], who: str, why: str, un
     Raises ConfigurationError, in one line, for what cannot be.
     """
     budget = found.named(name)
-    who, why = _line("--who", who), _line("--why", why)
+    who, why, key = _line("--who", who), _line("--why", why), [_line("--key", part) for part in key]
     if key and len(key) != len(budget.key):
         kept = f"is kept per {', '.join(budget.key)}: give --key once for each, in this order" if budget.key else "has no parts"
         raise ConfigurationError(f"budget {name!r} {kept}; without --key all of it passes")

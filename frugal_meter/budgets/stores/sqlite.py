@@ -7,6 +7,7 @@ on a network file system is refused: SQLite's locks and shared memory do not wor
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import tempfile
@@ -49,7 +50,7 @@ CREATE TABLE estimates(kind TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWI
 
 
 _OPEN_NOW: Final = (
-    "SELECT a.budget, a.resource, a.key, a.start_s, a.until_s, a.settled, h.holder, h.settled, h.held, h.reserved "
+    "SELECT a.id, a.budget, a.resource, a.key, a.start_s, a.until_s, a.settled, h.holder, h.settled, h.held, h.reserved "
     "FROM accounts a LEFT JOIN holdings h ON h.account = a.id WHERE a.until_s = 0 OR a.until_s > ? ORDER BY a.id"
 )
 
@@ -154,10 +155,24 @@ class SqliteStore:
         with self._transaction(write=False) as db:
             alive = set(self._heard(db, "", now_s)[0])
             found = db.execute(_OPEN_NOW, (now_s,)).fetchall()
-        tables = _Found()
-        for budget, resource, key, start_s, until_s, settled, *row in found:
-            tables.add(Account(budget, resource, _key(key), start_s, until_s), settled, *row)
-        return {account: holdings.state(tables, account, alive) for account in tables.accounts}
+        out: dict[Account, State] = {}
+        for (_, budget, resource, key, start_s, until_s, settled), rows in itertools.groupby(found, lambda row: row[:7]):
+            account = Account(budget, resource, _key(key), start_s, until_s)
+            out[account] = holdings.state(_Found(settled, {row[7]: Row(*row[8:]) for row in rows if row[7]}), account, alive)
+        return out
+
+    def forget(self, kind: str) -> None:
+        """Take back what holders whose name begins with ``kind`` have, and had settled. They must be gone. Raises StoreError."""
+        of_kind = "FROM holdings WHERE substr(holder, 1, ?) = ?"
+        which = len(kind), kind
+        with self._transaction() as db:
+            db.execute(
+                f"UPDATE accounts SET settled = settled - (SELECT sum(settled) {of_kind} AND account = accounts.id) "
+                f"WHERE id IN (SELECT account {of_kind})",
+                (*which, *which),
+            )
+            db.execute(f"DELETE {of_kind}", which)
+            db.execute("DELETE FROM holders WHERE substr(holder, 1, ?) = ?", which)
 
     def close(self) -> None:
         """See `stores`."""
@@ -291,24 +306,14 @@ class SqliteStore:
 
 
 class _Found:
-    """Rows that were read all at once, for looking at only."""
+    """The rows of one account, read already."""
 
-    def __init__(self) -> None:
-        self.accounts: dict[Account, int] = {}
-        self._settled: dict[Identity, int] = {}
-        self._rows: dict[Identity, dict[str, Row]] = {}
-
-    def add(self, account: Account, settled: int, holder: str | None, of_holder: int, held: int, reserved: int) -> None:
-        """One row of `_OPEN_NOW`: an account, and what one holder has there, if any has."""
-        identity = account[:5]
-        self.accounts[account] = self._settled[identity] = settled
-        rows = self._rows.setdefault(identity, {})
-        if holder is not None:
-            rows[holder] = Row(of_holder, held, reserved)
+    def __init__(self, settled: int, rows: dict[str, Row]) -> None:
+        self._settled, self._rows = settled, rows
 
     def settled(self, account: Identity) -> int:
         """See `holdings.Tables`."""
-        return self._settled[account]
+        return self._settled
 
     def settle(self, account: Identity, more: int) -> None:
         """Nothing is written here."""
@@ -316,7 +321,7 @@ class _Found:
 
     def rows(self, account: Identity) -> dict[str, Row]:
         """See `holdings.Tables`."""
-        return self._rows[account]
+        return self._rows
 
 
 class _Tables:
