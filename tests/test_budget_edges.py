@@ -98,13 +98,13 @@ def test_work_that_runs_while_its_budget_goes_gives_back_what_the_others_reserve
 
 
 def test_who_waited_for_a_budget_that_is_gone_does_not_bring_it_back() -> None:
-    more: dict[str, Any] = {"per": "day", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 20}
+    more: dict[str, Any] = {"per": "minute", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 60}
     with a_meter(budgets=[Budget("all", "100 tokens", **more)]) as meter:
         ended(meter, begun(meter), 80)
-        running, waiting = begun(meter), begun(meter)
+        waiting = begun(meter)
         assert waiting.waiting is not None
         reload(meter, Budget("other", "50 requests", per="day"))
-        ended(meter, running, 1)
+        meter.admission.line.next_turns()
         assert meter.admission.wait_here(waiting, meter.clock.time_ns) is None
         ended(meter, waiting, 1)
         meter.settle()
@@ -114,12 +114,12 @@ def test_who_waited_for_a_budget_that_is_gone_does_not_bring_it_back() -> None:
 
 
 def test_who_waited_for_a_budget_that_counts_something_else_now_is_not_charged_to_it() -> None:
-    more: dict[str, Any] = {"per": "day", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 20}
+    more: dict[str, Any] = {"per": "minute", "estimate": "10 tokens", "throttle_at": 0.8, "throttle_wait": 60}
     with a_meter(budgets=[Budget("all", "100 tokens", **more)]) as meter:
         ended(meter, begun(meter), 80)
-        running, waiting = begun(meter), begun(meter)
+        waiting = begun(meter)
         reload(meter, Budget("all", "50 requests", per="day"))
-        ended(meter, running, 1)
+        meter.admission.line.next_turns()
         assert meter.admission.wait_here(waiting, meter.clock.time_ns) is None
         ended(meter, waiting, 9)
         assert account(meter, "all") == (0, 0)
@@ -243,10 +243,12 @@ def test_tenants_whose_turn_cannot_come_do_not_keep_others_from_theirs() -> None
 
 
 def test_a_turn_that_the_store_has_nothing_for_does_not_prolong_the_wait(pair: Pair) -> None:
-    budget = Budget("all", "100 tokens", per="day", estimate="10 tokens", throttle_at=0.8, throttle_wait=20)
+    budget = Budget("all", "100 tokens", per="hour", estimate="10 tokens", throttle_at=0.8, throttle_wait=20)
     one, two = pair(budget)
-    for meter in (one, two):
-        ended(meter, begun(meter), 45)
+    for meter, tokens in ((one, 45), (two, 40)):
+        later(meter, 3550)
+        told(meter)
+        ended(meter, begun(meter), tokens)
         told(meter)
     running, waiting, line = begun(one), one.open_span("block"), one.admission.line
     one.decide(waiting, later=True)

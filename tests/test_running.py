@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from exchange import HERE, a_meter, account, an_app, ask, later, statuses
+from exchange import AT_NS, HERE, a_meter, account, an_app, ask, later, statuses
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
@@ -18,8 +18,9 @@ from starlette.routing import Route
 
 from frugal_meter import Budget, Meter
 from frugal_meter.attribution.span import Span
+from frugal_meter.budgets import pace
 from frugal_meter.budgets.ladder import HYSTERESIS, ORDER, rung_at
-from frugal_meter.budgets.leases import Claim, Verdict
+from frugal_meter.budgets.leases import Book, Claim, Verdict
 from frugal_meter.budgets.upkeep import LEASE_S
 from frugal_meter.budgets.waiting import MOST_WAITING, Turns, Waiting
 from frugal_meter.errors import BudgetRefused, UnitError
@@ -89,57 +90,152 @@ def test_a_degraded_service_stays_degraded_until_there_is_room() -> None:
 
 
 def throttling(**more: Any) -> Budget:
-    return Budget("all", "100 tokens", **{"per": "day", "estimate": "10 tokens", "throttle_at": 0.8, **more})
+    """The last 20 of 100 tokens are given out evenly over the minute, one every three seconds."""
+    return Budget("all", "100 tokens", **{"per": "minute", "estimate": "10 tokens", "throttle_at": 0.8, **more})
 
 
-def test_a_throttled_request_runs_at_once_where_nothing_else_does() -> None:
+def queueing(meter: Meter) -> Span:
+    """Work that waits for its turn."""
+    span = meter.open_span("block")
+    meter.decide(span, later=True)
+    assert span.waiting is not None
+    return span
+
+
+def turned(meter: Meter, span: Span) -> bool:
+    """Whether its turn has come, now that turns are looked at."""
+    meter.admission.line.next_turns()
+    return bool(span.waiting.future.done())
+
+
+def test_a_throttled_request_runs_at_once_where_the_pace_allows() -> None:
     with a_meter(budgets=[throttling()]) as meter:
-        ended(meter, begun(meter), 85)
+        ended(meter, begun(meter), 80)
+        later(meter, 30)
         span = begun(meter)
         assert (span.decision, span.refusal) == ("throttle", None)
 
 
-def test_a_throttled_request_waits_until_who_runs_has_ended() -> None:
-    with a_meter(budgets=[throttling(throttle_wait=20)]) as meter:
+def test_a_throttled_request_waits_for_the_moment_at_which_the_pace_allows_it() -> None:
+    with a_meter(budgets=[throttling(throttle_wait=60)]) as meter:
         ended(meter, begun(meter), 80)
-        running = begun(meter)
-        waiting = meter.open_span("block")
-        meter.decide(waiting, later=True)
-        assert waiting.waiting is not None
+        waiting = queueing(meter)
         assert meter.admission.line.queued == 1
-        ended(meter, running, 1)
+        later(meter, 29.9)
+        assert not turned(meter, waiting)
+        later(meter, 0.2)
+        assert turned(meter, waiting)
         assert meter.admission.wait_here(waiting, meter.clock.time_ns) is None
-        assert (waiting.decision, account(meter, "all")) == ("throttle", (81, 10))
+        assert (waiting.decision, account(meter, "all")) == ("throttle", (80, 10))
         assert meter.admission.line.queued == 0
 
 
-def test_a_throttled_request_whose_time_is_up_is_refused_and_told_why() -> None:
-    with a_meter(budgets=[throttling(throttle_wait=0)]) as meter:
+def test_what_ends_below_its_estimate_brings_the_next_turn_forward() -> None:
+    with a_meter(budgets=[throttling(throttle_wait=60)]) as meter:
         ended(meter, begun(meter), 80)
+        later(meter, 30)
         running = begun(meter)
+        waiting = queueing(meter)
+        assert not turned(meter, waiting)
+        ended(meter, running, 0)
+        assert meter.admission.wait_here(waiting, meter.clock.time_ns) is None
+
+
+def test_a_turn_is_rung_for_without_anybody_looking() -> None:
+    with a_meter(budgets=[throttling(throttle_wait=60)]) as meter:
+        ended(meter, begun(meter), 80)
+        waiting = queueing(meter)
+        later(meter, 30)
+        assert meter.admission.wait_here(waiting, meter.clock.time_ns) is None
+        assert waiting.decision == "throttle"
+
+
+@pytest.mark.parametrize("wait", [0, 20])
+def test_a_throttled_request_whose_turn_cannot_come_in_time_is_refused_at_once_and_told_when_it_would(wait: int) -> None:
+    with a_meter(budgets=[throttling(throttle_wait=wait)]) as meter:
+        ended(meter, begun(meter), 80)
         late = begun(meter)
         assert late.refusal is not None
-        assert (late.refusal["reason"], late.refusal["retry_after_s"]) == ("throttled", 1)
-        ended(meter, running, 1)
-        assert account(meter, "all") == (81, 0)
+        assert (late.refusal["reason"], late.refusal["retry_after_s"]) == ("throttled", 30)
+        later(meter, late.refusal["retry_after_s"])
+        assert begun(meter).refusal is None
+
+
+def test_who_is_refused_is_told_to_come_back_behind_those_who_wait() -> None:
+    with a_meter(budgets=[throttling(throttle_wait=35)]) as meter:
+        ended(meter, begun(meter), 80)
+        first = queueing(meter)
+        meter.admission.line.leave(queueing(meter).waiting)  # and who has left is waited for no more
+        refusal = meter.admission.wait_here(queueing(meter), meter.clock.time_ns, hurried=True)
+        assert refusal is not None
+        assert refusal["retry_after_s"] == 60
+        later(meter, 31)
+        assert turned(meter, first)
+
+
+def test_who_comes_while_others_wait_waits_behind_them() -> None:
+    with a_meter(budgets=[throttling(throttle_wait=60, estimate="8 tokens")]) as meter:
+        ended(meter, begun(meter), 80)
+        first = queueing(meter)
+        later(meter, 25)  # there is room now, and it is the first one's
+        second = queueing(meter)
+        assert first.waiting.future.done()
+        assert not second.waiting.future.done()
+        later(meter, 22)
+        assert not turned(meter, second)
+        later(meter, 1)
+        assert turned(meter, second)
 
 
 def test_what_does_not_fit_waits_for_what_runs_and_is_refused_where_nothing_runs() -> None:
     with a_meter(budgets=[throttling(throttle_wait=20)]) as meter:
         ended(meter, begun(meter), 85)
+        later(meter, 59)
         running = begun(meter)
-        waiting = meter.open_span("block")
-        meter.decide(waiting, later=True)
+        waiting = queueing(meter)
         ended(meter, running, 9)  # 94: another 10 do not fit, and nothing is left that could give back
         refusal = meter.admission.wait_here(waiting, meter.clock.time_ns)
         assert refusal is not None
         assert refusal["reason"] == "limit"
 
 
+@given(
+    st.booleans(), st.floats(0.05, 1.0), st.integers(0, 2_000), st.integers(0, 1_000), st.integers(1, 300), st.integers(0, 299)
+)
+def test_a_turn_is_due_when_the_line_reaches_it_and_not_a_moment_before(
+    sliding: bool, throttle_at: float, settled: int, elsewhere: int, estimate: int, at_s: int
+) -> None:
+    budget = Budget("all", "1000 tokens", per="hour", sliding=sliding, throttle_at=throttle_at, degrade_at=None)
+    book = Book(budget, (), budget.window(AT_NS / 1e9))
+    book.settled, book.elsewhere = settled, elsewhere
+    now_ns = AT_NS + at_s * 10**9
+    wanted = book.committed_by_all + estimate
+    due_ns = pace.opens_at_ns(book, wanted, now_ns)
+    assert now_ns <= due_ns <= book.end_ns
+    if wanted <= 1000:
+        assert pace.line_at(book, due_ns) >= wanted
+        assert due_ns == now_ns or pace.line_at(book, due_ns - 10**6) < wanted
+    else:
+        assert pace.line_at(book, book.end_ns) == 1000 < wanted
+
+
+@pytest.mark.parametrize(("sliding", "each_minute"), [(False, 1 / 3), (True, 4)], ids=["an hour", "a part of five minutes"])
+def test_throttled_work_is_released_at_the_pace_of_the_budget(sliding: bool, each_minute: float) -> None:
+    budget = throttling(throttle_wait=3600, per="hour", estimate="1 tokens", sliding=sliding)
+    with a_meter(budgets=[budget]) as meter:
+        ended(meter, begun(meter), 80)
+        waiting = [queueing(meter) for _ in range(30)]
+        for minutes in range(1, 5 if sliding else 60):
+            later(meter, 60)
+            for _ in waiting:
+                meter.admission.line.next_turns()
+            assert sum(span.waiting.future.done() for span in waiting) == int(each_minute * minutes + 1e-9)
+        assert meter.admission.line.queued == (14 if sliding else 11)
+
+
 def test_a_synchronous_wait_for_a_turn_does_not_block_an_event_loop() -> None:
     with a_meter(budgets=[throttling(throttle_wait=3600)]) as meter:
         ended(meter, begun(meter), 80)
-        begun(meter)
 
         async def on_the_loop() -> Span:
             return begun(meter)
@@ -184,36 +280,41 @@ def test_a_verdict_for_one_who_has_left_is_not_taken() -> None:
     assert other.give_up() == Verdict("admit", [], [])
 
 
-def test_throttled_http_requests_run_one_after_the_other_and_the_loop_is_free() -> None:
-    budget = Budget("all", "100 requests", per="day", throttle_at=0.5, degrade_at=None, warn_at=0.5)
-    running, most = 0, 0
+def test_throttled_http_requests_run_at_their_pace_in_their_order_and_the_loop_is_free() -> None:
+    budget = Budget("all", "100 requests", per="minute", throttle_at=0.5, degrade_at=None, warn_at=0.5, throttle_wait=60)
+    began: list[str] = []
 
     async def slow(request: Request) -> PlainTextResponse:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        running -= 1
-        return PlainTextResponse((await request.body()).decode())
+        began.append((await request.body()).decode())
+        return PlainTextResponse(began[-1])
 
-    async def all_of_them(app: Any) -> list[httpx.Response]:
+    async def all_of_them(app: Any, meter: Meter) -> list[httpx.Response]:
         transport = httpx.ASGITransport(app, client=HERE)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-            return await asyncio.gather(*[http.post("/slow", content=f"body {n}") for n in range(20)])
+            tasks = [asyncio.create_task(http.post("/slow", content=f"body {n}")) for n in range(20)]
+            while meter.admission.line.queued < 20:
+                await asyncio.sleep(0)
+            for number in range(1, 21):
+                later(meter, 1.21)  # the upper half of the limit, in a minute
+                meter.admission.line.next_turns()
+                while sum(task.done() for task in tasks) < number:
+                    await asyncio.sleep(0)
+                assert meter.admission.line.queued == 20 - number
+            return await asyncio.gather(*tasks)
 
     with a_meter(budgets=[budget]) as meter:
         for _ in range(50):
             ended(meter, begun(meter), 0)
-        answers = asyncio.run(all_of_them(an_app(meter, Route("/slow", slow, methods=["POST"]))))
+        answers = asyncio.run(all_of_them(an_app(meter, Route("/slow", slow, methods=["POST"])), meter))
         assert statuses(answers) == [200] * 20
-        assert most == 1
         assert [answer.text for answer in answers] == [f"body {n}" for n in range(20)], "what was read ahead is handed on"
+        assert sorted(began) == sorted(answer.text for answer in answers)
         assert account(meter, "all") == (70, 0)
         assert not meter.errors
 
 
 def test_a_client_that_leaves_the_queue_costs_nothing_and_holds_nothing() -> None:
-    budget = Budget("all", "100 requests", per="day", throttle_at=0.01, degrade_at=None, warn_at=0.01)
+    budget = Budget("all", "100 requests", per="minute", throttle_at=0.01, degrade_at=None, warn_at=0.01)
 
     async def leaves(meter: Meter, app: Any) -> None:
         messages = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
@@ -229,10 +330,8 @@ def test_a_client_that_leaves_the_queue_costs_nothing_and_holds_nothing() -> Non
 
     with a_meter(budgets=[budget]) as meter:
         ended(meter, begun(meter), 0)
-        running = begun(meter)
         asyncio.run(leaves(meter, an_app(meter, outside=True)))
-        meter.close_span(running)
-        assert account(meter, "all") == (2, 0)
+        assert account(meter, "all") == (1, 0)
         meter.settle()
         assert meter.recent[-1].outcome == "client_disconnect"
         assert meter.admission.line.queued == 0
@@ -241,7 +340,6 @@ def test_a_client_that_leaves_the_queue_costs_nothing_and_holds_nothing() -> Non
 def test_a_cancelled_request_leaves_the_queue() -> None:
     with a_meter(budgets=[throttling(throttle_wait=60)]) as meter:
         ended(meter, begun(meter), 80)
-        running = begun(meter)
 
         @meter.measure("late")
         async def late() -> None:
@@ -256,8 +354,7 @@ def test_a_cancelled_request_leaves_the_queue() -> None:
 
         asyncio.run(cancelled())
         assert meter.admission.line.queued == 0
-        ended(meter, running, 1)
-        assert account(meter, "all") == (81, 0)
+        assert account(meter, "all") == (80, 0)
 
 
 # -- top-up and cut
@@ -488,6 +585,7 @@ def test_every_decision_is_a_line_with_its_figures_and_admissions_are_one_line_a
 def test_refusals_of_another_thread_do_not_wait_for_a_turn_that_is_not_theirs() -> None:
     with a_meter(budgets=[throttling(throttle_wait=20), Budget("two", "2 requests", per="day")]) as meter:
         ended(meter, begun(meter), 80)
+        later(meter, 59)
         running = begun(meter)
         refused: list[BaseException] = []
 
@@ -513,7 +611,7 @@ def test_http_requests_are_admitted_by_a_meter_of_joules_as_ever() -> None:
 def test_under_trio_a_throttled_request_is_decided_at_once() -> None:
     import trio
 
-    budget = Budget("all", "100 requests", per="day", throttle_at=0.01, degrade_at=None, warn_at=0.01, throttle_wait=3600)
+    budget = Budget("all", "100 requests", per="minute", throttle_at=0.01, degrade_at=None, warn_at=0.01, throttle_wait=3600)
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -524,7 +622,6 @@ def test_under_trio_a_throttled_request_is_decided_at_once() -> None:
 
     with a_meter(budgets=[budget]) as meter:
         ended(meter, begun(meter), 0)
-        begun(meter)
         scope = {"type": "http", "method": "GET", "path": "/hello", "headers": [], "query_string": b"", "raw_path": b"/hello"}
         trio.run(an_app(meter, outside=True), scope, receive, send)
     assert sent[0]["status"] == 429

@@ -31,7 +31,7 @@ from .stores import Estimates as Known
 from .stores import Learnt, SharedStore
 from .stores.memory import OTHER, MemoryStore
 from .upkeep import Upkeep
-from .waiting import Line
+from .waiting import BEHIND, Line
 
 _AT_THE_DOOR = (None, None)
 
@@ -249,7 +249,8 @@ class Admission:
             return None
         with self.store.lock:
             claims = self.store.in_force(asked)
-            verdict = self.store.judge(claims, now_ns)
+            behind = self.line.queued and self.line.is_behind(claims)
+            verdict = BEHIND if behind else self.store.judge(claims, now_ns)
         if verdict.then == "done":
             return self._conclude(span, claims, verdict, now_ns)
         span.waiting = self.line.enter(claims, verdict, span.tenant)
@@ -457,9 +458,12 @@ class Admission:
         assert book is not None
         budget = book.budget
         scale = BOOKED_IN[budget.resource][1]
-        soon = verdict.reason != "limit"
+        soon = verdict.reason not in ("limit", "throttled")
         with self.store.lock:
-            fits_ns = fits_at_ns(book, self.store.earlier(book), estimate, now_ns)
+            if verdict.reason == "throttled":
+                fits_ns = self.line.opens_at_ns(book, estimate, now_ns)
+            else:
+                fits_ns = fits_at_ns(book, self.store.earlier(book), estimate, now_ns)
         return {
             "budget": budget.name,
             "reason": verdict.reason,

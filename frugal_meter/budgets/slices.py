@@ -11,6 +11,7 @@ from typing import Final
 
 from .budget import Budget
 from .leases import Book
+from .pace import line_at
 from .stores import SLICE, Account, Answer, Ask, Report
 from .stores.memory import MemoryStore
 from .waiting import Waiting
@@ -73,7 +74,10 @@ class Slices:
             waiting.parked.append((book, aside, slots))
             need = claim.estimate - aside
             if need > 0:
-                wants.append(self.want(book, need, need))  # `ahead` asks for a slice, once for all who wait
+                limit = line_at(book, self._now_ns()) if book.rung == "throttle" else claim.budget.limit.amount
+                wants.append(
+                    (Ask(self.account(book), limit, need, need), book)
+                )  # `ahead` asks for a slice, once for all who wait
         return wants
 
     def unpark(self, waiting: Sequence[Waiting]) -> None:
@@ -90,7 +94,7 @@ class Slices:
 
     def _target(self, book: Book) -> int:
         """How large this worker's unused slice of ``book`` may be."""
-        if book.idle > IDLE_TICKS or not self.share:
+        if book.idle > IDLE_TICKS or not self.share or book.rung == "throttle":  # a pace is kept by the store alone
             return 0
         most = int(book.budget.limit.amount * self.share) // self.holders
         target = most if book.left is None else max(0, min(most, book.left // (2 * self.holders)))

@@ -1,6 +1,8 @@
 """Work that waits for its admission: for a shared store's answer, or for its turn under a budget that throttles.
 
-The queue is fair between tenants: their turns go round, and each tenant's own requests go first come, first served.
+The queue is fair between tenants: their turns go round, and each tenant's own requests go first come, first served. Who comes while
+others wait for the same budget waits behind them. Turns come at the budget's `pace`; who could not have one before its deadline is
+refused at once.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, Protocol
 
+from .bell import Bell
 from .leases import Book, Claim, Verdict
-from .stores.memory import MemoryStore
+from .pace import opens_at_ns
+from .stores.memory import MemoryStore, Name
 
 #: more than this many wait for nothing: those who come are refused at once
 MOST_WAITING: Final = 1000
@@ -91,14 +95,16 @@ class Turns:
         self._count += 1
         return True
 
-    def remove(self, waiting: Waiting) -> None:
-        """Leave the queue."""
+    def remove(self, waiting: Waiting) -> bool:
+        """Leave the queue; False for one that was not in it."""
         queue = self._by_tenant.get(waiting.tenant)
-        if queue is not None and waiting in queue:
-            queue.remove(waiting)
-            self._count -= 1
-            if not queue:
-                del self._by_tenant[waiting.tenant]
+        if queue is None or waiting not in queue:
+            return False
+        queue.remove(waiting)
+        self._count -= 1
+        if not queue:
+            del self._by_tenant[waiting.tenant]
+        return True
 
     def heads(self) -> Iterator[Waiting]:
         """Whose turn it may be: the first of each tenant, the tenant longest without a turn first."""
@@ -113,6 +119,10 @@ class Turns:
             self._by_tenant.move_to_end(waiting.tenant)
 
 
+#: the verdict on work that comes while others wait for the same budget
+BEHIND: Final = Verdict("throttle", [], [], then="wait")
+
+
 class Line:
     """All that wait for one meter's budgets.
 
@@ -122,7 +132,10 @@ class Line:
     def __init__(self, books: MemoryStore, now_ns: Callable[[], int]) -> None:
         self._books, self._now_ns = books, now_ns
         self._turns = Turns()
+        self._bell = Bell(self.next_turns, now_ns)
         self._at = 0
+        #: what waits for a turn, by budget and key: how many, and what they need together
+        self._waits: dict[Name, tuple[int, int]] = {}
         self.queued = 0  # how many wait for their turn: looked at by every settlement
         self.store: Asked | None = None
 
@@ -134,7 +147,18 @@ class Line:
                 self.store.ask(waiting)
             else:
                 self._queue(waiting)
+                if verdict is BEHIND:
+                    self._next_turns()
         return waiting
+
+    def is_behind(self, claims: Sequence[Claim]) -> bool:
+        """Whether others wait for a turn under one of the budgets that are asked; the books' lock is held."""
+        return any((claim.budget.name, claim.key) in self._waits for claim in claims if claim.budget.throttle_at is not None)
+
+    def opens_at_ns(self, book: Book, estimate: int, now_ns: int) -> int:
+        """When ``estimate`` more may be committed in ``book`` at its pace, behind all who wait for it already; Unix time."""
+        waits = self._waits.get((book.budget.name, book.key), (0, 0))[1]
+        return opens_at_ns(book, book.committed_by_all + waits + estimate, now_ns)
 
     def judge(self, waiting: Waiting) -> None:
         """Decide over one whose answer from a shared store has come, or will not. The books' lock is held."""
@@ -150,10 +174,39 @@ class Line:
         if not again:  # a turn that came to nothing gives no more time
             waits = [claim.budget.throttle_wait for claim in waiting.claims if claim.budget.throttle_at is not None]
             waiting.deadline = time.monotonic() + min(waits)
-        fits = self._turns.put(waiting, again=again)
+        now_ns = self._now_ns()
+        in_vain = self._due_ns(waiting, now_ns, hopeful=True) - now_ns > waiting.seconds * 1e9
+        if in_vain or not self._turns.put(waiting, again=again):
+            self._resolve(waiting, self._books.judge(waiting.claims, now_ns, asked=True, last=True))
+            return
+        self._count(waiting, 1)
+        due_ns = self._due_ns(waiting, now_ns)
+        if due_ns > now_ns:
+            self._bell.sooner(due_ns)
+
+    def _due_ns(self, waiting: Waiting, now_ns: int, *, hopeful: bool = False) -> int:
+        """When it may have its turn, Unix time; ``hopeful``: if all that is reserved is given back."""
+        due_ns = now_ns
+        for claim in waiting.claims:
+            if claim.budget.throttle_at is None or not (claim.may_refuse and claim.budget.enforce):
+                continue
+            book = self._books.book(claim.budget, claim.key, now_ns)
+            committed = book.committed_by_all - (book.reserved_by_all if hopeful else 0)
+            due_ns = max(due_ns, opens_at_ns(book, committed + claim.estimate, now_ns), 0 if hopeful else book.denied[1])
+        return due_ns
+
+    def _count(self, waiting: Waiting, sign: int) -> None:
+        """Keep account of who waits for what; `Turns` has just changed."""
         self.queued = len(self._turns)
-        if not fits:
-            self._resolve(waiting, self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True))
+        for claim in waiting.claims:
+            if claim.budget.throttle_at is not None:
+                name = claim.budget.name, claim.key
+                many, amount = self._waits.get(name, (0, 0))
+                self._waits[name] = many + sign, amount + sign * claim.estimate
+                if not self._waits[name][0]:
+                    del self._waits[name]
+        if not self.queued:
+            self._bell.set(None)
 
     def _resolve(self, waiting: Waiting, verdict: Verdict) -> None:
         if waiting.resolve(verdict):
@@ -161,24 +214,40 @@ class Line:
         self._books.undo(verdict.leases)  # its client has left in the meantime: nobody runs, nothing is charged
 
     def next_turns(self) -> None:
-        """Let in whose turn it is: after a settlement, and at every tick."""
+        """Let in whose turn it is: after a settlement, at every tick, and when the pace allows for the next."""
         with self._books.lock:
-            heads = list(self._turns.heads())
-            rest = heads[_TURNS_AT_ONCE:]
-            # First come, first tried; and of all others some each time, for the first may wait for what is theirs alone.
-            self._at = at = self._at + _TURNS_AT_ONCE if self._at + _TURNS_AT_ONCE < len(rest) else 0
-            for waiting in heads[:_TURNS_AT_ONCE] + rest[at : at + _TURNS_AT_ONCE]:
-                waiting.claims = self._books.in_force(waiting.claims)
-                verdict = self._books.judge(waiting.claims, self._now_ns())
-                if verdict.then == "wait":
-                    continue
-                self._turns.served(waiting)
-                self.queued = len(self._turns)
-                if verdict.then == "ask" and self.store is not None:
-                    self.store.ask(waiting)
-                    self.store.hurry()
-                else:
-                    self._resolve(waiting, verdict)
+            self._next_turns()
+
+    def _next_turns(self) -> None:
+        heads = list(self._turns.heads())
+        rest = heads[_TURNS_AT_ONCE:]
+        # First come, first tried; and of all others some each time, for the first may wait for what is theirs alone.
+        self._at = at = self._at + _TURNS_AT_ONCE if self._at + _TURNS_AT_ONCE < len(rest) else 0
+        now_ns, due_ns, served = self._now_ns(), [], False
+        for waiting in heads[:_TURNS_AT_ONCE] + rest[at : at + _TURNS_AT_ONCE]:
+            self._take_up(waiting)
+            verdict = self._books.judge(waiting.claims, now_ns)
+            if verdict.then == "wait":
+                due_ns.append(self._due_ns(waiting, now_ns))  # not after now: a settlement or the tick will tell
+                continue
+            self._turns.served(waiting)
+            self._count(waiting, -1)
+            served = True
+            if verdict.then == "ask" and self.store is not None:
+                self.store.ask(waiting)
+                self.store.hurry()
+            else:
+                self._resolve(waiting, verdict)
+        if self.queued:  # who comes after one that was served has not been looked at
+            self._bell.set(now_ns if served else min((due for due in due_ns if due > now_ns), default=None))
+
+    def _take_up(self, waiting: Waiting) -> None:
+        """What is asked may have changed with the configuration."""
+        claims = self._books.in_force(waiting.claims)
+        if claims is not waiting.claims:
+            self._count(waiting, -1)
+            waiting.claims = claims
+            self._count(waiting, 1)
 
     async def wait(self, waiting: Waiting) -> Verdict:
         """The outcome, awaited on the event loop. Whoever is cancelled leaves the queue and holds nothing."""
@@ -232,13 +301,14 @@ class Line:
 
     def _out(self, waiting: Waiting) -> Verdict | None:
         with self._books.lock:
-            self._turns.remove(waiting)
-            self.queued = len(self._turns)
+            if self._turns.remove(waiting):
+                self._count(waiting, -1)
             return waiting.give_up()
 
     def after_fork_in_child(self) -> None:
         """Who waits is the parent's."""
-        self._turns = Turns()
+        self._turns, self._waits = Turns(), {}
+        self._bell = Bell(self.next_turns, self._now_ns)
         self.queued = 0
 
 

@@ -14,6 +14,7 @@ from ...records import Decision
 from ..budget import Budget
 from ..ladder import strongest
 from ..leases import Action, Book, Claim, Lease, Reason, Verdict
+from ..pace import line_at
 from ..retry import fits_at_ns
 
 #: a budget per tenant must not become a memory leak: beyond this, keys share one book
@@ -343,13 +344,22 @@ def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision
         )
         return weaker, "would_refuse" if over or full else weaker, "limit"
     reason: Reason = "limit" if over else "in_flight" if full else "throttled"
-    if (over or full) and book.shared and not asked and not _known_short(book, claim.estimate, now_ns):
+    if rung == "throttle" and book.committed_by_all + claim.estimate <= budget.limit.amount:
+        if book.committed_by_all + claim.estimate > line_at(book, now_ns):
+            return "wait", "throttle", reason if full else "throttled"  # its turn comes with time
+        if not (over or full):
+            return "throttle", "throttle", reason
+    if book.shared and not asked and not _known_short(book, claim.estimate, now_ns):
         return "ask", "admit", reason
-    if budget.throttle_at is not None and book.flight.count:
-        return "wait", "throttle", reason  # its turn comes when what runs gives back what it does not need
-    if over or full:
-        return "refuse", "refuse", reason
-    return "throttle", "throttle", reason  # nothing else runs: one at a time
+    if budget.throttle_at is not None and _gives_back(book, claim.estimate):
+        return "wait", "throttle", reason
+    return "refuse", "refuse", reason
+
+
+def _gives_back(book: Book, estimate: int) -> bool:
+    """Whether something may yet be given back that is in the way: by what runs, here or elsewhere, or of others' unused slices."""
+    fits = book.shared and book.committed_by_all + estimate <= book.budget.limit.amount
+    return bool(book.flight.count or book.elsewhere_reserved or fits)
 
 
 def _known_short(book: Book, estimate: int, now_ns: int) -> bool:
