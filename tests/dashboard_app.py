@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 
 from frugal_meter import Budget, Meter, MeterMiddleware, Reading, Tick
 from frugal_meter.carbon.embodied import Embodied
-from frugal_meter.records import Interval, Tier
+from frugal_meter.records import Interval, RemoteCall, Tier
 from frugal_meter.sources import Sample, Window
 
 TRUTH = Path(os.environ["TRUTH"])
@@ -65,6 +65,13 @@ class Writing:
             *("parent", "started_at", "energy_dynamic_j", "energy_full_j", "inclusive_energy_full_j", "carbon_g"),
         )
         note("reading", [{name: getattr(reading, name) for name in fields} for reading in readings])
+        made = [(r.started_at, call) for r in readings if r.parent is None for call in r.remote]
+        note("call", [{"started_at": at, "model": c.model, "tier": c.tier, **figures(c)} for at, c in made])
+
+
+def figures(call: RemoteCall) -> dict[str, float | None]:
+    """Joules and grams of a call elsewhere."""
+    return {"j": call.energy_j and call.energy_j.mid, "g": call.carbon_g and call.carbon_g.mid}
 
 
 meter = Meter(
@@ -109,6 +116,37 @@ def answering(path: str) -> Route:
     return Route(path, endpoint)
 
 
+#: what the metered callee of /away says that a call cost it
+CALLEE_J, CALLEE_G = 7.5, 0.25
+_told = {"energy_j": dict.fromkeys(("low", "mid", "high"), CALLEE_J), "carbon_g": dict.fromkeys(("low", "mid", "high"), CALLEE_G)}
+REPLY = {"usage": {"prompt_tokens": 20, "completion_tokens": 60}}
+METERED = {"usage": {"prompt_tokens": 20, "completion_tokens": 60, "frugal": {**_told, "tier": "measured", "method_id": "m/1"}}}
+
+
+@meter.remote(model="mistral-small-latest", provider="mistralai", zone="FRA")
+async def sourced() -> dict[str, Any]:
+    return REPLY
+
+
+@meter.remote(model="ours", provider="next-door", metered=True)
+async def metered() -> dict[str, Any]:
+    return METERED
+
+
+@meter.remote(model="nobody-knows", provider="next-door")
+async def unknown() -> dict[str, Any]:
+    return REPLY
+
+
+async def away(request: Request) -> PlainTextResponse:
+    """Two models elsewhere, one of them metered there; and a third, that nobody knows of, once in three."""
+    await sourced()
+    await metered()
+    if request.query_params.get("third"):
+        await unknown()
+    return PlainTextResponse("from elsewhere")
+
+
 async def who(request: Request) -> JSONResponse:
     """This worker's own clocks: its process's since it began to serve, and its meter's thread's."""
     clocks = [time.pthread_getcpuclockid(each.ident) for each in threading.enumerate() if "frugal" in each.name and each.ident]
@@ -132,6 +170,6 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 routes = [answering(path) for path in TASKS]
 app = Starlette(
     lifespan=lifespan,
-    routes=[*routes, Route("/who", who), Route("/die", die), Mount("/frugal", meter.ops_app(public=True))],
+    routes=[*routes, Route("/away", away), Route("/who", who), Route("/die", die), Mount("/frugal", meter.ops_app(public=True))],
 )
 app.add_middleware(MeterMiddleware, meter=meter)

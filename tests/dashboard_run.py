@@ -20,9 +20,10 @@ from support import PATIENCE_S
 HERE = Path(__file__).parent
 WORKERS = 3
 #: requests of each route, before and after a worker is killed
-ASKED = {"/ask": (150, 120), "/search": (90, 70), "/few": (60, 60)}
-#: asked before the first scrape that counts: budgets tell of a key once it has spent, and one is to be spent from the start
-WARM = ("/ask", "/few")
+ASKED = {"/ask": (150, 120), "/search": (90, 70), "/few": (60, 60), "/away": (40, 20), "/away?third=1": (20, 10)}
+#: asked before the first scrape that counts: budgets tell of a key once it has spent, and one is to be spent from the
+#: start; nobody knows before a callee has told a figure of which tier it will be
+WARM = ("/ask", "/few", "/away?third=1")
 SETTINGS = """
 global: {{scrape_interval: 1s}}
 scrape_configs:

@@ -20,6 +20,8 @@ MODELS = {"/ask": "small", "/search": "tfidf", "/few": "large"}
 TOKENS = {"/ask": (30, 10), "/search": (12, 4)}
 QUALITY = {"/ask": 0.5, "/search": 1.0}
 BUDGETS = {"joules": ("energy", LIMIT_J), "few": ("requests", 1.0), "watch": ("requests", 1.0)}
+#: what the metered callee of /away tells of each call
+CALLEE_J, CALLEE_G = 7.5, 0.25
 #: a snapshot is as old as a tick, and on a busy machine as several
 LAG_S = 0.5
 #: slashes inside a part of a key are doubled
@@ -47,7 +49,8 @@ class Truth:
         self.ok = [r for r in self.readings if r["parent"] is None and r["outcome"] == "ok"]
         self.asked = {path: run.answers[path, 200] for path in QUALITY}
         self.refused = run.answers["/few", 429]
-        self.panels = {**self.power(), **self.requests(), **self.budgets(), **self.impact()}
+        self.calls = [call for call in run.of("call") if call["started_at"] > run.begun_s]
+        self.panels = {**self.power(), **self.requests(), **self.budgets(), **self.impact(), **self.elsewhere()}
 
     def sum(self, field: str, key: Callable[[dict[str, Any]], Any] = lambda r: None) -> dict[Any, float]:
         """Sum of a field of readings, by what ``key`` says of each."""
@@ -117,6 +120,11 @@ class Truth:
             "Beyond the cap, dropped": [many(one(0, set=name) for name in ("requests", "histograms")), one(0)],
         }
 
+    def mean_energy(self) -> Series:
+        """Mean energy of an answered request, by route and model."""
+        (means,) = self.requests()["Energy per request"]
+        return means
+
     def budgets(self) -> dict[str, list[Series]]:
         everything = [r for r in self.run.of("reading") if r["route"] == "/ask"]
         joules = sum(r["energy_dynamic_j"] for r in everything) / LIMIT_J
@@ -157,6 +165,24 @@ class Truth:
             "Workers that decide alone": [one(0, policy="local")],
         }
 
+    def elsewhere(self) -> dict[str, list[Series]]:
+        asked = {path: self.run.answers[path, 200] for path in ("/away", "/away?third=1")}
+        calls = {"mistral-small-latest": sum(asked.values()), "ours": sum(asked.values()), "nobody-knows": asked["/away?third=1"]}
+        joules = {"sourced": sum(c["j"] for c in self.calls if c["tier"] == "sourced"), "measured": CALLEE_J * calls["ours"]}
+        grams = CALLEE_G * calls["ours"] + sum(c["g"] for c in self.calls if c["tier"] == "sourced")
+        unknown = one(calls["nobody-knows"], model="nobody-knows")
+        return {
+            "Power spent elsewhere": [many(one(j / self.w, tier=tier) for tier, j in joules.items())],
+            "Calls elsewhere": [many(one(n / self.w, model=model) for model, n in calls.items())],
+            "Calls of unknown cost": [one(1.0, model="nobody-knows")],
+            "Energy elsewhere": [many(one(j / J_PER_KWH, tier=tier) for tier, j in joules.items())],
+            "Emissions elsewhere": [one(grams / 1000, job="kit")],
+            "Energy of one call, by model": [
+                one(joules["sourced"] / calls["mistral-small-latest"], model="mistral-small-latest") | one(CALLEE_J, model="ours")
+            ],
+            "Calls without a known cost": [unknown],
+        }
+
     def month(self) -> tuple[float, float]:
         """Share of the month gone by at the last scrape, and seconds left of it, on a Paris clock."""
         now = datetime.fromtimestamp(self.run.ended_s, ZoneInfo("Europe/Paris"))
@@ -191,6 +217,9 @@ class Truth:
             "Dynamic energy per output token": [many(per_token)],
             "Energy of one request, by model": self.requests()["Energy per request"],
             "Quality, by model": [many(one(q, route=route, model=MODELS[route]) for route, q in QUALITY.items())],
+            "Energy per point of quality, by model": [
+                many(one(j / QUALITY[dict(labels)["route"]], **dict(labels)) for labels, j in self.mean_energy().items())
+            ],
             "Energy by model": [many(one(j, model=model) for model, j in by_model.items())],
             "Measured share of requests' energy": [one(10 / 12)],
             "Factor in force, g CO2e per kWh": [factor_in_force],

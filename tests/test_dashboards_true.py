@@ -55,8 +55,8 @@ class Held(NamedTuple):
             "$__range": f"{round(self.run.seconds * 1000) + 1}ms",
             "$job": "kit",
             "$instance": self.run.target,
-            "$route": "/ask|/search|/few",
-            "$model": "small|tfidf|large|none",
+            "$route": "/away" if "downstream" in expression else "/ask|/search|/few",
+            "$model": ".*" if "downstream" in expression else "small|tfidf|large|none",
             "$budget": "joules|few|watch",
         }
         for name, value in values.items():

@@ -116,6 +116,7 @@ class Row(msgspec.Struct, array_like=True, eq=False):
     remote_j: dict[str, float] = {}  # by tier: of calls to models elsewhere, never part of what this host drew
     remote_g: float = 0.0
     remote_unknown: int = 0  # calls that have no figure
+    remote_calls: int = 0  # all of them
 
     def add_calls(self, elsewhere: Elsewhere) -> None:
         """Add what one call to a model elsewhere cost."""
@@ -124,6 +125,7 @@ class Row(msgspec.Struct, array_like=True, eq=False):
         if elsewhere.carbon_g is not None:
             self.remote_g += elsewhere.carbon_g.mid
         self.remote_unknown += elsewhere.energy_j is None
+        self.remote_calls += 1
 
 
 class Distribution(msgspec.Struct, array_like=True, eq=False):

@@ -101,7 +101,8 @@ def _requests(meter: MeterView, service: Service) -> dict[str, list[Any]]:
         "frugal_co2e_grams": _grams(rows) if books else [],
         "frugal_downstream_energy_joules": [((*labels, tier), j) for labels, r in rows for tier, j in list(r.remote_j.items())],
         "frugal_downstream_co2e_grams": [(labels, r.remote_g) for labels, r in rows if r.remote_j],
-        "frugal_downstream_unknown_calls": [(labels, r.remote_unknown) for labels, r in rows if r.remote_j or r.remote_unknown],
+        "frugal_downstream_calls": [(labels, r.remote_calls) for labels, r in rows if r.remote_j or r.remote_calls],
+        "frugal_downstream_unknown_calls": [(labels, r.remote_unknown) for labels, r in rows if r.remote_j or r.remote_calls],
     }
 
 

@@ -64,6 +64,7 @@ _COUNTED: Final = {
     "frugal_meter_dropped_readings": "{reading}",
     "frugal_label_overflow": "{booking}",
     "frugal_workers": "{worker}",
+    "frugal_downstream_calls": "{call}",
     "frugal_downstream_unknown_calls": "{call}",
 }
 _NAMESPACES: Final = ("request", "budget", "meter", "grid")

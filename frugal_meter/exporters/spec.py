@@ -36,6 +36,7 @@ SPEC: Final[dict[str, tuple[Kind, str, tuple[str, ...]]]] = {
         (*_RMT, "tier"),
     ),
     "frugal_downstream_co2e_grams": ("counter", "Greenhouse gases of calls to models elsewhere, CO2-equivalent.", _RMT),
+    "frugal_downstream_calls": ("counter", "Calls to models elsewhere, their cost known or not.", _RMT),
     "frugal_downstream_unknown_calls": ("counter", "Calls to models elsewhere whose cost nobody knows.", _RMT),
     "frugal_host_energy_joules": (
         "counter",

@@ -367,6 +367,7 @@ def _add_row(row: Row, more: Row) -> None:
         row.remote_j[tier] = row.remote_j.get(tier, 0.0) + joules
     row.remote_g += more.remote_g
     row.remote_unknown += more.remote_unknown
+    row.remote_calls += more.remote_calls
 
 
 def grain(sums: Sums) -> Sums:

@@ -167,6 +167,21 @@ _MODELS = Row(
             ),
         ),
         Panel(
+            "Energy per point of quality, by model",
+            "barchart",
+            "joule",
+            "Mean energy of a request over mean quality: what a full score costs; with scores of 0 or 1, a right answer.",
+            (
+                Query(
+                    f"({_grown('frugal_request_energy_joules_sum', 'route, model')}"
+                    f" / ({_grown('frugal_request_energy_joules_count', 'route, model')} > 0))"
+                    f" / ({_grown('frugal_quality_sum_total', 'route, model')}"
+                    f" / ({_grown('frugal_quality_count_total', 'route, model')} > 0) > 0)",
+                    "{{route}} {{model}}",
+                ),
+            ),
+        ),
+        Panel(
             "Energy by model",
             "piechart",
             "joule",
@@ -226,11 +241,59 @@ _BASIS = Row(
         ),
     ),
 )
+_ELSEWHERE = Row(
+    "Spent elsewhere: models that other machines run",
+    (
+        Panel(
+            "Energy elsewhere",
+            "stat",
+            "kwatth",
+            "Calls to models elsewhere, IT energy, by how it is known. Beside the host's, never in it: tell the two apart.",
+            (Query(f"{_grown('frugal_downstream_energy_joules_total', 'tier')} / {_J_PER_KWH}", "{{tier}}"),),
+            width=6,
+            height=5,
+        ),
+        Panel(
+            "Emissions elsewhere",
+            "stat",
+            "masskg",
+            "CO2e of these calls, by the factor of the place where each model runs. Not in the emissions of requests.",
+            (Query(f"{_grown('frugal_downstream_co2e_grams_total', 'job')} / 1000", "{{job}}"),),
+            width=6,
+            height=5,
+        ),
+        Panel(
+            "Energy of one call, by model",
+            "barchart",
+            "joule",
+            "Mean over the calls whose cost is known.",
+            (
+                Query(
+                    f"{_grown('frugal_downstream_energy_joules_total', 'model')}"
+                    f" / ({_grown('frugal_downstream_calls_total', 'model')}"
+                    f" - {_grown('frugal_downstream_unknown_calls_total', 'model')} > 0)",
+                    "{{model}}",
+                ),
+            ),
+            width=6,
+            height=5,
+        ),
+        Panel(
+            "Calls without a known cost",
+            "stat",
+            "none",
+            "Energy and emissions elsewhere lack these calls: name a kin of their model (docs/remote.md).",
+            (Query(_grown("frugal_downstream_unknown_calls_total", "model"), "{{model}}"),),
+            width=6,
+            height=5,
+        ),
+    ),
+)
 IMPACT = Dashboard(
     "frugal-meter-impact",
     "Frugal: impact",
     "Energy and emissions of a period and per unit delivered, models compared, and what the figures stand on.",
     ("job", "instance", "route", "model"),
-    (_PERIOD, _UNITS, _MODELS, _BASIS),
+    (_PERIOD, _UNITS, _MODELS, _BASIS, _ELSEWHERE),
     "now-7d",
 )

@@ -283,11 +283,50 @@ _REQUESTS = Row(
         ),
     ),
 )
+_ELSEWHERE = Row(
+    "Spent elsewhere: models that other machines run",
+    (
+        Panel(
+            "Power spent elsewhere",
+            "timeseries",
+            "watt",
+            "Joules of calls to models elsewhere, a second, by how they are known: told by a metered callee (measured, modelled) "
+            "or a supplier's or EcoLogits' figures (sourced). Never in the host's power.",
+            (
+                Query(
+                    f"sum by (tier) (rate(frugal_downstream_energy_joules_total{{{ROUTE}}}[$__rate_interval]))",
+                    "{{tier}}",
+                ),
+            ),
+            stacked=True,
+        ),
+        Panel(
+            "Calls elsewhere",
+            "timeseries",
+            "reqps",
+            "Calls to each model, their cost known or not.",
+            (Query(f"sum by (model) (rate(frugal_downstream_calls_total{{{ROUTE}}}[$__rate_interval]))", "{{model}}"),),
+        ),
+        Panel(
+            "Calls of unknown cost",
+            "timeseries",
+            "percentunit",
+            "Share of the calls to each model that have no figure: joules elsewhere are too low by these.",
+            (
+                Query(
+                    f"sum by (model) (rate(frugal_downstream_unknown_calls_total{{{ROUTE}}}[$__rate_interval]))"
+                    f" / (sum by (model) (rate(frugal_downstream_calls_total{{{ROUTE}}}[$__rate_interval])) > 0)",
+                    "{{model}}",
+                ),
+            ),
+        ),
+    ),
+)
 OPS = Dashboard(
     "frugal-meter-ops",
     "Frugal: operations",
     "Power, joules and grams per request beside latency; whether sources answer, and what the meter itself costs.",
     ("job", "instance", "route", "model"),
-    (_HOST, _POWER, _REQUESTS),
+    (_HOST, _POWER, _REQUESTS, _ELSEWHERE),
     "now-3h",
 )
