@@ -1,6 +1,6 @@
 #!/bin/sh
 # System parts that some tests need. As root on Debian or Ubuntu they are installed; otherwise they are named, and only the
-# tests that need them skip. Prometheus is unpacked into .cache instead: its package would start a service.
+# tests that need them skip. Prometheus and PostgreSQL are unpacked into .cache instead: their packages would start a service.
 set -eu
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
@@ -44,4 +44,25 @@ rdb=$(command -v redis-check-rdb || true)
 if [ -n "$rdb" ] && ! command -v redis-server >/dev/null 2>&1; then
     mkdir -p .cache/system/usr/bin
     ln -sf "$rdb" .cache/system/usr/bin/redis-server
+fi
+
+# Its libraries are installed like any other part; the server itself is only unpacked, and the tests make their own clusters.
+if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb .cache/system/usr/lib/postgresql/*/bin/initdb \
+    >/dev/null 2>&1; then
+    mkdir -p .cache/system
+    if [ -n "$apt" ] && [ -n "$root" ]; then apt-get update -qq || true; fi
+    server=$([ -z "$apt" ] || apt-cache depends postgresql 2>/dev/null | sed -n 's/^ *Depends: \(postgresql-[0-9][0-9]*\)$/\1/p' | head -n 1)
+    # LLVM is for compiling queries, a hundred megabytes that no test asks for.
+    libraries=$([ -z "$server" ] || apt-cache depends "$server" | sed -n 's/^ *|*Depends: \(lib[a-z0-9.+-]*\)$/\1/p' | grep -v llvm || true)
+    if [ -n "$server" ] && [ -n "$root" ]; then
+        say "installing what PostgreSQL is linked with"
+        # shellcheck disable=SC2086
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $libraries >/dev/null || true
+    fi
+    if [ -n "$server" ] && say "unpacking $server into .cache" && (cd .cache && apt-get download -qq "$server" >/dev/null 2>&1); then
+        dpkg -x .cache/"$server"_*.deb .cache/system
+        rm -f .cache/"$server"_*.deb
+    else
+        say "missing, and the tests that need it will skip: PostgreSQL (Debian, Ubuntu: package postgresql)"
+    fi
 fi

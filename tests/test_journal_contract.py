@@ -101,11 +101,8 @@ def kept(place: Place, **settings: Any) -> Iterator[tuple[Meter, RecordingExport
         yield meter, out
 
 
-@contextmanager
-def read(place: Place) -> Iterator[JournalStore]:
-    store = open_store(place.address, create=False)
-    yield store
-    store.close()
+def read(place: Place) -> JournalStore:
+    return open_store(place.address, create=False)
 
 
 def serve(meter: Meter, times: int = 1, **measured: Any) -> None:

@@ -10,9 +10,8 @@ import msgspec
 
 from ..carbon.published import published
 from ..errors import ConfigurationError, FrugalMeterError
-from ..journal.opening import open_store
 from ..records import Interval, Reading
-from .readings import Book, File, found, is_journal
+from .readings import Book, File, Kept, found, is_journal
 from .texts import Words
 
 _ZERO = Interval(0.0, 0.0, 0.0)
@@ -63,17 +62,16 @@ class Side(msgspec.Struct):
 
 def side(name: str, book: Book) -> Side:
     """A journal or a file of readings, all of it, or one reading of ``book``. Raises ConfigurationError."""
+    out = Side(name.partition("://")[0] + "://…" if "://" in name else name)  # an address may carry a password
     readings: Iterable[Reading]
     if is_journal(name):
-        store = open_store(name, create=False)
-        name, readings = store.name, store.readings()  # an address may carry a password
+        readings = Kept(name).readings()
     else:
         readings = File(Path(name)).readings() if Path(name).is_file() else [found(name, book)]
-    out = Side(name)
     for each in readings:
         out.add(each)
     if not out.methods:
-        raise ConfigurationError(f"{name}: holds no reading")
+        raise ConfigurationError(f"{out.name}: holds no reading")
     return out
 
 

@@ -31,7 +31,8 @@ def moment(given: str) -> int:
 
 def info(where: str) -> str:
     """What is in it, as JSON."""
-    told = open_store(where, create=False).info()
+    with open_store(where, create=False) as journal:
+        told = journal.info()
     for name in ("begin", "end"):
         ns = told.pop(f"{name}_ns")
         told[name] = None if ns is None else _iso(ns / 1e9)
@@ -40,7 +41,8 @@ def info(where: str) -> str:
 
 def verified(where: str, words: Words) -> tuple[str, bool]:
     """What is wrong with it, a line each, and whether nothing is."""
-    faults = open_store(where, create=False).verify()
+    with open_store(where, create=False) as journal:
+        faults = journal.verify()
     return "\n".join(faults) or words("journal_sound"), not faults
 
 
@@ -51,38 +53,36 @@ def purged(where: str, before: str, begin: str | None) -> str:
         raise ConfigurationError("the period ends before it begins")
     if not is_server(where) and not Path(where.removeprefix("sqlite:///")).is_file():
         raise ConfigurationError(f"journal {where}: there is no such file")
-    journal = open_store(where)
-    try:
+    with open_store(where) as journal:
         return json.dumps(journal.purge(before_ns, since_ns=since_ns))
-    finally:
-        journal.close()
 
 
 def exported(where: str, format: str, out: Path | None) -> tuple[int, str | None]:
     """Write it in another shape: how many records, and what could not be read of it. Raises ConfigurationError."""
     if format not in FORMATS:
         raise ConfigurationError(f"--format {format!r} is none of {', '.join(FORMATS)}")
-    journal = open_store(where, create=False)
-    if format == "parquet":
+    with open_store(where, create=False) as journal:
+        if format == "parquet":
+            if out is None:
+                raise ConfigurationError("--format parquet writes a folder: name it with --out")
+            return parquet(journal, out), journal.damage
         if out is None:
-            raise ConfigurationError("--format parquet writes a folder: name it with --out")
-        return parquet(journal, out), journal.damage
-    if out is None:
-        return TEXTS[format](journal, sys.stdout), journal.damage
-    try:
-        # Tenants and routes are in it; and a file that is there is somebody's.
-        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
-            return TEXTS[format](journal, file), journal.damage
-    except FileExistsError:
-        raise ConfigurationError(f"{out}: is there already; name another file") from None
-    except OSError as error:
-        raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
+            return TEXTS[format](journal, sys.stdout), journal.damage
+        try:
+            # Tenants and routes are in it; and a file that is there is somebody's.
+            with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
+                return TEXTS[format](journal, file), journal.damage
+        except FileExistsError:
+            raise ConfigurationError(f"{out}: is there already; name another file") from None
+        except OSError as error:
+            raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
 
 
 def figures(where: str, begin: str | None, end: str | None, unit: str, for_public: bool) -> Period:
     """The figures of a period. Raises ConfigurationError for an empty one, or one too small to be public."""
-    journal = open_store(where, create=False)
-    found = figures_of(journal, span_of(journal, moment(begin) if begin else None, moment(end) if end else None), unit)
+    with open_store(where, create=False) as journal:
+        within = span_of(journal, moment(begin) if begin else None, moment(end) if end else None)
+        found = figures_of(journal, within, unit)
     shown = public(found) if for_public else found
     if shown is None:
         raise ConfigurationError(f"fewer than {LEAST_PUBLIC} requests are in that period: nothing of it can be made public")

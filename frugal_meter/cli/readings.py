@@ -63,6 +63,23 @@ class File:
             raise ConfigurationError(f"{self._path}: cannot be read ({error.strerror})") from None
 
 
+class Kept:
+    """A journal: a file, or the address of a database."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def find(self, id: str) -> Reading | None:
+        """The reading of that id."""
+        with open_store(self._where, create=False) as journal:
+            return journal.find(id)
+
+    def readings(self) -> Iterator[Reading]:
+        """All of them that have not become sums by the hour."""
+        with open_store(self._where, create=False) as journal:
+            yield from journal.readings()
+
+
 class Ops:
     """The ops pages of a running meter, with ``$FRUGAL_OPS_TOKEN`` where it is set."""
 
@@ -95,7 +112,7 @@ def book_of(where: str | None) -> Book:
     """What ``--from`` names: the pages of a meter, a journal, exported readings, or the meter of this machine."""
     if where is None or where.startswith(("http://", "https://")):
         return Ops(where or OPS)
-    return open_store(where, create=False) if is_journal(where) else File(Path(where))
+    return Kept(where) if is_journal(where) else File(Path(where))
 
 
 def is_journal(where: str) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
@@ -49,6 +49,12 @@ class JournalStore(ABC):
     name: str
     #: what could not be read of it, once something could not
     damage: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def __init__(self) -> None:
         self._contexts: dict[str, int] = {}
@@ -264,9 +270,12 @@ class JournalStore(ABC):
         with self._transaction(upkeep=True) as db:
             if not self._alone(db):
                 return
-            first = db.execute("SELECT min(settled_ns) FROM readings").fetchone()[0]
-            for hour in range((first or before_ns) // HOUR_NS * HOUR_NS, before_ns, HOUR_NS):
-                sums = tallied(tally_of(r) for r in self._scored(db, (hour, hour + HOUR_NS)))
+            scores = dict(db.execute("SELECT reading, score FROM feedback ORDER BY id").fetchall())
+            hours = db.execute(
+                f"SELECT DISTINCT settled_ns / {HOUR_NS} FROM readings WHERE settled_ns < ?", (before_ns,)
+            ).fetchall()
+            for hour in sorted(hour * HOUR_NS for (hour,) in hours):
+                sums = tallied(tally_of(r) for r in self._scored(db, (hour, hour + HOUR_NS), scores))
                 db.executemany("INSERT INTO tallies(settled_ns, body) VALUES (?, ?)", [(hour, packed(t)) for t in sums])
             db.execute("DELETE FROM feedback WHERE reading IN (SELECT id FROM readings WHERE settled_ns < ?)", (before_ns,))
             db.execute("DELETE FROM readings WHERE settled_ns < ?", (before_ns,))
@@ -279,8 +288,7 @@ class JournalStore(ABC):
             self._quiet = None
 
     @staticmethod
-    def _scored(db: Db, within: Range) -> Iterator[Reading]:
-        scores = dict(db.execute("SELECT reading, score FROM feedback ORDER BY id").fetchall())
+    def _scored(db: Db, within: Range, scores: Mapping[str, float]) -> Iterator[Reading]:
         for row in db.execute(f"{_JOINED} WHERE r.settled_ns >= ? AND r.settled_ns < ?", within).fetchall():
             reading = reading_of(*row)
             yield msgspec.structs.replace(reading, quality=scores[reading.id]) if reading.id in scores else reading

@@ -94,11 +94,8 @@ class Journal:
 
     def find(self, id: str) -> Reading | None:
         """The reading of that id, as it is kept; None where there is none. It reads: not for an event loop. Raises StoreError."""
-        store = self.store.reader()
-        try:
+        with self.store.reader() as store:
             return store.find(id)
-        finally:
-            store.close()
 
     @property
     def waiting(self) -> int:
