@@ -100,7 +100,7 @@ def reported(out: Path, lang: str | None, pdf: bool) -> list[Path]:
 
     if lang is not None and lang not in LANGUAGES:
         raise ConfigurationError(f"--lang {lang!r} is not spoken here: use fr or en")
-    langs: Sequence[Lang] = LANGUAGES if lang is None else (lang,)  # type: ignore[assignment]
+    langs: Sequence[Lang] = LANGUAGES if lang is None else (lang,)
     return write_report(out, langs=langs, pdf=pdf)
 
 
