@@ -120,6 +120,20 @@ def test_books_that_do_not_close_are_found_behind_right_hashes(copy: Path) -> No
     assert any("do not close: -5 nJ off" in fault for fault in folder.verify(copy)[0])
 
 
+def test_a_reading_that_is_not_what_ticks_billed_to_it_is_found(copy: Path) -> None:
+    file = copy / "raw/001-grand.jsonl"
+    lines = file.read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if '"type":"reading"' in line)
+    changed = json.loads(lines[place])
+    # moved between two of its own figures: no sum of the period notices
+    changed["reading"]["energy_full_j"] += 1e-6
+    lines[place] = json.dumps(changed)
+    file.write_text("\n".join(lines) + "\n")
+    resealed(copy)
+    faults, _ = folder.verify(copy)
+    assert any(f"reading {changed['reading']['id']} is not the " in fault for fault in faults)
+
+
 FIGURES = ("variants", "comparisons", "pareto", "sensitivity")
 #: what a line of the sensitivity run is about: declared, and not computed
 INPUTS = ("value", "factor", "round")
