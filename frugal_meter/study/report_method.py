@@ -11,7 +11,7 @@ from ..exporters.page_texts import word
 from ..records import Interval
 from .report_citation import bibtex
 from .report_view import View, facts, table
-from .report_words import amount_of, plain
+from .report_words import amount_of, listed, plain
 from .results import Machine
 
 COMMAND = "python3 -I -S recompute.py"
@@ -67,12 +67,11 @@ def _machine(view: View, machine: Machine) -> str:
 
 
 def _sensors(view: View) -> Html:
-    lang = view.lang
-    said = (
-        join(el("code", each.source), f" ({word('component', each.component, lang)}, {tier_words(each.tier, lang)})")
+    said = [
+        join(el("code", each.source), f" ({word('component', each.component, view.lang)}, {tier_words(each.tier, view.lang)})")
         for each in view.study.machine.sensors
-    )
-    return el("ul", *(el("li", each) for each in said)) if view.study.machine.sensors else join(view.say("none"))
+    ]
+    return listed(said, view.lang) if said else join(view.say("none"))
 
 
 def _equations(view: View) -> Html:

@@ -39,6 +39,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "quote": ("« {} »", "“{}”"),
     "yes": ("oui", "yes"),
     "no": ("non", "no"),
+    "over": ("plus de", "more than"),
+    "under": ("moins de", "less than"),
     "middle": ("{} au centre", "{} in the middle"),
     # 1. the answer
     "answer": ("La réponse en trois phrases", "The answer in three sentences"),
@@ -75,6 +77,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "versus_year": (
         "Sur l’année, veille comprise, c’est {} par unité contre {} ; pendant l’essai seul, ",
         "Over the year, idling included, that is {} per unit against {}; in the test alone, ",
+    ),
+    "versus_same": (
+        "Sur l’année, la veille efface l’écart : {} par unité pour chacune ; pendant l’essai seul, ",
+        "Over the year, idling wipes out the difference: {} per unit for each; in the test alone, ",
     ),
     "versus_test": ("Pendant l’essai, ", "In the test, "),
     "figure_of": ("{} pour {}", "{} for {}"),
@@ -207,6 +213,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "scale_log": ("échelle logarithmique", "logarithmic scale"),
     "scale_linear": ("échelle linéaire", "linear scale"),
     "axis_j": ("Énergie par unité ({})", "Energy per unit ({})"),
+    "axis_log": ("{}, échelle logarithmique", "{}, logarithmic scale"),
     "axis_quality": ("Score de qualité", "Quality score"),
     "pareto_read": (
         "Une variante est sur le front quand aucune autre n’est à la fois aussi bonne et aussi frugale, et meilleure sur "
