@@ -28,9 +28,9 @@ from frugal_meter.cli.app import app
 from frugal_meter.cli.budget_states import budget_states
 from frugal_meter.cli.diagnosis import Roots
 from frugal_meter.cli.gathering import diagnose
-from frugal_meter.loading import load_app
 from frugal_meter.cli.probing import PAUSE_S, watts_now
 from frugal_meter.errors import BudgetNotEnforceableError
+from frugal_meter.loading import load_app
 from frugal_meter.sources.discovery import discover
 from frugal_meter.sources.procfs import HostCpu
 from frugal_meter.testing import CgroupTree, PowercapTree, ProcTree, SyntheticSource

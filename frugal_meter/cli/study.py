@@ -100,7 +100,7 @@ def reported(out: Path, lang: str | None, pdf: bool) -> list[Path]:
 
     if lang is not None and lang not in LANGUAGES:
         raise ConfigurationError(f"--lang {lang!r} is not spoken here: use fr or en")
-    langs: Sequence[Lang] = LANGUAGES if lang is None else (lang,)  # type: ignore[assignment]
+    langs: Sequence[Lang] = LANGUAGES if lang is None else (lang,)
     return write_report(out, langs=langs, pdf=pdf)
 
 
@@ -163,8 +163,9 @@ def _variant(of: Variant, words: Words) -> Iterator[str]:
         yield f"    {said('quality', words, score=mid, low=low, high=high)} · {of.quality.metric}"
     if of.failed:
         yield f"    {said('failed', words, failed=of.failed, all=of.requests, why=', '.join(of.why_failed))}"
-    if "study:beyond-one-machine" in of.flags:
-        yield f"    {said('beyond', words)}"
+    for flag in ("beyond-one-machine", "remote-unknown", "remote-carbon-unknown"):
+        if f"study:{flag}" in of.flags:
+            yield f"    {said(flag, words)}"
 
 
 def _cost(of: Cost, words: Words) -> str:

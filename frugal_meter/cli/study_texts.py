@@ -19,7 +19,15 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "failed": ("{failed} requêtes sur {all} ont échoué ({why})", "{failed} of {all} requests failed ({why})"),
     "quality": ("qualité {score} ({low} à {high})", "quality {score} ({low} to {high})"),
     "no_quality": ("pas de note de qualité", "no quality score"),
-    "beyond": (
+    "remote-unknown": (
+        "des appels à des modèles d'ailleurs n'ont pas de chiffre connu : ils manquent ici",
+        "calls to models elsewhere have no known figure: they are missing from these",
+    ),
+    "remote-carbon-unknown": (
+        "le carbone des modèles appelés ailleurs n'est pas connu : il manque ici",
+        "the carbon of models called elsewhere is not known: it is missing from these",
+    ),
+    "beyond-one-machine": (
         "l'usage déclaré dépasse ce qu'une machine rend en un an à ce rythme",
         "the declared use is more than one machine delivers in a year at this pace",
     ),

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from ..carbon.factors import Factor
 from ..carbon.published import published
 from ..carbon.sci import NOT_COUNTED
@@ -16,8 +18,8 @@ from ..journal.sqlite import Range, SqliteJournal
 from ..periods import Pass
 from ..records import Interval
 from . import raw
-from .building import assembled
-from .figuring import About, Given
+from .building import Told, assembled
+from .figuring import About
 from .results import Lang, Machine, Protocol, Pue, Sensor, Study, Unit, Use
 
 _VARIANT: Final = "as-run"
@@ -63,19 +65,15 @@ def study_of(asked: Asked, out: Path) -> Study:
     """The study of what lies in ``out/raw``."""
     found = raw.read(out / "raw" / _FILE)
     begin_s, end_s = found.begin_s("load"), found.end_s("load")
-    given = Given(asked.unit.name, asked.use, "")
-    return assembled(
-        [About(_VARIANT, asked.title, "as-run", ())],
-        [found],
-        given,
+    told = Told(
         title=asked.title,
         lang=asked.lang,
         origin="journal",
-        people=(None, None, None, None),
         unit=asked.unit,
+        use=asked.use,
         protocol=Protocol(began_at=_iso(begin_s), ended_at=_iso(end_s), service=found.head.service),
-        no_alternative=None,
     )
+    return assembled([About(_VARIANT, asked.title, "as-run", ())], [found], told)
 
 
 def _iso(seconds: float) -> str:
@@ -92,7 +90,7 @@ def _lines(journal: SqliteJournal, passes: list[Pass], within: Range) -> Iterato
     yield raw.encoded(raw.Mark(name="load", at_s=begin_s))
     yield from (raw.encoded(raw.pass_line(row)) for row in journal.passes(within))
     yield from (raw.encoded(raw.TallyLine(tally=each)) for each in journal.rolled(within))
-    yield from (raw.encoded(raw.ReadingLine(reading=each)) for each in readings)
+    yield from (raw.encoded(raw.ReadingLine(reading=msgspec.structs.replace(each, tenant=None))) for each in readings)
     yield raw.encoded(raw.Mark(name="end", at_s=end_s))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from . import raw
 from .declaring import Plan, interval
 from .figuring import About, Given, comparisons, pareto, scenarios, variant
@@ -28,23 +30,24 @@ def study_of(plan: Plan, out: Path) -> Study:
         starts=float(declared.use.starts_per_year),
         source=declared.use.source,
     )
-    given = Given(declared.unit.name, use, declared.judge.metric if declared.judge else "")
     abouts = [About(each.name, each.title, each.kind, tuple(each.models)) for each in declared.variant]
-    return assembled(
-        abouts,
-        list(runs.values()),
-        given,
+    told = Told(
         title=declared.title,
         lang=declared.lang,
         origin="scenario",
-        people=(declared.purpose, declared.author, declared.organisation, declared.contact),
+        purpose=declared.purpose,
+        author=declared.author,
+        organisation=declared.organisation,
+        contact=declared.contact,
         unit=Unit(name=declared.unit.name, description=declared.unit.description, rationale=declared.unit.rationale),
+        use=use,
         protocol=_protocol(plan, list(runs.values()), steps),
         no_alternative=declared.alternative.none if declared.alternative is not None else None,
         upstream=tuple(declared.upstream),
         rebound=declared.rebound,
         limits=tuple(declared.limits),
     )
+    return assembled(abouts, list(runs.values()), told, declared.judge.metric if declared.judge else "")
 
 
 def _protocol(plan: Plan, runs: Sequence[Run], steps: Sequence[Step]) -> Protocol:
@@ -61,6 +64,7 @@ def _protocol(plan: Plan, runs: Sequence[Run], steps: Sequence[Step]) -> Protoco
         warm_up=declared.run.warm_up,
         repetitions=declared.run.repetitions,
         baseline_s=float(declared.run.baseline_s),
+        at_least_s=float(declared.load.at_least_s),
         seed=declared.run.seed,
         order=tuple(step.name for step in steps),
         judge=declared.judge.call if declared.judge is not None else None,
@@ -74,60 +78,51 @@ def ended_at(runs: Sequence[Run]) -> str:
     return datetime.fromtimestamp(last, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def assembled(
-    abouts: Sequence[About],
-    runs: Sequence[Run],
-    given: Given,
-    *,
-    title: str,
-    lang: Lang,
-    origin: Origin,
-    people: tuple[str | None, str | None, str | None, str | None],
-    unit: Unit,
-    protocol: Protocol,
-    no_alternative: str | None,
-    upstream: tuple[Upstream, ...] = (),
-    rebound: str | None = None,
-    limits: tuple[str, ...] = (),
-) -> Study:
-    """Every figure, and what was told beside them. ``people``: purpose, author, organisation, contact."""
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What people told of a study, by the names that `Study` has for it."""
+
+    title: str
+    lang: Lang
+    origin: Origin
+    unit: Unit
+    use: Use | None
+    protocol: Protocol
+    purpose: str | None = None
+    author: str | None = None
+    organisation: str | None = None
+    contact: str | None = None
+    no_alternative: str | None = None
+    upstream: tuple[Upstream, ...] = ()
+    rebound: str | None = None
+    limits: tuple[str, ...] = ()
+
+
+def assembled(abouts: Sequence[About], runs: Sequence[Run], told: Told, metric: str = "") -> Study:
+    """Every figure, and what was told beside them."""
+    given, head = Given(told.unit.name, told.use, metric), runs[0].head
     variants: list[Variant] = []
     blocks = {}
     for about in abouts:
         own = sorted((run for run in runs if run.head.variant == about.name), key=lambda run: run.head.round)
         made, blocks[about.name] = variant(about, own, given)
         variants.append(made)
-    head, (purpose, author, organisation, contact) = runs[0].head, people
     loads = [each.load for each in variants]
     flags = [flag for each in variants for flag in each.flags if not flag.startswith("study:")]
     if len({(run.head.machine.cpu, run.head.machine.cpus, run.head.machine.system) for run in runs}) > 1:
         flags.append(_SEVERAL_MACHINES)
     return Study(
-        title=title,
+        **msgspec.structs.asdict(told),
         service=head.service,
-        lang=lang,
-        origin=origin,
-        purpose=purpose,
         made_at=ended_at(runs),
-        author=author,
-        organisation=organisation,
-        contact=contact,
-        unit=unit,
-        use=given.use,
-        protocol=protocol,
         machine=head.machine,
         zone=head.zone,
         factors=head.factors,
         pue=head.pue,
         embodied=head.embodied,
         variants=tuple(variants),
-        no_alternative=no_alternative,
         comparisons=comparisons(variants) if len(variants) > 1 else (),
         pareto=pareto(variants),
-        sensitivity=tuple(scenarios(blocks, given.use, runs[0])),
-        upstream=upstream,
-        rebound=rebound,
-        limits=limits,
+        sensitivity=tuple(scenarios(blocks, told.use, runs[0])),
         boundary=_all([load.boundary for load in loads]),
         not_counted=head.not_counted,
         method_ids=_all([load.method_ids for load in loads]),

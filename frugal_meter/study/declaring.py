@@ -55,13 +55,17 @@ class UseTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadTable(msgspec.Struct, frozen=True, kw_only=True):
-    """``[load]``: what is asked. One of ``file`` (JSON lines) and ``call`` (``module:function``)."""
+    """``[load]``: what is asked. One of ``file`` (JSON lines) and ``call`` (``module:function``).
+
+    All of it is asked again until ``at_least_s`` have passed: a fast variant is not measured over an instant.
+    """
 
     file: str | None = None
     call: str | None = None
     requests: int | None = None
     concurrency: int = 1
     timeout_s: float = 120
+    at_least_s: float = 2
 
 
 class RunTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -231,7 +235,7 @@ def check(declared: Declared) -> None:
     canonical(declared.carbon.zone)
 
 
-_RUN: Final = (("warm_up", 0, 10_000), ("repetitions", 1, 1_000), ("baseline_s", 1, 86_400), ("seed", 0, 2**63))
+_RUN: Final = (("warm_up", 0, 10_000), ("repetitions", 1, 1_000), ("baseline_s", 0.1, 86_400), ("seed", 0, 2**63))
 
 
 def _place(table: object) -> str:
@@ -245,8 +249,9 @@ def _check_load(load: LoadTable) -> None:
         raise ConfigurationError(f"[load] concurrency = {load.concurrency}: it is from 1 to 1000 requests at once")
     if load.requests is not None and load.requests < 1:
         raise ConfigurationError(f"[load] requests = {load.requests}: leave it out for the whole load, or write 1 or more")
-    if not 0 < load.timeout_s <= 86_400:
-        raise ConfigurationError(f"[load] timeout_s = {load.timeout_s:g}: it is seconds, above 0")
+    for key, least in (("timeout_s", 1e-3), ("at_least_s", 0.0)):
+        if not least <= getattr(load, key) <= 86_400:
+            raise ConfigurationError(f"[load] {key} = {getattr(load, key):g}: it is seconds, from {least:g} to 86400")
 
 
 def _check_variants(declared: Declared) -> None:

@@ -4,7 +4,7 @@
 1. Every file has the SHA-256 that ``SHA256SUMS`` and ``manifest.json`` say, and no file of raw data is there that they do not
    name.
 2. The books in ``raw/`` close: on each tick of each source, energy = idle + requests + late + overhead + other + gap, in whole
-   nanojoules; and what a tick bills to its spans sums to its requests.
+   nanojoules; what a tick bills to its spans sums to its requests; and a reading is what ticks billed to it.
 3. Every figure of ``study.json`` follows from ``raw/`` and from what is declared in it (use, factors, PUE, lifetimes), to the
    last digit.
 
@@ -119,6 +119,32 @@ def open_books(run: Run) -> Iterator[str]:
                 billed = sum(spans[books["source"]][0].values()) if books["source"] in spans else books["requests_nj"]
                 if billed != books["requests_nj"]:
                     yield f"{run.file}: what {books['source']} billed to spans until {each['t1_ns']} is not its requests"
+
+
+def strange_readings(run: Run) -> Iterator[str]:
+    """Readings whose joules are not what ticks billed to their spans, or to those nested in them; in whole nanojoules."""
+    billed: dict[int, list[int]] = {}
+    for spans in (source for each in run.spans.values() for one in each for source in one.values()):
+        for kind, shares in enumerate(spans):
+            for key, nj in shares.items():
+                billed.setdefault(int(key), [0, 0])[kind] += nj
+    readings = [r for each in run.readings.values() for r in each]
+    nested: dict[str, int] = {}
+    for r in readings:
+        # A span's key is the low 34 bits of its reading's id.
+        dynamic, idle = billed.get(int(r["id"].replace("-", ""), 16) & (1 << 34) - 1, (0, 0))
+        if r["energy_full_j"] is not None and (nano(r["energy_dynamic_j"]), nano(r["energy_full_j"])) != (
+            dynamic,
+            dynamic + idle,
+        ):
+            yield f"{run.file}: reading {r['id']} is not the {dynamic} nJ, and {idle} nJ of idle, that ticks billed to it"
+        if r["parent"] is not None:
+            nested[r["parent"]] = nested.get(r["parent"], 0) + nano(r["inclusive_energy_full_j"])
+    for r in readings:
+        if r["energy_full_j"] is not None:
+            whole = nano(r["energy_full_j"]) + nested.get(r["id"], 0)
+            if nano(r["inclusive_energy_full_j"]) != whole:
+                yield f"{run.file}: reading {r['id']} and what is nested in it are {whole} nJ, and it says otherwise"
 
 
 # -- period figures
@@ -594,6 +620,8 @@ def check(folder: Path) -> tuple[list[str], int]:
         study = json.loads((folder / "study.json").read_bytes())
         runs = [Run(folder, f"raw/{file.name}") for file in sorted((folder / "raw").glob("*.jsonl"))]
         faults += [fault for run in runs for fault in open_books(run)]
+        if study["origin"] == "scenario":  # a journal rolls up, and cuts its period through what runs
+            faults += [fault for run in runs for fault in strange_readings(run)]
         faults += figures(folder, study, runs, count)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         faults.append(f"cannot be read to its end: {type(error).__name__}: {error}")

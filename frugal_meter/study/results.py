@@ -51,9 +51,9 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
 class Protocol(msgspec.Struct, frozen=True, kw_only=True):
     """How it was measured. ``order`` is the order in which variants ran, ``round:variant``, drawn from ``seed``.
 
-    ``requests`` are those of one repetition after ``warm_up`` others; ``concurrency`` is how many at once; ``baseline_s`` seconds
-    at rest per repetition. Times are ISO 8601, UTC. From a journal only ``began_at`` and ``ended_at`` are told, and the load is
-    None.
+    ``requests`` are those of the load, asked again as a whole until ``at_least_s`` seconds have passed, after ``warm_up`` others;
+    ``concurrency`` is how many at once; ``baseline_s`` seconds at rest per repetition. Times are ISO 8601, UTC. From a journal
+    only ``began_at`` and ``ended_at`` are told, and the load is None.
     """
 
     began_at: str
@@ -66,6 +66,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
     warm_up: int | None = None
     repetitions: int | None = None
     baseline_s: float | None = None
+    at_least_s: float | None = None
     seed: int | None = None
     order: tuple[str, ...] = ()
     judge: str | None = None
@@ -214,7 +215,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """A variant in the plane of quality and energy (J per unit as tested). ``front``: none other is at once as good and as
-    frugal and better in one of both, by the middle figures; ``clear`` where no interval of another could change that.
+    frugal and better in one of both, by the middle figures; ``clear`` where neither the intervals of quality nor the spread of
+    the repetitions could change that (errors of the source are common to all variants and do not decide between them).
     """
 
     variant: str

@@ -154,16 +154,19 @@ def _repetition(plan: Plan, step: Step, load: Load, judge: Judge | None, file: P
         env = {**declared.service.env, **variant.env, "PYTHONPATH": _path(plan.folder)}
         with serving(job, Path.cwd(), env, Path(place) / "log") as service:
 
-            def ask(requests: Sequence[Request]) -> list[tuple[Request, Answer]]:
+            def ask(requests: Sequence[Request], done: Callable[[], None]) -> list[tuple[Request, Answer]]:
                 at_once, wait_s = asking.concurrency, float(asking.timeout_s)
-                return list(service.send(requests, concurrency=at_once, timeout_s=wait_s, done=pace.move))
+                return list(service.send(requests, concurrency=at_once, timeout_s=wait_s, done=done))
 
-            warmed = ask([load.requests[n % len(load.requests)] for n in range(run.warm_up)])
+            warmed = ask([load.requests[n % len(load.requests)] for n in range(run.warm_up)], pace.move)
             # A judge that cannot judge is found before anything is measured for nothing.
             _exchanges(warmed, judge, declared.judge.call if declared.judge else "")
             _rest(service, float(run.baseline_s), pace)
             service.phase("load")
-            answered = ask(load.requests)
+            until = time.monotonic() + asking.at_least_s
+            answered = ask(load.requests, pace.move)
+            while time.monotonic() < until:
+                answered += ask(load.requests, lambda: None)
             service.phase("end")
         exchanges = _exchanges(answered, judge, declared.judge.call if declared.judge else "")
         raw.write(file, _lines(service.head, Path(place) / "lines", load, exchanges))
@@ -207,4 +210,6 @@ def _lines(head: bytes, recorded: Path, load: Load, exchanges: Sequence[raw.Exch
     told = msgspec.json.decode(head, type=raw.Head)
     whole = msgspec.structs.replace(told, load=load.origin, load_sha256=load.sha256, requests=len(load.requests))
     lines = recorded.read_bytes().splitlines(keepends=True)
-    return [raw.encoded(whole), *map(raw.encoded, exchanges), *lines]
+    # What the service does when it is told to end is no part of the study.
+    end = max(place for place, line in enumerate(lines) if line.startswith(b'{"type":"phase","name":"end"'))
+    return [raw.encoded(whole), *map(raw.encoded, exchanges), *lines[: end + 1]]

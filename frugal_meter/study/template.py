@@ -41,6 +41,7 @@ source = "Estimation du service, mars 2026."
 file = "questions.jsonl"          # une requête par ligne : {"path": "/ask", "json": {"question": "…"}, "expect": "…"}
 # call = "charge:questions"       # ou une fonction : nom de la variante -> liste de requêtes
 concurrency = 1                   # requêtes simultanées
+at_least_s = 2                    # toute la charge est rejouée jusqu'à ce que ce temps soit passé
 
 [run]
 warm_up = 3                       # requêtes de mise en route, comptées à part
@@ -120,6 +121,7 @@ source = "The service's estimate, March 2026."
 file = "questions.jsonl"          # a request per line: {"path": "/ask", "json": {"question": "…"}, "expect": "…"}
 # call = "load:questions"         # or a function: name of the variant -> list of requests
 concurrency = 1                   # requests at once
+at_least_s = 2                    # the whole load is asked again until so many seconds have passed
 
 [run]
 warm_up = 3                       # requests to warm up, counted apart
