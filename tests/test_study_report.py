@@ -509,6 +509,14 @@ def test_every_text_is_in_both_languages_with_the_same_blanks(lang: str) -> None
         assert lang == "en" or not re.search(r" [:;?!»%]|« ", text), key
 
 
+def test_every_flag_of_a_study_is_said_in_words() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(report_texts.__file__).parent.glob("*.py"))
+    flags = set(re.findall(r'"(study:[a-z-]+)"', sources))
+    assert len(flags) >= 5
+    for lang in LANGUAGES:
+        assert {f"flag_{flag}" for flag in flags} <= report_texts.TEXTS[lang].keys()
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_french_of_the_page_is_typeset_as_french(lang: str) -> None:
     shown = "".join(n.text for n in read(STUDIES["whole"], lang).all("h1", "h2", "h3", "p", "table", "dl", "desc", "figcaption"))
@@ -529,9 +537,10 @@ def test_reports_are_written_beside_the_study_and_quote_its_hash(tmp_path: Path)
     assert [path.name for path in written] == ["report.fr.html", "report.en.html", "CITATION.cff", "citation.bib"]
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | {"study.json", "manifest.json"}
     sealed = hashlib.sha256((tmp_path / "study.json").read_bytes()).hexdigest()
-    for path in written:
-        text = path.read_text(encoding="utf-8").replace("<wbr>", "")
-        assert sealed in text, path.name
+    identity = hashlib.sha256(b"{}").hexdigest()
+    texts = {path.name: path.read_text(encoding="utf-8").replace("<wbr>", "") for path in written}
+    assert all(identity in text for text in texts.values())
+    assert all(sealed in text for name, text in texts.items() if name != "citation.bib")
     assert 'href="report.en.html"' in written[0].read_text(encoding="utf-8")
 
 
