@@ -121,6 +121,22 @@ def score(value: float, lang: Lang) -> str:
     return shown.replace(".", ",") if lang == "fr" else shown
 
 
+def apart(one: Interval, other: Interval) -> bool:
+    """Whether two scores with their 95 % intervals differ: the interval of their difference does not hold 0.
+
+    Newcombe's hybrid score interval for two proportions (Statistics in Medicine 17, 1998, method 10).
+    """
+    better, worse = (one, other) if one.mid >= other.mid else (other, one)
+    return better.mid - worse.mid > math.hypot(better.mid - better.low, worse.high - worse.mid)
+
+
+def in_words(share: str, lang: Lang) -> str:
+    """A percentage inside a sentence: ``"> 99 %"`` is "plus de 99 %"."""
+    sign, rest = share[:1], share[1:].lstrip()
+    word = {">": "over", "<": "under"}.get(sign)
+    return share if word is None else f"{say(word, lang)}{HOLD}{rest}"
+
+
 def date(iso: str, lang: Lang) -> Html:
     """``<time>`` of an ISO 8601 moment, the day in words."""
     moment = datetime.fromisoformat(iso)
