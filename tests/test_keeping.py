@@ -254,7 +254,7 @@ def test_a_second_process_of_the_service_says_that_it_counts_apart_and_still_log
 ) -> None:
     first = serve(monthly())
     second = serve(monthly())
-    assert "another process of service 'guichet' keeps its budgets here" in caplog.text
+    assert "another meter of service 'guichet' keeps its budgets here" in caplog.text
     spend(first, 100)
     spend(second, 990)
     spend(second, 50)

@@ -112,7 +112,9 @@ def test_the_page_tells_of_a_budget_that_has_matched_nothing_of_much(lang: Any, 
         assert said not in render_page(live_state(meter), lang=lang), "too few to tell"
         ask(metered, "/hello")
         meter.settle()
-        assert render_page(live_state(meter), lang=lang).count(said) == 1
+        page = render_page(live_state(meter), lang=lang)
+        assert page.count(said) == 1
+        assert "&lt;time" not in page, "the moment is an element, and no text"
         with meter.measure("chat", model="gemma-3"):
             pass
         assert said not in render_page(live_state(meter), lang=lang)

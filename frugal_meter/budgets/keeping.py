@@ -79,7 +79,7 @@ class Keeping:
         except TimeoutError:
             self._rival = True
             log.warning(
-                "frugal_meter: another process of service %r keeps its budgets here, so this one has budgets of its own: "
+                "frugal_meter: another meter of service %r keeps its budgets here, so this one has budgets of its own: "
                 'let them share one with store="sqlite:///path/to/file"',
                 self._service,
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ..budgets.slices import IDLE_TICKS
 from ..units import NJ_PER_J
 from . import aggregates
 
@@ -108,7 +107,7 @@ def _joined(key: Sequence[str]) -> str:
 
 def _parts(admission: Admission, books: Sequence[Book], now_s: float) -> list[Part]:
     """Every part of every budget, with what is settled and reserved there: this process's own, and those that its shared store
-    knows of others. Where this one has been at work just now it knows best; elsewhere the store does.
+    knows of others. Where this one has just been at work, or knows of more that is settled, it knows best; else the store does.
     """
     parts: dict[tuple[str, tuple[str, ...]], Part] = {}
     sharing = admission.sharing
@@ -118,8 +117,9 @@ def _parts(admission: Admission, books: Sequence[Book], now_s: float) -> list[Pa
         parts |= {(budget.name, use.key): (budget, use.key, use.settled, use.reserved) for use in sharing.uses(budget, now_s)}
     for book in books:
         name = book.budget.name, book.key
-        if book.budget in admission.budgets and (book.idle <= IDLE_TICKS or name not in parts):
-            parts[name] = book.budget, book.key, book.committed_by_all - book.reserved_by_all, book.reserved_by_all
+        settled = book.committed_by_all - book.reserved_by_all
+        if book.budget in admission.budgets and (book.idle <= 1 or name not in parts or settled > parts[name][2]):
+            parts[name] = book.budget, book.key, settled, book.reserved_by_all
     return list(parts.values())
 
 

@@ -112,16 +112,20 @@ def _force(b: BudgetState, lang: Lang) -> str:
     return text("enforced" if b.enforced else "shadow", lang)
 
 
-def _passed(b: BudgetState, state: LiveState, lang: Lang) -> list[str]:
+def _passed(b: BudgetState, state: LiveState, lang: Lang) -> list[Html]:
     """Permissions to pass it."""
-    return [text("passed", lang, clock(until, state.timezone, lang, with_date=True)) for until in b.overrides]
+    return [_at("passed", until, state, lang) for until in b.overrides]
 
 
-def _unmatched(b: BudgetState, state: LiveState, lang: Lang) -> list[str]:
+def _unmatched(b: BudgetState, state: LiveState, lang: Lang) -> list[Html]:
     """That it has had nothing to count, which looks like a budget that is kept."""
-    if b.unmatched is None:
-        return []
-    return [text("unmatched", lang, clock(b.unmatched, state.timezone, lang, with_date=True))]
+    return [] if b.unmatched is None else [_at("unmatched", b.unmatched, state, lang)]
+
+
+def _at(key: str, moment: float, state: LiveState, lang: Lang) -> Html:
+    """A text with a moment in its blank, as markup."""
+    before, _, after = text(key, lang).partition("{}")
+    return join(before, clock(moment, state.timezone, lang, with_date=True), after)
 
 
 def _whom(b: BudgetState, lang: Lang) -> str:

@@ -33,6 +33,25 @@ class Tables(Protocol):
         """The holders' rows, to be changed in place."""
 
 
+class Seen:
+    """The rows of one account, read already and for looking at only: a `Tables`."""
+
+    def __init__(self, settled: int, rows: dict[str, Row]) -> None:
+        self._settled, self._rows = settled, rows
+
+    def settled(self, account: Identity) -> int:
+        """See `Tables`."""
+        return self._settled
+
+    def settle(self, account: Identity, more: int) -> None:
+        """Nothing is written here."""
+        raise NotImplementedError
+
+    def rows(self, account: Identity) -> dict[str, Row]:
+        """See `Tables`."""
+        return self._rows
+
+
 def exchange(
     tables: Tables, holder: str, heard: dict[str, float], reports: Sequence[Report], asks: Sequence[Sequence[Ask]], now_s: float
 ) -> Answer:

@@ -158,7 +158,9 @@ class SqliteStore:
         out: dict[Account, State] = {}
         for (_, budget, resource, key, start_s, until_s, settled), rows in itertools.groupby(found, lambda row: row[:7]):
             account = Account(budget, resource, _key(key), start_s, until_s)
-            out[account] = holdings.state(_Found(settled, {row[7]: Row(*row[8:]) for row in rows if row[7]}), account, alive)
+            out[account] = holdings.state(
+                holdings.Seen(settled, {row[7]: Row(*row[8:]) for row in rows if row[7]}), account, alive
+            )
         return out
 
     def forget(self, kind: str) -> None:
@@ -303,25 +305,6 @@ class SqliteStore:
         db.execute(f"DELETE FROM holdings WHERE account IN ({over})", (now_s - KEEP_S,))
         db.execute("DELETE FROM accounts WHERE until_s > 0 AND until_s < ?", (now_s - KEEP_S,))
         db.execute("DELETE FROM holders WHERE released = 1 AND heard < ?", (now_s - _FORGET_HOLDERS_S,))
-
-
-class _Found:
-    """The rows of one account, read already."""
-
-    def __init__(self, settled: int, rows: dict[str, Row]) -> None:
-        self._settled, self._rows = settled, rows
-
-    def settled(self, account: Identity) -> int:
-        """See `holdings.Tables`."""
-        return self._settled
-
-    def settle(self, account: Identity, more: int) -> None:
-        """Nothing is written here."""
-        raise NotImplementedError
-
-    def rows(self, account: Identity) -> dict[str, Row]:
-        """See `holdings.Tables`."""
-        return self._rows
 
 
 class _Tables:
