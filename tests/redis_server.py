@@ -36,22 +36,23 @@ def _acl() -> list[str]:
 class RedisServer:
     """One server over ``folder``; ``url`` says how to reach it, through a socket's path or over TLS.
 
-    durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: a node of one, with no slots yet.
+    kind: "redis" or "valkey". durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: a node of one, with no slots yet.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        kind: str = "redis",
         durable: bool = True,
         tls: bool = False,
         tcp: bool = False,
         cluster: bool = False,
         replica_of: RedisServer | None = None,
     ) -> None:
-        binary = shutil.which("redis-server")
+        binary = shutil.which(f"{kind}-server")
         if binary is None:
-            pytest.skip("redis-server is not installed; on Debian: sh scripts/system-parts.sh, as root")
+            pytest.skip(f"{kind}-server is not installed; on Debian: sh scripts/system-parts.sh, as root")
         self.folder, self.durable, self.tls, self.cluster = folder, durable, tls, cluster
         self.binary, self._replica_of = binary, replica_of
         self._process: subprocess.Popen[bytes] | None = None

@@ -112,10 +112,10 @@ def tls_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[RedisServer]:
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def shared_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """One server for many examples; what it holds is flushed between them."""
-    with a_server(durable=False) as server:
+    with a_server(kind=request.param, durable=False) as server:
         yield server
 
 

@@ -162,6 +162,8 @@ class Line:
 
     def judge(self, waiting: Waiting) -> None:
         """Decide over one whose answer from a shared store has come, or will not. The books' lock is held."""
+        if waiting.future.cancelled():
+            return  # its client has left: what the store granted is the worker's, for the next
         waiting.claims = self._books.in_force(waiting.claims)
         verdict = self._books.judge(waiting.claims, self._now_ns(), asked=True)
         if verdict.then == "wait":
