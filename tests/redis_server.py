@@ -36,7 +36,8 @@ def _acl() -> list[str]:
 class RedisServer:
     """One server over ``folder``; ``url`` says how to reach it, through a socket's path or over TLS.
 
-    kind: "redis" or "valkey". durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: a node of one, with no slots yet.
+    kind: "redis" or "valkey". durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: a node
+    of one, with no slots yet.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Work that waits for its admission: for a shared store's answer, or for its turn under a budget that throttles.
 
-The queue is fair between tenants: their turns go round, and each tenant's own requests go first come, first served. Who comes while
-others wait for the same budget waits behind them. Turns come at the budget's `pace`; who could not have one before its deadline is
-refused at once.
+The queue is fair between tenants: their turns go round, and each tenant's own requests go first come, first served. Who comes
+while others wait for the same budget waits behind them. Turns come at the budget's `pace`; who could not have one before its
+deadline is refused at once.
 """
 
 from __future__ import annotations
