@@ -10,6 +10,7 @@ Needs limits and redis beside the package, and redis-server: without it its rows
 from __future__ import annotations
 
 import argparse
+import asyncio
 import itertools
 import json
 import os
@@ -34,7 +35,8 @@ from frugal_meter.testing import SyntheticSource
 SIGMAS = (0.5, 1.0)
 ARRIVALS = {"200 at once": 200, "10 at once": 10}
 #: decisions in one round: of those that stay in the process, and of those that ask a server
-FAST, SLOW, BATCH = 2_000, 200, 50
+FAST, SLOW, BATCH = 2_000, 300, 50
+ON_A_LOOP, PING_ON_A_LOOP = "ours, Redis, asking for each, awaited on an event loop", "PING, awaited on an event loop"
 
 
 def summed_up(runs: list[Run]) -> dict[str, float]:
@@ -92,11 +94,16 @@ def a_meter(*budgets: Budget) -> Meter:
     return Meter("bench", zone="FR", sources=SyntheticSource(0, 1), budgets=budgets, tick=0.5, workers="single")
 
 
+def batch_of(many: int) -> int:
+    """Calls timed together: of those that ask a server one, so that a call that lost its processor is one figure of many."""
+    return BATCH if many == FAST else 1
+
+
 def deciding(meter: Meter, many: int) -> list[float]:
     """µs of the caller's time for one admission and its settlement, one figure per batch; each uses up what it reserved."""
-    admission, found = meter.admission, []
-    for _ in range(many // BATCH):
-        spans = [meter.open_span("block") for _ in range(BATCH)]
+    admission, found, batch = meter.admission, [], batch_of(many)
+    for _ in range(many // batch):
+        spans = [meter.open_span("block") for _ in range(batch)]
         begun = time.perf_counter_ns()
         for span in spans:
             if not admission.admit_plainly(span, time.time_ns()):
@@ -108,7 +115,7 @@ def deciding(meter: Meter, many: int) -> list[float]:
         begun = time.perf_counter_ns()
         for span in spans:
             admission.settle(span)
-        found.append((took + time.perf_counter_ns() - begun) / BATCH / 1000)
+        found.append((took + time.perf_counter_ns() - begun) / batch / 1000)
         for span in spans:
             meter.close_span(span)
     return found
@@ -116,12 +123,45 @@ def deciding(meter: Meter, many: int) -> list[float]:
 
 def timed(call, many: int) -> list[float]:
     """µs for one call, one figure per batch."""
-    found = []
-    for _ in range(many // BATCH):
+    found, batch = [], batch_of(many)
+    for _ in range(many // batch):
         begun = time.perf_counter_ns()
-        for _ in range(BATCH):
+        for _ in range(batch):
             call()
-        found.append((time.perf_counter_ns() - begun) / BATCH / 1000)
+        found.append((time.perf_counter_ns() - begun) / batch / 1000)
+    return found
+
+
+async def deciding_on_a_loop(meter: Meter, many: int) -> list[float]:
+    """`deciding`, awaited on an event loop as an HTTP request's is."""
+    admission, found = meter.admission, []
+    for _ in range(many):
+        span = meter.open_span("block")
+        begun = time.perf_counter_ns()
+        admission.admit(span, time.time_ns())
+        if span.waiting is not None:
+            await admission.wait(span, time.time_ns)
+        took = time.perf_counter_ns() - begun
+        assert span.leases
+        span.add_tokens(output=1)
+        begun = time.perf_counter_ns()
+        admission.settle(span)
+        found.append((took + time.perf_counter_ns() - begun) / 1000)
+        meter.close_span(span)
+    return found
+
+
+async def pinging_on_a_loop(url: str, many: int) -> list[float]:
+    """µs for a PING by redis-py's asyncio client."""
+    import redis.asyncio
+
+    found = []
+    async with redis.asyncio.Redis.from_url(url, protocol=2) as client:
+        await client.ping()
+        for _ in range(many):
+            begun = time.perf_counter_ns()
+            await client.ping()
+            found.append((time.perf_counter_ns() - begun) / 1000)
     return found
 
 
@@ -133,6 +173,7 @@ class Prices:
         self.meters = {"ours, memory": a_meter(wide), "ours, memory, three budgets": a_meter(wide, *self._more())}
         item, memory = RateLimitItemPerDay(10**12), FixedWindowRateLimiter(MemoryStorage())
         self.calls = {"`limits`, memory (test and hit)": (lambda: (memory.test(item, "a"), memory.hit(item, "a")), FAST)}
+        self.url = f"unix://{socket}" if socket else None
         if socket:
             self._with_redis(
                 f"unix://{socket}", wide, item, FixedWindowRateLimiter(storage_from_string(f"redis+unix://{socket}"))
@@ -173,6 +214,9 @@ class Prices:
         found = {name: timed(call, many) for name, (call, many) in self.calls.items()}
         for name, meter in self.meters.items():
             found[name] = deciding(meter, SLOW if name.endswith("for each") else FAST)
+        if self.url is not None:
+            found[ON_A_LOOP] = asyncio.run(deciding_on_a_loop(self.meters["ours, Redis, asking for each"], SLOW))
+            found[PING_ON_A_LOOP] = asyncio.run(pinging_on_a_loop(self.url, SLOW))
         return found
 
     def stop(self) -> None:
@@ -203,9 +247,12 @@ def report(found: dict) -> str:
             lines.append(f"| {name} | {over} | {row['completed']:.0f} | {row['wasted_j']:.0f} | {row['runs']} |")
         lines.append("")
     ping = found["prices"].get("PING", {}).get("median_us")
-    lines += ["## One decision (admit and settle)", "", "| what | µs, median | mean | × PING |", "|---|---|---|---|"]
+    lines += [f"## One decision (admit and settle; load {found['load']:.1f})", ""]
+    lines += ["| what | µs, median | mean | × PING |", "|---|---|---|---|"]
+    on_a_loop = found["prices"].get(PING_ON_A_LOOP, {}).get("median_us")
     for name, us in sorted(found["prices"].items(), key=lambda each: each[1]["median_us"]):
-        times = f"{us['median_us'] / ping:.2f}" if ping else "–"
+        base = on_a_loop if name == ON_A_LOOP else ping  # each beside the PING of its own kind of client
+        times = f"{us['median_us'] / base:.2f}" if base else "–"
         lines.append(f"| {name} | {us['median_us']:.1f} | {us['mean_us']:.1f} | {times} |")
     return "\n".join(lines) + "\n"
 
@@ -222,7 +269,7 @@ def main() -> None:
         found = {
             "machine": machine, "virtual": virtual(options.seeds), "by_size": by_size(options.seeds),
             "live": live(options.live_seeds, socket) if options.live_seeds else {},
-            "prices": prices(options.rounds, socket),
+            "prices": prices(options.rounds, socket), "load": os.getloadavg()[0],
         }  # fmt: skip
     text = report(found)
     options.out.mkdir(parents=True, exist_ok=True)

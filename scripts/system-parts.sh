@@ -66,3 +66,15 @@ if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb 
         say "missing, and the tests that need it will skip: PostgreSQL (Debian, Ubuntu: package postgresql)"
     fi
 fi
+
+# Valkey comes with Debian 13 and Ubuntu 24.04. Elsewhere Debian 13's is unpacked with the libraries that it needs, and used with
+# those alone. Only the tests that hold the stores' contract to it want it.
+if ! command -v valkey-server >/dev/null 2>&1 && [ ! -x .cache/system/usr/bin/valkey-server ] && [ -n "$apt" ] && [ -n "$root" ]; then
+    if apt-cache show valkey-tools >/dev/null 2>&1; then
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valkey-tools >/dev/null || true
+        check=$(command -v valkey-check-rdb || true)
+        [ -z "$check" ] || { mkdir -p .cache/system/usr/bin && ln -sf "$check" .cache/system/usr/bin/valkey-server; }
+    elif say "unpacking valkey-server into .cache"; then
+        sh scripts/unpack-valkey.sh || say "missing, and the tests that need it will skip: valkey-server (Debian 13: package valkey-tools)"
+    fi
+fi

@@ -36,27 +36,29 @@ def _acl() -> list[str]:
 class RedisServer:
     """One server over ``folder``; ``url`` says how to reach it, through a socket's path or over TLS.
 
-    durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: a node of one, with no slots yet.
+    kind: "redis" or "valkey". durable: an append-only file, synced at every write. tcp: a port too, for replicas. cluster: a node
+    of one, with no slots yet.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        kind: str = "redis",
         durable: bool = True,
         tls: bool = False,
         tcp: bool = False,
         cluster: bool = False,
         replica_of: RedisServer | None = None,
     ) -> None:
-        binary = shutil.which("redis-server")
+        binary = shutil.which(f"{kind}-server")
         if binary is None:
-            pytest.skip("redis-server is not installed; on Debian: sh scripts/system-parts.sh, as root")
+            pytest.skip(f"{kind}-server is not installed; on Debian: sh scripts/system-parts.sh, as root")
         self.folder, self.durable, self.tls, self.cluster = folder, durable, tls, cluster
-        self._binary, self._replica_of = binary, replica_of
+        self.binary, self._replica_of = binary, replica_of
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = folder / "redis.sock"
-        self.port = _spare_port() if tls or tcp or cluster else 0
+        self.port = _spare_port() if tls or tcp or cluster or replica_of else 0
         self.url = f"rediss://frugal:s3same@127.0.0.1:{self.port}/0" if tls else f"unix://{self.socket}"
         self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
         if tls:
@@ -82,7 +84,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and return once it answers."""
-        command = [self._binary, "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", "", "--bind", "127.0.0.1"]
+        command = [self.binary, "--unixsocket", str(self.socket), "--dir", str(self.folder), "--save", "", "--bind", "127.0.0.1"]
         command += ["--repl-diskless-sync-delay", "0"]
         command += ["--port", str(0 if self.tls else self.port), "--logfile", str(self.folder / "redis.log")]
         if self.durable:
@@ -138,6 +140,41 @@ class RedisServer:
                 assert self._process is not None
                 assert self._process.poll() is None, (self.folder / "redis.log").read_text()
                 assert time.monotonic() < deadline, "redis-server does not answer"
+                time.sleep(0.01)
+
+
+class Sentinel:
+    """One sentinel that watches ``primary`` under the name "budgets" and alone decides who takes its place."""
+
+    def __init__(self, folder: Path, primary: RedisServer) -> None:
+        self.port, self._log = _spare_port(), folder / "sentinel.log"
+        told = folder / "sentinel.conf"
+        told.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nlogfile {self._log}\n"
+            f"sentinel monitor budgets 127.0.0.1 {primary.port} 1\nsentinel down-after-milliseconds budgets 300\n"
+            "sentinel failover-timeout budgets 3000\n"
+        )
+        command = [primary.binary, str(told), "--sentinel"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+
+    def wait_until(self, ready: Callable[[dict[str, Any]], Any]) -> None:
+        """Return once ``ready(what it says of the primary)``; not for longer than a while."""
+        import redis
+
+        deadline = time.monotonic() + PATIENCE_S
+        with redis.Redis(port=self.port, decode_responses=True, protocol=2) as client:
+            while True:
+                with contextlib.suppress(redis.RedisError):
+                    if ready(client.sentinel_master("budgets")):
+                        return
+                assert time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.01)
 
 

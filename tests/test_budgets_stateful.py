@@ -13,12 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from frugal_meter import Budget
 from frugal_meter.budgets.decisions import Decisions
-from frugal_meter.budgets.leases import Claim, Lease
+from frugal_meter.budgets.leases import Claim, Lease, Verdict
 from frugal_meter.budgets.sharing import Sharing
 from frugal_meter.budgets.stores import Answer, Report, holdings
 from frugal_meter.budgets.stores.memory import MemoryStore
 from frugal_meter.budgets.survival import FAR_SEQ
-from frugal_meter.budgets.waiting import Line, Waiting
+from frugal_meter.budgets.waiting import BEHIND, Line, Waiting
 from frugal_meter.budgets.windows import SLIDING
 from frugal_meter.errors import StoreError
 
@@ -78,6 +78,13 @@ class Tables:
     def close(self) -> None: ...
 
 
+class Silent:
+    """A bell that never rings: turns come when the machine says so."""
+
+    def set(self, at_ns: int | None) -> None: ...
+    def sooner(self, at_ns: int) -> None: ...
+
+
 class Worker:
     """One worker: its books, its leases, and every exchange made when the machine says so."""
 
@@ -89,27 +96,42 @@ class Worker:
             resolved=self.line.judge, recall=lambda learnt: None, fault=lambda stage, error: None, folder=None,
             share=machine.share,
         )  # fmt: skip
-        self.line.store = self.sharing
+        self.line.store, self.line._bell = self.sharing, Silent()  # type: ignore[assignment]
         self.books.share()
         self.sharing._thread = object()  # type: ignore[assignment] # alive, as far as anybody asks; it runs when we say
         self.leases: list[tuple[Lease, int]] = []
-        self.waiting: list[tuple[Waiting, int]] = []
+        self.waiting: list[Waiting] = []
 
-    def admit(self, estimate: int, window: int) -> None:
+    def admit(self, estimate: int) -> None:
         claims = [Claim(self.machine.budget, (), estimate, True, (None, None))]
-        verdict = self.books.admit(claims, self.machine.now_ns())
+        with self.books.lock:
+            behind = self.line.queued and self.line.is_behind(claims)
+            verdict = BEHIND if behind else self.books.judge(claims, self.machine.now_ns())
         if verdict.then == "done":
-            self.leases += [(lease, window) for lease in verdict.leases]
+            self.begin(verdict)
         else:
-            self.waiting.append((self.line.enter(claims, verdict, None), window))
+            self.waiting.append(self.line.enter(claims, verdict, None))
+
+    def begin(self, verdict: Verdict) -> None:
+        self.leases += [(lease, lease.book.start_ns // 10**9) for lease in verdict.leases]
 
     def exchange(self) -> None:
         self.sharing._tell_all()
-        for waiting, window in self.waiting:
-            verdict = waiting.give_up()
-            if verdict is not None:
-                self.leases += [(lease, window) for lease in verdict.leases]
+        self.turn()
+
+    def turn(self) -> None:
+        """Who has an answer begins; who waits for a turn waits on."""
+        self.line.next_turns()
+        for waiting in [each for each in self.waiting if each.future.done()]:
+            self.waiting.remove(waiting)
+            self.begin(waiting.future.result())
+        assert self.line.queued <= len(self.waiting)
+
+    def leave(self) -> None:
+        for waiting in self.waiting:
+            self.line.leave(waiting)
         self.waiting = []
+        assert (self.line.queued, self.line._waits) == (0, {})
 
     def owed(self) -> list[Report]:
         """What the record of a killed worker tells."""
@@ -119,12 +141,13 @@ class Worker:
 class Budgets(RuleBasedStateMachine):
     """Several workers, one budget of an hour; ``charged`` is what each window has truly been charged."""
 
-    @initialize(share=st.sampled_from([0.0, 0.05, 0.5]), sliding=st.booleans())
-    def begins(self, share: float, sliding: bool) -> None:
+    @initialize(share=st.sampled_from([0.0, 0.05, 0.5]), sliding=st.booleans(), throttle_at=st.sampled_from([None, 0.3, 0.8]))
+    def begins(self, share: float, sliding: bool, throttle_at: float | None) -> None:
         self.share = share
         self.at_s = 1_767_225_600
         self.tables = Tables()
-        self.budget = Budget("all", f"{LIMIT} tokens", per="hour", degrade_at=None, warn_at=1.0, sliding=sliding)
+        more: dict[str, Any] = {"degrade_at": None, "warn_at": 1.0, "throttle_at": throttle_at, "throttle_wait": 3600}
+        self.budget = Budget("all", f"{LIMIT} tokens", per="hour", sliding=sliding, hard=True, **more)
         self.charged: Counter[int] = Counter()
         self.excess: Counter[int] = Counter()
         self.workers = [Worker(self), Worker(self)]
@@ -141,7 +164,7 @@ class Budgets(RuleBasedStateMachine):
     @rule(index=which, estimate=st.integers(1, 300))
     def work_comes(self, index: int, estimate: int) -> None:
         worker = self.one(index)
-        worker.admit(estimate, self.window())
+        worker.admit(estimate)
         if worker.waiting:
             worker.exchange()
 
@@ -196,6 +219,7 @@ class Budgets(RuleBasedStateMachine):
     @rule(index=which)
     def a_worker_is_killed_and_buried(self, index: int) -> None:
         worker = self.one(index)
+        worker.leave()
         self.workers.remove(worker)
         for lease, window in worker.leases:
             self.charged[window] += lease.amount
@@ -214,6 +238,12 @@ class Budgets(RuleBasedStateMachine):
     @rule(minutes=st.sampled_from([1, 6, 59, 61]))
     def time_goes_on(self, minutes: int) -> None:
         self.at_s += 60 * minutes
+        for worker in self.workers:
+            worker.turn()
+
+    @rule(index=which)
+    def all_who_wait_leave(self, index: int) -> None:
+        self.one(index).leave()
 
     @precondition(lambda self: len(self.workers) < 4)
     @rule()
@@ -249,6 +279,7 @@ class Budgets(RuleBasedStateMachine):
         if not hasattr(self, "workers"):
             return
         for worker in self.workers:
+            worker.leave()
             while worker.leases:
                 lease, window = worker.leases.pop()
                 worker.books.settle([lease], [7000])
@@ -262,3 +293,16 @@ class Budgets(RuleBasedStateMachine):
 
 Budgets.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestBudgets = Budgets.TestCase
+
+
+def test_work_that_runs_on_into_a_later_part_grows_by_no_more_than_that_one_has_left() -> None:
+    machine = Budgets()
+    machine.begins(0.0, True, None)
+    machine.work_comes(0, 100)
+    machine.time_goes_on(6)
+    machine.all_that_is_left_is_taken(1)
+    taken = sum(lease.amount for worker in machine.workers for lease, _ in worker.leases)
+    assert LIMIT - 20 <= taken < LIMIT
+    machine.all_that_runs_asks_for_more(0)
+    machine.nothing_is_promised_beyond_the_limit()
+    assert taken < sum(lease.amount for worker in machine.workers for lease, _ in worker.leases) <= LIMIT

@@ -192,6 +192,67 @@ def test_without_slices_every_lease_is_asked_for(worker: Callable[..., Meter]) -
     assert sharing(meter).exchanges >= before + 5
 
 
+def test_an_exchange_tells_of_what_moved_however_many_accounts_are_open(
+    worker: Callable[..., Meter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = worker(Budget("each", "1000 tokens", key="tenant", **A_DAY), tenant=lambda scope: None)
+    asked: list[int] = []
+    exchange = sharing(meter).store.exchange
+
+    def counted(holder: str, seq: int, reports: Any, asks: Any, now_s: float) -> Any:
+        asked.append(len(reports) + len(asks))
+        return exchange(holder, seq, reports, asks, now_s)
+
+    def work(number: int) -> None:
+        span = meter.open_span("block")
+        span.tenant = f"tenant-{number}"
+        meter.decide(span)
+        span.add_tokens(output=1)
+        meter.close_span(span)
+
+    monkeypatch.setattr(sharing(meter).store, "exchange", counted)
+    for number in range(500):
+        work(number)
+    assert max(asked) <= 4, "a request that must ask tells of its own account"
+    asked.clear()
+    told(meter)
+    assert sum(asked) >= 500, "all have moved"
+    assert max(asked) <= 400, "and are told of a few hundred at a time"
+    for _ in range(15):
+        told(meter)
+    asked.clear()
+    for number in range(3):
+        work(number)
+    told(meter)
+    assert sum(asked) <= 12, "500 are open, and three have moved"
+
+
+def test_two_workers_keep_one_pace_together(worker: Callable[..., Meter]) -> None:
+    budget = Budget(
+        "all", "1000 tokens", per="minute", estimate="10 tokens", warn_at=0.5, degrade_at=None, throttle_at=0.5, throttle_wait=60
+    )
+    two = [worker(budget) for _ in range(2)]
+    for _ in range(25):
+        for meter in two:
+            assert spend(meter, 10)
+    for meter in two * 2:
+        told(meter)
+    waiting = [meter.open_span("block") for meter in two * 10]
+    for span, meter in zip(waiting, two * 10, strict=True):
+        meter.decide(span, later=True)
+    for seconds in (6, 12, 18):
+        for meter in two:
+            later(meter, 6)
+        for meter in two * 4:
+            meter.admission.line.next_turns()
+            told(meter)
+        begun_by_now = sum(span.waiting.future.done() for span in waiting)
+        assert begun_by_now == 500 * seconds // 60 // 10
+    for span, meter in zip(waiting, two * 10, strict=True):
+        meter.admission.line.leave(span.waiting)
+    assert [meter.admission.line.queued for meter in two] == [0, 0]
+
+
 def test_unused_slices_are_bounded_and_shrink_with_what_is_left(worker: Callable[..., Meter], tmp_path: Path) -> None:
     limit = 100_000
     budget = Budget("all", f"{limit} tokens", **A_DAY)
@@ -491,6 +552,24 @@ def test_alone_a_worker_takes_its_part_of_what_was_left(worker: Callable[..., Me
     for meter in (one, two):
         goes_down(meter)
     assert [until_refused(meter) for meter in (one, two)] == [30, 30]
+
+
+def test_alone_they_exceed_the_limit_by_at_most_their_part_of_what_was_granted_since_each_last_looked(
+    worker: Callable[..., Meter], tmp_path: Path
+) -> None:
+    budget = Budget("all", "1000 tokens", **A_DAY)
+    one, two = worker(budget, slices=0.0), worker(budget, slices=0.0)
+    for meter in (one, two):
+        spend(meter, 0)
+        told(meter)
+    told(one)
+    granted = 10 * sum(spend(two, 10) == "admit" for _ in range(40))  # and `one` does not look again
+    told(two)
+    broken(tmp_path)
+    for meter in (one, two):
+        goes_down(meter)
+    spent = granted + 10 * sum(until_refused(meter) for meter in (one, two))
+    assert (granted, spent) == (400, 1000 + granted * (2 - 1) // 2)
 
 
 def test_a_store_that_is_not_there_at_the_start_does_not_keep_the_service_from_starting(tmp_path: Path) -> None:

@@ -8,17 +8,20 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis_server import RedisServer, a_server, age
+from redis_server import RedisServer, Sentinel, a_server, age
 
 from frugal_meter.budgets.stores import KEEP_S, TTL_S, Account, Ask, Entry, Learnt, Report, State, holdings
 from frugal_meter.budgets.stores import redis as redis_module
+from frugal_meter.budgets.stores.opening import address_of
 from frugal_meter.budgets.stores.redis import RedisStore
+from frugal_meter.budgets.stores.redis_address import sentinels_of
 from frugal_meter.errors import ConfigurationError, MissingExtraError, StoreError
 
 NOW_S = 1_767_225_600.0
@@ -109,10 +112,10 @@ def tls_server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[RedisServer]:
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def shared_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """One server for many examples; what it holds is flushed between them."""
-    with a_server(durable=False) as server:
+    with a_server(kind=request.param, durable=False) as server:
         yield server
 
 
@@ -163,6 +166,39 @@ def test_a_replica_that_takes_over_without_the_last_writes_is_told_them_again() 
         replica.socket.rename(primary.socket)  # as a name that now leads to the other server
         assert store.exchange("ann", 3, [], [], NOW_S).new, "what was acknowledged is not known here"
         assert store.exchange("ann", 4, [Report(DAY, 49, 1, 1)], [], NOW_S).states[DAY[:5]] == State(49, 1, 1)
+
+
+def test_the_sentinels_are_asked_again_who_is_the_primary_when_the_last_one_has_died(tmp_path: Path) -> None:
+    with a_server(tcp=True) as primary, a_server(replica_of=primary) as replica, Sentinel(tmp_path, primary) as sentinel:
+        sentinel.wait_until(lambda state: state["num-slaves"] == 1)
+        url = f"redis+sentinel://127.0.0.1:1,127.0.0.1:{sentinel.port}/budgets/0?socket_timeout=0.2"
+        store = RedisStore(url, "tests")
+        assert store.where == url.partition("?")[0]
+        assert store.exchange("ann", 1, [Report(DAY, 40, 10, 10)], [], NOW_S).states[DAY[:5]] == State(40, 10, 10)
+        with primary.client() as client:
+            assert client.wait(1, 10_000) == 1
+        primary.kill()
+        with pytest.raises(StoreError, match="does not answer"):
+            store.exchange("ann", 2, [Report(DAY, 44, 6, 6)], [], NOW_S)
+        sentinel.wait_until(lambda state: state["port"] == replica.port)
+        replica.wait_until(lambda client: client.info("replication")["role"] == "master")
+        assert store.exchange("ann", 3, [Report(DAY, 44, 6, 6)], [], NOW_S).states[DAY[:5]] == State(44, 6, 6)
+        assert store.states(NOW_S)[DAY].settled == 44
+        with pytest.raises(StoreError, match=r"does not answer: .*nobody"):
+            RedisStore(url.replace("budgets", "nobody"), "tests").overrides()
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "server"),
+    [("redis+sentinel://a,b:1/n", (("a", 26_379), ("b", 1)), "redis://name/"),
+     ("rediss+sentinel://u:p%40@[::1]:5/n/2?sentinel_password=x", (("::1", 5),), "rediss://u:p%40@name/2?sentinel_password=x")],
+)  # fmt: skip
+def test_an_address_of_sentinels_names_them_and_the_primary(url: str, hosts: Any, server: str) -> None:
+    assert sentinels_of(url) == (hosts, "n", server)
+    assert RedisStore(url, "tests").where.endswith("/n" if "b:1" in url else "/n/2")
+    assert "p%40" not in RedisStore(url, "tests").where
+    assert address_of(url, "guichet", [], alone=False, environ={"KUBERNETES_SERVICE_HOST": "10.0.0.1"}) == url
 
 
 def test_a_grant_whose_answer_was_lost_is_taken_back_whenever_the_server_gets_to_it(redis_server: RedisServer) -> None:
@@ -354,7 +390,8 @@ def test_a_cluster_takes_every_call_at_whichever_node() -> None:
 @pytest.mark.parametrize(
     "url",
     ["redis://u:geh3im@host:port/0", "redis://u:geh3im@[::1", "redis://:geh3im@host/?socket_timeout=soon", "http://u:geh3im@host/",
-     "rediss://u:geh3im@host/?no_such_option=1", "geh3im", ""],
+     "rediss://u:geh3im@host/?no_such_option=1", "redis+sentinel://u:geh3im@host", "redis+sentinel://u:geh3im@host:port/n",
+     "redis+sentinel://u:geh3im@a,,b/n", "redis+sentinel://u:geh3im@a/n?no_such_option=1", "geh3im", ""],
 )  # fmt: skip
 def test_a_url_that_cannot_be_is_refused_in_one_line_without_its_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="is not understood: use redis://") as refused:

@@ -29,12 +29,18 @@ Opened = Callable[[], SharedStore]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
+def redis() -> Iterator[RedisServer]:
     with a_server(durable=False) as one:
         yield one
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[RedisServer]:
+    with a_server(kind="valkey", durable=False) as one:
+        yield one
+
+
+@pytest.fixture(params=["sqlite", "redis", "valkey"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     """Opens the same store anew at every call, as another worker would."""
     stores: list[SharedStore] = []
@@ -44,7 +50,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
         if request.param == "sqlite":
             stores.append(SqliteStore(tmp_path / "budgets.sqlite"))
         else:
-            stores.append(StoreOfItsTime(request.getfixturevalue("server"), tmp_path.name, clock))
+            stores.append(StoreOfItsTime(request.getfixturevalue(request.param), tmp_path.name, clock))
         return stores[-1]
 
     yield another

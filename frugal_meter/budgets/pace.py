@@ -2,8 +2,8 @@
 
 The line that committed may not pass rises from ``throttle_at`` of the limit, when the window begins, to the whole limit when it
 ends: pacing leaves nothing over, and who comes late finds as much as who came early. It is a function of the clock and of what is
-committed alone: a restart, or another worker, finds it where it was. In a sliding window each part has a line of its own: from what
-earlier parts have committed, if that is more, to the limit.
+committed alone: a restart, or another worker, finds it where it was. In a sliding window each part has a line of its own: from
+what earlier parts have committed, if that is more, to the limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Work that waits for its admission: for a shared store's answer, or for its turn under a budget that throttles.
 
-The queue is fair between tenants: their turns go round, and each tenant's own requests go first come, first served. Who comes while
-others wait for the same budget waits behind them. Turns come at the budget's `pace`; who could not have one before its deadline is
-refused at once.
+The queue is fair between tenants: their turns go round, and each tenant's own requests go first come, first served. Who comes
+while others wait for the same budget waits behind them. Turns come at the budget's `pace`; who could not have one before its
+deadline is refused at once.
 """
 
 from __future__ import annotations
@@ -162,6 +162,8 @@ class Line:
 
     def judge(self, waiting: Waiting) -> None:
         """Decide over one whose answer from a shared store has come, or will not. The books' lock is held."""
+        if waiting.future.cancelled():
+            return  # its client has left: what the store granted is the worker's, for the next
         waiting.claims = self._books.in_force(waiting.claims)
         verdict = self._books.judge(waiting.claims, self._now_ns(), asked=True)
         if verdict.then == "wait":

@@ -357,7 +357,7 @@ def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision
 
 
 def _gives_back(book: Book, estimate: int) -> bool:
-    """Whether something may yet be given back that is in the way: by what runs, here or elsewhere, or of others' unused slices."""
+    """Whether what is in the way may yet be given back: by work that runs, here or elsewhere, or of others' unused slices."""
     fits = book.shared and book.committed_by_all + estimate <= book.budget.limit.amount
     return bool(book.flight.count or book.elsewhere_reserved or fits)
 
