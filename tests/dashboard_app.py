@@ -148,8 +148,9 @@ async def away(request: Request) -> PlainTextResponse:
 
 
 async def who(request: Request) -> JSONResponse:
-    """This worker's own clocks: its process's since it began to serve, and its meter's thread's."""
-    clocks = [time.pthread_getcpuclockid(each.ident) for each in threading.enumerate() if "frugal" in each.name and each.ident]
+    """This worker's own clocks: its process's since it began to serve, and its meter's tick thread's."""
+    ticking = [each.ident for each in threading.enumerate() if each.name == "frugal-meter-tick" and each.ident]
+    clocks = [time.pthread_getcpuclockid(ident) for ident in ticking]
     own = sum(time.clock_gettime(clock) for clock in clocks)
     cpu_s = time.process_time() - _began_cpu_s
     return JSONResponse({"pid": os.getpid(), "errors": meter.errors, "cpu_s": cpu_s, "meter_cpu_s": own})

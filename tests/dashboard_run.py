@@ -43,6 +43,7 @@ class Run:
         self.clocks: dict[int, tuple[float, float]] = {}
         self.began_clocks: dict[int, tuple[float, float]] = {}
         self.begun_s = self.ended_s = 0.0
+        self.warmed = 0
         self.server: Prometheus
         self.process = subprocess.Popen(
             [
@@ -125,15 +126,16 @@ class Run:
         return self.scraped(time.time())
 
     def begin(self) -> float:
-        """The moment of a scrape that begins the run: one that tells what the warm-up spent, whoever spent it."""
-        told: list[float] = []
-
-        def begun() -> bool:
-            told[:] = [self.settled()]
-            return bool(self.server.ask('frugal_budget_usage_ratio{budget="joules", state="settled"}', told[0]))
-
-        self.until(begun)
-        return told[0]
+        """The moment of a scrape that begins the run: its worker knows what the warm-up spent, as it tells no other keys."""
+        for path in WARM:
+            self.get(path)
+        found, asked = self.settled(), 1
+        while not self.server.ask('frugal_budget_usage_ratio{budget="joules", state="settled"}', found):
+            assert asked < 20 * WORKERS, "the worker that Prometheus asks, on a connection that it keeps, never answered /ask"
+            self.get("/ask")
+            found, asked = self.settled(), asked + 1
+        self.warmed = asked
+        return found
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """What workers wrote down: "reading" or "source"."""
@@ -162,8 +164,6 @@ def a_run(folder: Path) -> Iterator[Run]:
     try:
         run.until(lambda: run.meet() == WORKERS)
         with prometheus(folder, SETTINGS.format(target=run.target)) as run.server:
-            for path in WARM:
-                run.get(path)
             run.begun_s = run.begin()
             run.meet()
             run.began_clocks = dict(run.clocks)

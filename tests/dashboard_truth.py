@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from dashboard_run import WORKERS, Run
 
 from frugal_meter.carbon import factor
@@ -22,8 +24,10 @@ QUALITY = {"/ask": 0.5, "/search": 1.0}
 BUDGETS = {"joules": ("energy", LIMIT_J), "few": ("requests", 1.0), "watch": ("requests", 1.0)}
 #: what the metered callee of /away tells of each call
 CALLEE_J, CALLEE_G = 7.5, 0.25
-#: a snapshot is as old as a tick, and on a busy machine as several
-LAG_S = 0.5
+#: ticks this near to a scrape may be the last one that it shows
+LAG_S = 1.0
+#: of both sources together
+J_PER_CPU_S = 12.0
 #: slashes inside a part of a key are doubled
 KEYS = {"joules": "//ask", "few": "", "watch": ""}
 #: of a CPU-second: 10 J by the CPU, measured, and 2 J by the memory, modelled
@@ -59,15 +63,24 @@ class Truth:
             out[key(reading)] += reading[field]
         return dict(out)
 
-    def host_j(self, part: str = "energy_nj") -> tuple[float, float]:
-        """Joules that the sources told between the scrapes, least and most: each shows what some tick just before it booked."""
-        told = [(r["unix_s"], r[part]) for r in self.run.of("source")]
+    def is_told(self, joules: float, part: str = "energy_nj") -> bool:
+        """Whether that is what the sources told from one tick before the first scrape to one before the last, to a ten-millionth.
 
-        def between(begun_s: float, ended_s: float) -> float:
-            return sum(nj for at, nj in told if begun_s < at <= ended_s) / 1e9
+        A scrape shows what the last tick had booked; on a busy machine that may be a while ago.
+        """
+        told = sorted((r["unix_s"], r[part]) for r in self.run.of("source"))
+        sums = list(zip([at for at, _ in told], accumulate(nj for _, nj in told), strict=True))
 
-        begun_s, ended_s = self.run.begun_s, self.run.ended_s
-        return between(begun_s, ended_s - LAG_S), between(begun_s - LAG_S, ended_s)
+        def seen(scrape_s: float) -> list[int]:
+            return [nj for at, nj in sums if scrape_s - LAG_S < at < scrape_s + LAG_S]
+
+        begun, ended = seen(self.run.begun_s), seen(self.run.ended_s)
+        return any((last - first) / 1e9 == pytest.approx(joules, rel=1e-7) for first in begun for last in ended)
+
+    def measured_share(self) -> float:
+        """Of all joules that the sources told until the last scrape, those of the measured one."""
+        told = [r for r in self.run.of("source") if r["unix_s"] <= self.run.ended_s]
+        return float(sum(r["energy_nj"] for r in told if r["component"] == "cpu") / sum(r["energy_nj"] for r in told))
 
     def power(self) -> dict[str, list[Series]]:
         dynamic = self.sum("energy_dynamic_j", lambda r: (r["route"], r["model_served"] or "none"))
@@ -129,7 +142,7 @@ class Truth:
         everything = [r for r in self.run.of("reading") if r["route"] == "/ask"]
         joules = sum(r["energy_dynamic_j"] for r in everything) / LIMIT_J
         fresh = sum(r["energy_dynamic_j"] for r in self.readings if r["route"] == "/ask") / LIMIT_J
-        watched = self.asked["/ask"] + 1.0  # and the one that was asked before the first scrape
+        watched = float(self.asked["/ask"] + self.run.warmed)  # and those that were asked before the first scrape
         used = {"joules": joules, "few": 1.0, "watch": watched}
         share, left_s = self.month()
 
