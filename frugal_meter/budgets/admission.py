@@ -63,6 +63,8 @@ class Admission:
         #: by budget: what requests are taken to need, with ``estimated``, ``used`` and ``bias``
         self.estimator: dict[str, Estimates] = {}
         self.tiers: dict[str, Tier | None] = {}
+        #: what a refusal says of a settled amount beside it: bounds, method and factors
+        self.evidence: Callable[[Resource, float], Mapping[str, Any]] = lambda resource, settled: {}
         self._decided: dict[tuple[str, Action], int] = {}
         self._now_ns = now_ns
         self.line = Line(store, now_ns)
@@ -446,6 +448,7 @@ class Admission:
         budget = book.budget
         scale = BOOKED_IN[budget.resource][1]
         soon = verdict.reason != "limit"
+        settled = (book.committed_by_all - book.reserved_by_all) / scale
         with self.store.lock:
             fits_ns = fits_at_ns(book, self.store.earlier(book), estimate, now_ns)
         return {
@@ -458,10 +461,11 @@ class Admission:
             "resource": budget.resource,
             "unit": SHOWN_IN[budget.resource],
             "limit": budget.limit.amount / scale,
-            "settled": (book.committed_by_all - book.reserved_by_all) / scale,
+            "settled": settled,
             "reserved": book.reserved_by_all / scale,
             "estimate": estimate / scale,
             "tier": self.tiers.get(budget.name),
+            **self.evidence(budget.resource, settled),
             "basis": budget.basis,
             "window": budget.per,
             "reset": book.end_ns // 1_000_000_000,

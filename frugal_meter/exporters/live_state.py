@@ -9,6 +9,7 @@ from ..budgets.ladder import rung_at
 from ..budgets.leases import Book
 from ..records import Interval, Reading, Tier
 from ..units import BOOKED_IN, SHOWN_IN
+from .evidence import spread
 from .page_state import BudgetState, FactorLine, Level, LiveState, SourceState, StoreState
 from .view import MeterView
 
@@ -34,6 +35,7 @@ def live_state(meter: MeterView) -> LiveState:
         requests=list(reversed(_recent(meter))),
         budgets=[_budget(meter, book) for book in meter.admission.store.books(meter.clock.time_ns())],
         factor=FactorLine(
+            id=factor.id,
             zone=factor.zone,
             grams_per_kwh=factor.grams_per_kwh,
             dataset=factor.dataset,
@@ -96,6 +98,7 @@ def _source(meter: MeterView, place: int) -> SourceState:
         up=books.up is not False,
         watts=watts,
         provenance=source.provenance,
+        method=source.method,
         bounds=bounds,
     )
 
@@ -116,19 +119,12 @@ def _budget(meter: MeterView, book: Book) -> BudgetState:
         level=_level(book),
         enforced=meter.admission.can_refuse(budget) and not meter.disabled,
         tier=meter.admission.tiers.get(budget.name),
-        bounds=_spread(meter, used) if budget.resource in ("energy", "carbon") else None,
+        bounds=spread(meter, budget.resource, used),
         match=_match(budget.match),
         dynamic=budget.resource == "energy" and budget.basis == "dynamic",
         required=_required(meter, budget),
         overrides=_overrides(meter, book),
     )
-
-
-def _spread(meter: MeterView, used: float) -> Interval | None:
-    """Bounds of what a budget has counted: those of the sources so far, and of sharing it among requests."""
-    low, mid, high = meter.aggregates.bounds_nj()
-    key_low, key_high = meter.ledger.key
-    return Interval(used * low / mid * key_low, used, used * high / mid * key_high) if mid else None
 
 
 def _key(book: Book) -> str | None:
