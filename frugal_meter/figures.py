@@ -11,9 +11,9 @@ import msgspec
 from .attribution.elsewhere import plus, remote_fields
 from .attribution.gpu import notes_as_flags
 from .attribution.ids import reading_id
-from .attribution.ledger import KEY, Ledger
+from .attribution.ledger import Ledger
 from .attribution.span import Account, Folded, Span
-from .attribution.workings import TIER_SHARE, part_of, weakest
+from .attribution.workings import TIER_SHARE, method_of, part_of, weakest
 from .carbon.factors import Factor
 from .carbon.in_force import InForce, Weight
 from .carbon.pue import Pue
@@ -73,7 +73,7 @@ class Figures:
         self._stand_ins = [place for place, source in enumerate(sources) if getattr(source, "stands_in", False)]
         self.boundary, self.embodied_spread = boundary, embodied_spread
         self.weakest_tier: Tier | None = max(self.tiers, key=TIERS.index) if self.tiers else None
-        self.method_id = "+".join([KEY, *dict.fromkeys(s.method for s in sources)])
+        self.method_id = method_of(sources)
         self.flags = tuple(dict.fromkeys([*method_flags, *pue.flags]))
         self.random = int.from_bytes(os.urandom(5), "big")
 

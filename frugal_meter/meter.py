@@ -34,6 +34,7 @@ from .degrading import MAX_BODY_BYTES, Degrading
 from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
 from .exporters.dispatch import Dispatch
+from .exporters.evidence import evidence
 from .exporters.snapshot import Snapshots
 from .figures import Figures
 from .journal.writer import Journal, opened
@@ -177,6 +178,7 @@ class Meter(Ticking):
         self.admission = self._admission(list(budgets), store, on_store_error, alone=clock is not None)
         self.admission.log.tenants = check_flag("log_tenants", log_tenants)
         self.admission.reaches = self.degrading.reaches
+        self.admission.evidence = partial(evidence, self)
         self.shapes = self._shaping()
         self.journal = opened(journal)
         self._dispatch = Dispatch([*exporters, *([self.journal] if self.journal is not None else [])], self.fault)

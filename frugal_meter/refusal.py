@@ -29,6 +29,8 @@ _UNITS_FR: Final = {"requests": "demandes", "tokens": "jetons", "CPU-s": "s de p
 _TIERS: Final = {"measured": "mesurée", "modelled": "modélisée", "sourced": "fournie par un tiers", None: "comptée"}
 #: figures of the refusing budget that its client is told; a store that cannot be asked has none
 _FIGURES: Final = ("resource", "unit", "limit", "settled", "reserved", "estimate", "tier", "window", "reset")
+#: and what stands behind them, where they are joules or grams
+_EVIDENCE: Final = ("settled_low", "settled_high", "method_id", "factor_ids")
 
 
 class Refusals(msgspec.Struct, frozen=True):
@@ -153,6 +155,7 @@ def document(refusal: Mapping[str, Any], settings: Refusals = PLAIN, request_id:
         "detail_fr": french,
         **({} if store else {"violated-policies": [refusal["budget"]]}),
         **{name: refusal[name] for name in ("reason", "scope", *(() if store else _FIGURES))},
+        **({} if store else {name: refusal.get(name) for name in _EVIDENCE}),
         "retry_after_s": refusal["retry_after_s"],
         "fallback_url": refusal.get("fallback_url") or settings.fallback_url,
         "contact": settings.contact,

@@ -12,9 +12,10 @@ from string import Template
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from .exporters.page_figures import figure, tier_words
+from .exporters.page_figures import bounds, figure, tier_words
 from .exporters.page_markup import Html, el, join
 from .exporters.page_texts import LANGUAGES, MONTHS, Lang
+from .records import Interval
 from .refusal import Refusals, spoken, waiting
 
 _STYLE: Final = """
@@ -243,6 +244,20 @@ def _link(contact: str) -> Html:
     return join(bare)
 
 
+def _settled(refusal: Mapping[str, Any], lang: Lang) -> str:
+    """What was settled with its bounds, where it is joules or grams: "4,2 kJ (2,1 à 8,0 kJ)"; empty where there are none."""
+    low, high, unit = refusal.get("settled_low"), refusal.get("settled_high"), refusal["unit"]
+    if low is None or high is None:
+        return ""
+    whole = Interval(low, refusal["settled"], high)
+    return f"{figure(whole.mid, unit, lang, whole)} ({bounds(whole, unit, lang)})"
+
+
+def _evidence(refusal: Mapping[str, Any], tier: str) -> Html:
+    ids = [refusal["method_id"], *refusal.get("factor_ids", ())] if "method_id" in refusal else []
+    return join(tier, *(part for each in ids for part in (", ", el("code", each))))
+
+
 def _figures(refusal: Mapping[str, Any], lang: Lang) -> Html:
     unit, tier = refusal["unit"], refusal["tier"]
 
@@ -254,9 +269,9 @@ def _figures(refusal: Mapping[str, Any], lang: Lang) -> Html:
     rows = {
         "budget": refusal["budget"],
         "amount": f"{shown('limit')} {_say('per_' + refusal['window'], lang)}",
-        "settled": shown("settled"),
+        "settled": _settled(refusal, lang) or shown("settled"),
         "reserved": shown("reserved"),
         "estimate": shown("estimate"),
-        "evidence": _say("counted", lang) if tier is None else tier_words(tier, lang),
+        "evidence": _say("counted", lang) if tier is None else _evidence(refusal, tier_words(tier, lang)),
     }
     return el("dl", *(el("div", el("dt", _say(key, lang)), el("dd", said)) for key, said in rows.items()))

@@ -146,9 +146,9 @@ def test_json_is_one_document_with_stable_keys(machine):
     PowercapTree.amd_core_in_package(machine.roots.powercap)
     told = machine.json("--zone", "FR")
     assert set(told) == {
-        "schema", "version", "exit_code", "tier", "measured_share", "required_missing", "boundary", "cpu", "host", "sources",
-        "total_now_w", "idle", "zone", "factor", "factor_stale", "alternatives", "pue", "embodied", "carbon_now_g_per_h",
-        "budgets", "findings",
+        "schema", "version", "exit_code", "tier", "measured_share", "method_id", "required_missing", "boundary", "cpu", "host",
+        "sources", "total_now_w", "idle", "zone", "factor", "factor_stale", "alternatives", "pue", "embodied",
+        "carbon_now_g_per_h", "budgets", "findings",
     }  # fmt: skip
     assert (told["schema"], told["exit_code"], told["zone"]) == ("frugal-meter/doctor/1", 0, "FR")
     assert told["factor"]["licence"] == grid.factor("FR").licence

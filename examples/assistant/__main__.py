@@ -73,7 +73,10 @@ def _document(report: demo.Report, notebook: service.Notebook, why: str | None, 
             "client_error": report.client_error,
             "language_model": {"available": why is None, "why": why},
             "routes": msgspec.to_builtins(report.rows),
-            "quality": [msgspec.to_builtins(row) | {"joules_per_right": row.joules_per_right} for row in report.quality],
+            "quality": [
+                msgspec.to_builtins(row) | {"joules_per_right": msgspec.to_builtins(row.joules_per_right)}
+                for row in report.quality
+            ],
             "degraded": msgspec.to_builtins(report.degraded),
             "refused": msgspec.to_builtins(report.refused),
         },

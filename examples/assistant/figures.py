@@ -26,7 +26,10 @@ _TOLD: Final = ("model_requested", "model_served", "tokens_in", "tokens_out", "u
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """Means per request over ``n`` readings. J before PUE, g of CO2e; ``host_share`` is the group's, of the run's joules."""
+    """Means per request over ``n`` readings. J before PUE, g of CO2e; ``host_share`` is the group's, of the run's joules.
+
+    ``method_ids`` and ``factor_ids`` are those of the readings: what the figures are cited with.
+    """
 
     n: int
     cpu_s: float
@@ -35,6 +38,8 @@ class Cost(msgspec.Struct, frozen=True):
     carbon_g: Interval | None
     tier: Tier | None
     host_share: float | None
+    method_ids: tuple[str, ...] = ()
+    factor_ids: tuple[str, ...] = ()
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -69,11 +74,14 @@ class QualityRow(msgspec.Struct, frozen=True):
     cost: Cost
 
     @property
-    def joules_per_right(self) -> float | None:
-        """J per right answer, wrong answers paid for; None when unknown or when none was right."""
+    def joules_per_right(self) -> Interval | None:
+        """J per right answer, wrong answers paid for; None when unknown or when none was right.
+
+        Bounds are those of the joules: what is right was counted, and the sample's own doubt stands beside it.
+        """
         if self.cost.full_j is None or not self.score.right:
             return None
-        return self.cost.full_j.mid * self.score.n / self.score.right
+        return self.cost.full_j.times(self.score.n / self.score.right)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -135,6 +143,8 @@ def cost(readings: Sequence[Reading], host_j: float | None) -> Cost:
         carbon_g=_interval(*carbon),
         tier=max(tiers, key=TIERS.index) if tiers else None,
         host_share=None if full[1] is None or not host_j else full[1] * len(readings) / host_j,
+        method_ids=tuple(sorted({r.method_id for r in readings})),
+        factor_ids=tuple(sorted({each for r in readings for each in r.factor_ids})),
     )
 
 

@@ -73,12 +73,10 @@ def _account(report: Report, words: Words, console: Console) -> None:
     for name in BUCKETS:
         nj = books.buckets_nj[name]
         table.add_row(
-            words(name), words.part(nj, books.energy_nj), _percent(nj / books.energy_nj if books.energy_nj else None, words)
+            words(name), words.figure(nj / 1e9, "J"), _percent(nj / books.energy_nj if books.energy_nj else None, words)
         )
     table.add_section()
-    total, known = words.part(books.energy_nj, books.energy_nj), books.energy_j
-    ends = "" if known is None else f" [{words.number(known.low)}–{words.number(known.high)} J]"
-    table.add_row(words("total"), total + ends, "")
+    table.add_row(words("total"), _interval(books.energy_j, "J", words), "")
     _print(console, words("account", seconds=words.figure(books.seconds, "s")), table)
     sources = ", ".join(f"{name} ({words(tier)})" for name, tier in books.sources.items()) or words("unknown")
     console.print(f"{words('closes', difference=books.difference_nj)} {sources}", highlight=False)
@@ -92,7 +90,7 @@ def _quality(report: Report, words: Words, console: Console) -> None:
         share = "–" if score.share is None else f"{score.right}/{score.n} = {words.percent(score.share)} [{ends}]"
         name = words("shuffled") if row.model == SHUFFLED else row.model
         joules = _interval(row.cost.full_j, "J", words)
-        table.add_row(name, str(score.n), share, joules, words.figure(row.joules_per_right, "J"), _tier(row.cost, words))
+        table.add_row(name, str(score.n), share, joules, _interval(row.joules_per_right, "J", words), _tier(row.cost, words))
     _print(console, words("answers"), table)
     console.print(words("rule", n=max((row.of for row in report.quality), default=0)), style="dim", highlight=False)
     for row in report.quality:

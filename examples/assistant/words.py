@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -50,13 +49,6 @@ class Words:
         prefix = format_si(mid, unit).split(" ")[1].removesuffix(unit)
         shown = [self.number(value / _SCALES[prefix]) for value in (mid, low, high)]
         return f"{shown[0]} [{shown[1]}–{shown[2]}] {prefix}{unit}"
-
-    def part(self, nj: int, of_nj: int) -> str:
-        """A part in joules with the decimals of its whole (four digits of it), so that a column is seen to add up."""
-        decimals = max(0, 3 - math.floor(math.log10(of_nj / 1e9))) if of_nj else 0
-        if 0 < nj < 0.5 * 10 ** (9 - decimals):
-            return f"< {self.number(10**-decimals)} J"
-        return f"{nj / 1e9:.{decimals}f} J".replace(".", "," if self.language == "fr" else ".")
 
     def number(self, value: float, digits: int = 2) -> str:
         """``value`` to so many significant digits, without an exponent; decimal comma in French."""

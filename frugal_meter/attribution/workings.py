@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ..records import TIERS, Part, Tier
 from ..sources import Source
 from ..units import NJ_PER_J
+from .ledger import KEY
 
 #: a part below this share of the energy does not decide the tier
 TIER_SHARE: Final = 0.05
@@ -16,6 +18,11 @@ def weakest(by: dict[Tier, float]) -> Tier | None:
     """The weakest of the tiers that hold 5 % of the energy given by tier."""
     least = TIER_SHARE * sum(by.values())
     return max((tier for tier, nj in by.items() if nj and nj >= least), key=TIERS.index, default=None)
+
+
+def method_of(sources: Sequence[Source]) -> str:
+    """Id and version of the sharing key and of the sources' methods: "cpu-time/1+rapl-powercap/1"."""
+    return "+".join([KEY, *dict.fromkeys(source.method for source in sources)])
 
 
 def part_of(source: Source, tier: Tier, dynamic_nj: int, idle_nj: int) -> Part:

@@ -72,6 +72,8 @@ class Admission:
         #: by budget: what requests are taken to need, with ``estimated``, ``used`` and ``bias``
         self.estimator: dict[str, Estimates] = {}
         self.tiers: dict[str, Tier | None] = {}
+        #: what a refusal says of a settled amount beside it: bounds, method and factors
+        self.evidence: Callable[[Resource, float], Mapping[str, Any]] = lambda resource, settled: {}
         self._decided: dict[tuple[str, Action], int] = {}
         self.now_ns = now_ns
         self.line = Line(store, now_ns)
@@ -459,6 +461,7 @@ class Admission:
         budget = book.budget
         scale = BOOKED_IN[budget.resource][1]
         soon = verdict.reason not in ("limit", "throttled")
+        settled = (book.committed_by_all - book.reserved_by_all) / scale
         with self.store.lock:
             if verdict.reason == "throttled":
                 fits_ns = self.line.opens_at_ns(book, estimate, now_ns)
@@ -474,10 +477,11 @@ class Admission:
             "resource": budget.resource,
             "unit": SHOWN_IN[budget.resource],
             "limit": budget.limit.amount / scale,
-            "settled": (book.committed_by_all - book.reserved_by_all) / scale,
+            "settled": settled,
             "reserved": book.reserved_by_all / scale,
             "estimate": estimate / scale,
             "tier": self.tiers.get(budget.name),
+            **self.evidence(budget.resource, settled),
             "basis": budget.basis,
             "window": budget.per,
             "reset": book.end_ns // 1_000_000_000,

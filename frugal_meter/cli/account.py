@@ -77,6 +77,8 @@ def account(meter: Meter, tally: Tally, seconds: float, words: Words) -> list[st
         default = f" ({words('pue_default')})" if pue.flags else ""
         basis = f"{words.number(factor.grams_per_kwh)} gCO₂e/kWh ({factor.id}), PUE {words.number(pue.value)}{default}"
         pairs.append((words("factor").lower(), basis))
+    if tally.energy_j.interval is not None:
+        pairs.append((words("method").lower(), meter.figures.method_id))
     width = max(len(label) for label, _ in pairs)
     head = words("account", service=meter.service, seconds=words.number(round(seconds, 1)))
     return [head, *(f"  {label:<{width}}  {text}" for label, text in pairs)]

@@ -32,6 +32,7 @@ class Side(msgspec.Struct):
     remote_methods: set[str] = msgspec.field(default_factory=set)
     unit_names: set[str] = msgspec.field(default_factory=set)
     factor_kinds: set[str] = msgspec.field(default_factory=set)
+    factor_ids: set[str] = msgspec.field(default_factory=set)
 
     def add(self, r: Reading) -> None:
         """Add one reading: a nested one adds what it used, and is no request."""
@@ -41,6 +42,7 @@ class Side(msgspec.Struct):
         self.tiers.add(r.tier or "–")
         self.remote_methods |= {call.method_id or "–" for call in r.remote}
         self.factor_kinds |= {_kind(id) for id in r.factor_ids}
+        self.factor_ids.update(r.factor_ids)
         if r.units:
             self.unit_names.add(r.unit or "unit")
             self.units += r.units
@@ -90,6 +92,7 @@ def obstacles(a: Side, b: Side, words: Words) -> list[str]:
 def compared(a: Side, b: Side, words: Words) -> tuple[str, dict[str, Any]]:
     """Both per unit with their bounds and ratio, as text and as a record."""
     record: dict[str, Any] = {"a": a.name, "b": b.name, "methods": sorted(a.methods), "boundary": sorted(a.boundaries)}
+    record |= {"tiers": sorted(a.tiers), "factor_ids": {"a": sorted(a.factor_ids), "b": sorted(b.factor_ids)}}
     per = next(iter(a.unit_names), None) or words("c_request")
     lines = [words("c_head", a=a.name, b=b.name, per=per, n=a.per, m=b.per)]
     same_factors = a.factor_kinds == b.factor_kinds and len(a.factor_kinds) <= 1 + bool(a.remote_methods)
@@ -109,7 +112,8 @@ def compared(a: Side, b: Side, words: Words) -> tuple[str, dict[str, Any]]:
         told = words("c_apart" if apart else "c_overlap")
         lines.append(f"  A {words.known(ours, unit)} · B {words.known(theirs, unit)} · B ÷ A = {shown} · {told}")
     tiers = ", ".join(words.tier(each) if each != "–" else each for each in sorted(a.tiers))  # type: ignore[arg-type]
-    lines.append(f"  {tiers} · {_listed(a.methods)} · {_listed(a.boundaries)} · {_listed(a.factor_kinds)}")
+    factors = f"{_listed(a.factor_kinds)} ({_listed(a.factor_ids | b.factor_ids)})"
+    lines.append(f"  {tiers} · {_listed(a.methods)} · {_listed(a.boundaries)} · {factors}")
     return "\n".join(lines), record
 
 

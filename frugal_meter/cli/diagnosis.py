@@ -88,6 +88,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int
     tier: Tier | None
     measured_share: float | None
+    method_id: str
     required_missing: str | None
     boundary: tuple[str, ...]
     cpu: Cpu

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .. import setup
-from ..attribution.workings import TIER_SHARE
+from ..attribution.workings import TIER_SHARE, method_of
 from ..budgets.budget import Budget
 from ..budgets.stores.opening import address_of, check_policy
 from ..carbon import Factor, grid, operational
@@ -74,6 +74,7 @@ def diagnose(choice: str, settings: Mapping[str, Any], roots: Roots, *, probe: P
         exit_code=_exit_code(found, missing),
         tier=_tier(found.sources, now),
         measured_share=_measured(found.sources, now),
+        method_id=method_of(found.sources),
         required_missing=missing,
         boundary=found.boundary,
         cpu=_cpu(found.cpu, found.match, found.known_cpu, host_cpu.cpus()),

@@ -125,6 +125,7 @@ class Report:
             yield "", words("rest_means")
         for origin, components in self._baselines().items():
             yield words("idle_baseline"), f"{', '.join(components)}{words.colon} {words(f'idle_{origin}')}"
+        yield words("method"), d.method_id
         for source in d.sources:
             yield words("origins"), source.provenance
         for flag in dict.fromkeys(flag for source in d.sources for flag in source.flags):

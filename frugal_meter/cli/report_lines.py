@@ -35,7 +35,7 @@ def _factor(factor: Factor, words: Words, *, stale: bool) -> Pairs:
     nature = [words(f"scope_{factor.scope}"), *([words(f"mix_{factor.mix}")] if factor.mix else [])]
     warning = [words("stale", year=factor.year)] if stale else []
     figure = f"{words.number(factor.grams_per_kwh)} {_FACTOR_UNIT}, {factor.zone} ({factor.zone_name}) {factor.year}"
-    yield words("factor"), ", ".join([figure, *nature, *warning])
+    yield words("factor"), ", ".join([figure, factor.id, *nature, *warning])
     version = f" ({factor.version})" if factor.version else ""
     yield words("factor_source"), f"{factor.source}{version}, {words('licence', name=factor.licence)}"
     if factor.interval is not None:

@@ -109,6 +109,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "No zone was given. Carbon needs one and it is never guessed: only energy is shown.",
     ),
     "factor": ("Facteur", "Factor"),
+    "method": ("Méthode", "Method"),
     "stale": ("PÉRIMÉ : il décrit {year}", "STALE: it describes {year}"),
     "spread": ("Chiffres publiés", "Published range"),
     "factor_source": ("Sa source", "Its source"),

@@ -10,6 +10,7 @@ from ..budgets.ladder import rung_at
 from ..budgets.leases import Book
 from ..records import Interval, Reading, Tier
 from ..units import BOOKED_IN, SHOWN_IN
+from .evidence import spread
 from .page_state import BUCKETS, BudgetState, FactorLine, Level, LiveState, SourceState, StoreState
 from .sums import Service
 from .view import MeterView
@@ -43,6 +44,7 @@ def live_state(meter: MeterView) -> LiveState:
         requests=list(reversed(_recent(meter))),
         budgets=_budgets(meter),
         factor=FactorLine(
+            id=factor.id,
             zone=factor.zone,
             grams_per_kwh=factor.grams_per_kwh,
             dataset=factor.dataset,
@@ -115,6 +117,7 @@ def _source(meter: MeterView, place: int) -> SourceState:
         up=books.up is not False,
         watts=watts,
         provenance=source.provenance,
+        method=source.method,
         bounds=bounds,
     )
 
@@ -151,20 +154,13 @@ def _budget(meter: MeterView, book: Book, unmatched: float | None) -> BudgetStat
         level=_level(book),
         enforced=meter.admission.can_refuse(budget) and not meter.disabled,
         tier=meter.admission.tiers.get(budget.name),
-        bounds=_spread(meter, used) if budget.resource in ("energy", "carbon") else None,
+        bounds=spread(meter, budget.resource, used),
         match=_match(budget.match),
         dynamic=budget.resource == "energy" and budget.basis == "dynamic",
         required=_required(meter, budget),
         overrides=_overrides(meter, book),
         unmatched=unmatched,
     )
-
-
-def _spread(meter: MeterView, used: float) -> Interval | None:
-    """Bounds of what a budget has counted: those of the sources so far, and of sharing it among requests."""
-    low, mid, high = meter.aggregates.bounds_nj()
-    key_low, key_high = meter.ledger.key
-    return Interval(used * low / mid * key_low, used, used * high / mid * key_high) if mid else None
 
 
 def _key(book: Book) -> str | None:

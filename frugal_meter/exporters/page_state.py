@@ -32,6 +32,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     watts: float | None
     provenance: str
     bounds: Interval | None = None
+    method: str | None = None
 
 
 class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +91,7 @@ class FactorLine(msgspec.Struct, frozen=True, kw_only=True):
     year: int | None
     licence: str
     bounds: Interval | None = None
+    id: str | None = None
 
 
 class LiveState(msgspec.Struct, frozen=True, kw_only=True):
