@@ -201,9 +201,9 @@ class JournalStore(ABC):
         for row in self._rows(f"{_PASSES} WHERE p.t1_ns >= ? AND p.t1_ns < ? ORDER BY p.t1_ns, p.id", within):
             yield _pass_row(row)
 
-    def rolled(self) -> Iterator[Tally]:
-        """What has been rolled up into hours."""
-        for (body,) in self._rows("SELECT body FROM tallies ORDER BY id", ()):
+    def rolled(self, within: Range = _ALWAYS) -> Iterator[Tally]:
+        """What has been rolled up into hours that begin within a range."""
+        for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ? ORDER BY id", within):
             yield msgspec.json.decode(body, type=Tally)
 
     def tallies(self, within: Range = _ALWAYS) -> Iterator[Tally]:
