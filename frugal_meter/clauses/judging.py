@@ -15,7 +15,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..journal.store import JournalStore
-from ..periods import Period
+from ..periods import LEAST_PUBLIC, Period
 from ..records import Interval
 from .contract import Clause, Contract, Proof, Stretch
 from .evidence import Evidence
@@ -38,7 +38,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     ruling: Ruling
     grade: Grade | None
     value: Interval | None
-    counted: float  # units, requests or scores that the value is of
+    counted: float | None  # units, requests or scores that the value is of; None where it is too few to tell
     reasons: tuple[Reason, ...]
 
 
@@ -121,7 +121,10 @@ def _judge(clause: Clause, contract: Contract, evidence: Evidence, against: Sequ
     reasons = [*against, *found.against]
     few = found.counted < found.least
     if few and not any(each.code in ("no_unit", "no_score") for each in reasons):
-        reasons.append(Reason("too_few", {"counted": found.counted, "least": found.least}))
+        # How few can itself tell of somebody.
+        hardly = found.counted < LEAST_PUBLIC
+        told = {"least": found.least} if hardly else {"counted": found.counted, "least": found.least}
+        reasons.append(Reason("hardly_any" if hardly else "too_few", told))
     value = None if few else found.value
     if found.value is None and not reasons:
         reasons.append(Reason("unknown"))
@@ -130,7 +133,12 @@ def _judge(clause: Clause, contract: Contract, evidence: Evidence, against: Sequ
     if grade is not None and ruling == "cannot_be_judged":
         reasons.append(Reason("straddles"))
     return Verdict(
-        clause=clause, ruling=ruling, grade=grade, value=value, counted=found.counted, reasons=(*reasons, *found.notes)
+        clause=clause,
+        ruling=ruling,
+        grade=grade,
+        value=value,
+        counted=found.counted if found.counted >= LEAST_PUBLIC else None,
+        reasons=(*reasons, *found.notes),
     )
 
 

@@ -51,18 +51,9 @@ class Report(msgspec.Struct, frozen=True):
             }
             for each in self.judgements
         ]
-        head: dict[str, Any] = {
-            "schema": "frugal-meter/clauses/1",
-            "exit_code": self.exit_code,
-            "journal": self.journal,
-            "made_s": self.made_s,
-        }
-        return {
-            **head,
-            "version": metadata.version("frugal-meter"),
-            "contract": msgspec.to_builtins(self.contract),
-            "periods": told,
-        }
+        head = {"exit_code": self.exit_code, "version": metadata.version("frugal-meter"), "made_s": self.made_s}
+        about = {"journal": self.journal, "contract": msgspec.to_builtins(self.contract)}
+        return {"schema": "frugal-meter/clauses/1", **head, **about, "periods": told}
 
     def text(self, lang: Lang) -> str:
         """For a terminal; with ordinary spaces."""
@@ -212,7 +203,7 @@ def _signed(value: float, unit: str, lang: Lang) -> str:
 def _found(verdict: Verdict, lang: Lang) -> str:
     clause, value = verdict.clause, verdict.value
     if value is None:
-        few = any(reason.code == "too_few" for reason in verdict.reasons)
+        few = any(reason.code in ("too_few", "hardly_any") for reason in verdict.reasons)
         return words("withheld" if few else "unknown_value", lang)
     shown = _amount(value.mid, clause, lang)
     if value.low != value.high:

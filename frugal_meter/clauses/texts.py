@@ -71,6 +71,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "only {covered} of the period was metered; {least} is needed",
     ),
     "r_too_few": ("{counted} seulement ; il en faut {least}", "only {counted}; {least} are needed"),
+    "r_hardly_any": (
+        "trop peu pour en dire quoi que ce soit ; il en faut {least}",
+        "too few to tell anything of them; {least} are needed",
+    ),
     "r_no_unit": ("aucune unité « {unit} » n’a été rendue", "no “{unit}” was delivered"),
     "r_no_score": ("aucune note de qualité", "no score of quality"),
     "r_metrics": (
