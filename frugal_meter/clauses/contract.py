@@ -34,7 +34,7 @@ LEAST_UNITS: Final = 100
 LEAST_COVERED: Final = 0.9
 _TOP: Final = (
     *("title", "buyer", "supplier", "service", "unit", "timezone", "least_units", "least_scores", "least_covered", "proof"),
-    *("period", "clause"),
+    *("period", "clause", "unit_names"),
 )
 _PERIOD: Final = ("name", "begin", "end")
 _CLAUSE: Final = ("id", "figure", "over", "at_most", "at_least", "unit", "metric")
@@ -75,6 +75,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     periods: tuple[Stretch, ...]
     clauses: tuple[Clause, ...]
     sha256: str
+    #: how people call a unit: its name → language → word
+    unit_names: Mapping[str, Mapping[str, str]] = {}
 
 
 def load(file: Path) -> Contract:
@@ -121,6 +123,7 @@ def _contract(tables: Mapping[str, Any], digest: str) -> Contract:
         periods=_periods(_tables(tables, "period"), timezone),
         clauses=clauses,
         sha256=digest,
+        unit_names=_unit_names(tables.get("unit_names", {})),
     )
 
 
@@ -236,6 +239,16 @@ def _moment(where: str, key: str, given: object, timezone: ZoneInfo) -> float:
     if not isinstance(given, datetime):
         raise ConfigurationError(f"{where}: {key} is a day or a moment: {key} = 2026-01-31")
     return (given if given.tzinfo else given.replace(tzinfo=timezone)).timestamp()
+
+
+def _unit_names(given: object) -> Mapping[str, Mapping[str, str]]:
+    try:
+        names = msgspec.convert(given, dict[str, dict[str, str]])
+    except msgspec.ValidationError:
+        raise ConfigurationError('unit_names: write unit_names.answer = {fr = "réponse", en = "answer"}') from None
+    for unit, said in names.items():
+        _only(f"unit_names.{unit}", said, ("fr", "en"))
+    return names
 
 
 def _tables(tables: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -14,8 +13,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from ..exporters.page_figures import NARROW, bounds, count, figure, percent, tier_words
-from ..exporters.page_markup import Html, el, join
-from ..exporters.page_texts import LANGUAGES, MONTHS, Lang
+from ..exporters.page_markup import Html, cell, el, join, notes, row, row_head
+from ..exporters.page_texts import LANGUAGES, MONTHS, Lang, word
 from ..records import Interval
 from .contract import KINDS, Clause, Contract
 from .judging import Judgement, Reason, Verdict, overall
@@ -62,8 +61,9 @@ class Report(msgspec.Struct, frozen=True):
             lines += ["", _labelled("period", _stretch(each, self.contract, lang), lang)]
             lines += [_labelled("overall", words(f"all_{each.ruling}", lang), lang)]
             for verdict in each.verdicts:
-                lines += ["", f"  {verdict.clause.id}  {_promise(verdict.clause, lang)}"]
-                lines += [f"    {line}" for line in (_found(verdict, lang), _verdict(verdict, lang), *_reasons(verdict, lang))]
+                lines += ["", f"  {verdict.clause.id}  {_promise(verdict.clause, self.contract, lang)}"]
+                told = (_found(verdict, self.contract, lang), _verdict(verdict, lang), *_reasons(verdict, self.contract, lang))
+                lines += [f"    {line}" for line in told]
         lines += ["", words(f"how_{self.contract.proof}", lang)]
         return "\n".join(lines).replace(NARROW, " ").replace("\u00a0", " ")
 
@@ -105,18 +105,16 @@ class Report(msgspec.Struct, frozen=True):
 
     def _period(self, each: Judgement, lang: Lang, level: int, *, first: bool) -> Html:
         names = [words(key, lang) for key in ("clause", "promise", "found", "verdict")]
-        head = el("tr", *(el("th", name, scope="col") for name in names))
+        head = row(*(el("th", name, scope="col", role="columnheader") for name in names))
         rows = [
-            el(
-                "tr",
-                el("th", verdict.clause.id, scope="row", data_label=names[0]),
-                el("td", _promise(verdict.clause, lang), data_label=names[1]),
-                el("td", _found(verdict, lang), data_label=names[2]),
-                el(
-                    "td",
+            row(
+                row_head(verdict.clause.id),
+                cell(names[1], _promise(verdict.clause, self.contract, lang)),
+                cell(names[2], _found(verdict, self.contract, lang)),
+                cell(
+                    names[3],
                     el("strong", _verdict(verdict, lang), class_=verdict.ruling),
-                    *(el("span", line, class_="note") for line in _reasons(verdict, lang)),
-                    data_label=names[3],
+                    notes(*_reasons(verdict, self.contract, lang)),
                 ),
             )
             for verdict in each.verdicts
@@ -126,7 +124,13 @@ class Report(msgspec.Struct, frozen=True):
         return join(
             el(f"h{level}", caption),
             el("p", el("strong", conclusion, class_=each.ruling), id=f"overall-{lang}" if first else None),
-            el("table", el("caption", caption, class_="hidden"), el("thead", head), el("tbody", *rows)),
+            el(
+                "table",
+                el("caption", caption, class_="hidden"),
+                el("thead", head, role="rowgroup"),
+                el("tbody", *rows, role="rowgroup"),
+                role="table",
+            ),
             _evidence(each, lang),
         )
 
@@ -171,9 +175,9 @@ def _day(at_s: float, contract: Contract, lang: Lang) -> str:
     return f"{first} {MONTHS[lang][moment.month - 1]} {moment.year}"
 
 
-def _promise(clause: Clause, lang: Lang) -> str:
+def _promise(clause: Clause, contract: Contract, lang: Lang) -> str:
     if clause.figure in _UNITS:
-        named = words(f"{clause.figure}_{clause.over}", lang, unit=clause.unit)
+        named = words(f"{clause.figure}_{clause.over}", lang, unit=_called(clause.unit, contract, lang))
     elif clause.figure == "quality" and clause.metric:
         named = words("quality_of", lang, metric=clause.metric)
     else:
@@ -181,10 +185,15 @@ def _promise(clause: Clause, lang: Lang) -> str:
     return words(clause.bound, lang, figure=named, limit=_amount(clause.limit, clause, lang, exact=True))
 
 
+def _called(unit: str, contract: Contract, lang: Lang) -> str:
+    default = {"request": {"fr": "demande"}}.get(unit, {})
+    return {**default, **contract.unit_names.get(unit, {})}.get(lang, unit)
+
+
 def _amount(value: float, clause: Clause, lang: Lang, *, exact: bool = False) -> str:
     kind = KINDS[clause.figure]
     if kind == "share":
-        return percent(value, lang)
+        return _decimal(value * 100, lang) + (f"{NARROW}%" if lang == "fr" else "%") if exact else percent(value, lang)
     if kind == "score":
         return f"{value:.3g}".replace(".", "," if lang == "fr" else ".")
     if exact:  # a limit is what was signed, to its last digit
@@ -195,12 +204,15 @@ def _amount(value: float, clause: Clause, lang: Lang, *, exact: bool = False) ->
 def _signed(value: float, unit: str, lang: Lang) -> str:
     power = next((p for p in (9, 6, 3, 0, -3, -6, -9) if value >= 10.0**p), -9)
     prefix = {9: "G", 6: "M", 3: "k", 0: "", -3: "m", -6: "µ", -9: "n"}[power]
-    digits = f"{value / 10.0**power:.15g}"
-    shown = {"gCO2e": "gCO₂e"}.get(unit, unit)
-    return f"{digits.replace('.', ',') if lang == 'fr' else digits}{NARROW}{prefix}{shown}"
+    return f"{_decimal(value / 10.0**power, lang)}{NARROW}{prefix}{word('unit', unit, lang)}"
 
 
-def _found(verdict: Verdict, lang: Lang) -> str:
+def _decimal(value: float, lang: Lang) -> str:
+    digits = f"{value:.15g}"
+    return digits.replace(".", ",") if lang == "fr" else digits
+
+
+def _found(verdict: Verdict, contract: Contract, lang: Lang) -> str:
     clause, value = verdict.clause, verdict.value
     if value is None:
         few = any(reason.code in ("too_few", "hardly_any") for reason in verdict.reasons)
@@ -209,7 +221,7 @@ def _found(verdict: Verdict, lang: Lang) -> str:
     if value.low != value.high:
         shown += f" ({_interval(value, clause, lang)})"
     of = "of_units" if clause.figure in _UNITS else "of_scores" if clause.figure == "quality" else "of_requests"
-    return f"{shown}, {words(of, lang, n=count(verdict.counted, lang), unit=clause.unit)}"
+    return f"{shown}, {words(of, lang, n=count(verdict.counted, lang), unit=_called(clause.unit, contract, lang))}"
 
 
 def _interval(value: Interval, clause: Clause, lang: Lang) -> str:
@@ -220,18 +232,19 @@ def _interval(value: Interval, clause: Clause, lang: Lang) -> str:
 
 
 def _verdict(verdict: Verdict, lang: Lang) -> str:
-    ruling = words(verdict.ruling, lang)
-    return ruling if verdict.grade is None else f"{ruling}, {words(f'grade_{verdict.grade}', lang)}"
+    if verdict.ruling == "cannot_be_judged":
+        return words("unproved" if verdict.grade == "kept_probably" else "cannot_be_judged", lang)
+    return words(str(verdict.grade), lang)
 
 
-def _reasons(verdict: Verdict, lang: Lang) -> Iterator[str]:
+def _reasons(verdict: Verdict, contract: Contract, lang: Lang) -> Iterator[str]:
     for reason in verdict.reasons:
-        yield words(
-            f"r_{reason.code}", lang, **{name: _blank(name, value, reason, lang) for name, value in reason.values.items()}
-        )
+        yield words(f"r_{reason.code}", lang, **{k: _blank(v, reason, contract, lang) for k, v in reason.values.items()})
 
 
-def _blank(name: str, value: Any, reason: Reason, lang: Lang) -> str:
+def _blank(value: Any, reason: Reason, contract: Contract, lang: Lang) -> str:
     if reason.code == "not_covered":
         return percent(value, lang)
-    return count(value, lang) if isinstance(value, int | float) and not math.isinf(value) else str(value)
+    if reason.code == "no_unit":
+        return _called(value, contract, lang)
+    return count(value, lang) if isinstance(value, int | float) else str(value)
