@@ -22,7 +22,7 @@ _NUMBERS: Final = itertools.count(1)
 _CACHE: Final = Path(__file__).resolve().parent.parent / ".cache" / "system"
 #: nothing is written to the disk itself: what is killed here is the server, never the machine
 _SETTINGS: Final = {
-    "fsync": "off", "full_page_writes": "off", "listen_addresses": "127.0.0.1", "timezone": "UTC", "log_timezone": "UTC",
+    "fsync": "off", "full_page_writes": "off", "listen_addresses": "127.0.0.1", "timezone": "GMT", "log_timezone": "GMT",
     "shared_buffers": "16MB", "max_connections": "40", "autovacuum": "off", "lc_messages": "C",
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ FLOORS: Final = {
     "attribution": 3,
     **dict.fromkeys(("budgets", "calibration", "figures", "periods", "queueing", "refusal", "usage"), 4),
     **dict.fromkeys(("config", "degrading", "dialects", "exporters", "journal", "measure", "remote", "setup"), 5),
-    **dict.fromkeys(("agent", "declaration", "desk", "rate_limit", "refusal_page"), 6),
+    **dict.fromkeys(("agent", "clauses", "declaration", "desk", "rate_limit", "refusal_page"), 6),
     **dict.fromkeys(("harvest", "ticking"), 7),
     "meter": 8,
     **dict.fromkeys(("components", "refusing", "rewriting", "telling"), 9),

@@ -15,8 +15,10 @@ from ..config import DEFAULT_PATH
 from ..errors import ConfigurationError, MissingExtraError, SourceError
 from ..sources.host_root import Roots, host_roots
 from .budget_commands import budget
+from .clause_commands import clauses
 from .dashboard_commands import dashboards
 from .declaration_commands import declaration, harvest
+from .journal_commands import journal
 from .options import Config, Json, Language, config_file, one_line, say, settings_of
 from .study_commands import study
 
@@ -209,6 +211,8 @@ app.add_typer(dashboards, name="dashboards")
 app.add_typer(study, name="study")
 app.add_typer(declaration, name="declaration")
 app.command()(harvest)
+app.add_typer(clauses, name="clauses")
+app.add_typer(journal, name="journal")
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
 
 
@@ -336,86 +340,6 @@ def compare(
         raise typer.Exit(1)
     text, record = compared(ours, theirs, words)
     print(json.dumps({"comparable": True, **record}, ensure_ascii=False) if as_json else text)
-
-
-journal = typer.Typer(no_args_is_help=True, help="What a service kept: info, period, verify, export, purge.")
-app.add_typer(journal, name="journal")
-File = Annotated[str, typer.Argument(metavar="JOURNAL", help="Its file, or the address of its database: postgresql://….")]
-
-
-@journal.command("info")
-@one_line
-def journal_info(file: File) -> None:
-    """What is in it, how large it is, and what was lost, as JSON."""
-    from .journal import info
-
-    print(info(file))
-
-
-@journal.command("verify")
-@one_line
-def journal_verify(file: File, lang: Language = None) -> None:
-    """Whether its structure is sound and its books close to the nanojoule. Exit code: 0 sound, 1 not, 2 bad input."""
-    from .journal import verified
-    from .texts import Words, language_of
-
-    text, sound = verified(file, Words(language_of(lang)))
-    print(text)
-    raise typer.Exit(0 if sound else 1)
-
-
-@journal.command("period")
-@one_line
-def journal_period(
-    file: File,
-    begin: Annotated[str | None, typer.Option(metavar="2026-01-01", help="First moment, UTC. [default: the first kept]")] = None,
-    end: Annotated[str | None, typer.Option(metavar="2026-02-01", help="Moment after the last. [default: the last kept]")] = None,
-    unit: Annotated[str, typer.Option(help="Functional unit to divide by, as spans name it.")] = "request",
-    for_public: Annotated[bool, typer.Option("--public", help="Refuse a period with fewer than 5 requests.")] = False,
-    as_json: Json = False,
-    lang: Language = None,
-) -> None:
-    """What the service cost over a period, per functional unit delivered: the figures to cite."""
-    from .journal import as_json as document
-    from .journal import figures, shown
-    from .texts import Words, language_of
-
-    found, words = figures(file, begin, end, unit, for_public), Words(language_of(lang))
-    print(document(found) if as_json else shown(found, words))
-
-
-@journal.command("export")
-@one_line
-def journal_export(
-    file: File,
-    format: Annotated[str, typer.Option(metavar="jsonl|csv|parquet|gsf", help="The shape.")] = "jsonl",
-    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Where to. [default: stdout; parquet needs a folder]")] = None,
-    lang: Language = None,
-) -> None:
-    """Write it in another shape; of a damaged file what can be read. Exit code: 0 all, 1 part of it, 2 bad input."""
-    from .journal import exported
-    from .texts import Words, language_of
-
-    words, (count, damage) = Words(language_of(lang)), exported(file, format, out)
-    say(words("journal_exported", count=count))
-    if damage is not None:
-        say(words("journal_damaged", damage=damage))
-        raise typer.Exit(1)
-
-
-@journal.command("purge")
-@one_line
-def journal_purge(
-    file: File,
-    before: Annotated[str, typer.Option(metavar="2026-02-01", help="Delete what ended before this moment, UTC.")],
-    begin: Annotated[
-        str | None, typer.Option(metavar="2026-01-01", help="Keep what ended before this one. [default: nothing]")
-    ] = None,
-) -> None:
-    """Delete for good what is older, or one period; prints how many rows went."""
-    from .journal import purged
-
-    print(purged(file, before, begin))
 
 
 @app.command()

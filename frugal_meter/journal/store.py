@@ -202,7 +202,7 @@ class JournalStore(ABC):
             yield _pass_row(row)
 
     def rolled(self, within: Range = _ALWAYS) -> Iterator[Tally]:
-        """What has been rolled up into hours that began within a range."""
+        """What has been rolled up into hours that begin within a range."""
         for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ? ORDER BY id", within):
             yield msgspec.json.decode(body, type=Tally)
 
