@@ -11,7 +11,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -91,8 +91,8 @@ class Recorder:
         """One line. A failure is kept: the meter would count it and go on, and a study must not."""
         with self._lock:
             try:
-                self._out.write(line)
-                self._out.flush()
+                if self._out.write(line) != len(line):
+                    self.lost = "no room"
             except OSError as error:
                 self.lost = error.strerror
 
@@ -295,20 +295,27 @@ def main() -> int:
 
     job = msgspec.json.decode(sys.stdin.readline(), type=Job)
     try:
-        with Path(job.raw).open("wb") as out:
+        # Unbuffered: what a full disk does not take is known at once, and not when the file is closed.
+        with Path(job.raw).open("wb", buffering=0) as out:
             worker = Worker(job, out)
-            with _serving(worker.loaded()) as url:
-                tell(url=url, head=encoded(worker.head).decode())
-                for word in map(str.strip, sys.stdin):
-                    worker.phase(word)
-                    tell(phase=word)
-                    if word == "end":
-                        break
-            worker.stop()
+            try:
+                _serve(worker, tell)
+            finally:
+                worker.stop()
     except FrugalMeterError as error:
         tell(error=str(error), see="log" if isinstance(error, DidNotStart) else "")
         return 2
     return 0
+
+
+def _serve(worker: Worker, tell: Callable[..., None]) -> None:
+    with _serving(worker.loaded()) as url:
+        tell(url=url, head=encoded(worker.head).decode())
+        for word in map(str.strip, sys.stdin):
+            worker.phase(word)
+            tell(phase=word)
+            if word == "end":
+                break
 
 
 if __name__ == "__main__":
