@@ -29,7 +29,7 @@ from frugal_meter.study.report_axes import axis, span
 from frugal_meter.study.report_citation import bibtex, citation_cff
 from frugal_meter.study.report_plots import levers, pareto_plot, tornado_plot
 from frugal_meter.study.report_view import Seal, View
-from frugal_meter.study.report_words import about, between, times
+from frugal_meter.study.report_words import about, apart, between, times
 from frugal_meter.study.results import Study, encoded
 
 INLINE = {"span", "strong", "code", "a", "time", "wbr"}
@@ -144,12 +144,14 @@ STUDIES = {
 def test_the_answer_is_three_sentences_with_unit_interval_year_and_alternative() -> None:
     lead = [said(p).strip() for p in read(STUDIES["whole"]).all("p") if p.attributes.get("class") == "lead"]
     assert lead == [
-        "Pour « une réponse donnée à une question d’un habitant », « IA de grande taille » demande entre 220 et 640 joules d’énergie "
+        "Pour « une réponse donnée à une question d’un habitant », « IA de grande taille » demande entre 220 et 640 "
+        "joules d’énergie "
         "(370 joules au centre) et émet entre 3,5 et 20 milligrammes de CO₂e (9 milligrammes de CO₂e au centre), fabrication du "
         "matériel comprise ; la veille, les démarrages et les échecs de l’année y sont.",
-        "Sur un an, à raison de entre 60 000 et 240 000 unités, cela fait entre 7,4 et 22 kilowattheures et entre 0,42 et 2,4 "
+        "Sur un an, pour 60 000 à 240 000 unités, cela fait entre 7,4 et 22 kilowattheures et entre 0,42 et 2,4 "
         "kilogrammes de CO₂e ; 83 % de cette énergie s’écoule pendant que personne ne demande rien.",
-        "Sur l’année, veille comprise, c’est 370 joules par unité contre 310 joules pour « Recherche sans IA » et 320 joules pour "
+        "Sur l’année, veille comprise, c’est 370 joules par unité contre 310 joules pour « Recherche sans IA » et 320 "
+        "joules pour "
         "« IA de petite taille » ; pendant l’essai seul, « IA de grande taille » a demandé 180 fois (entre 160 et 190) plus "
         "d’énergie par unité que « Recherche sans IA », et 6,7 fois (entre 6,2 et 7,1) plus que « IA de petite taille ».",
     ]
@@ -340,6 +342,27 @@ def test_a_ratio_keeps_its_interval() -> None:
     assert times(Interval(160.4, 178.6, 188.7), "en").replace("\u00a0", " ") == "180 times (between 160 and 190)"
 
 
+def test_scores_differ_when_the_interval_of_their_difference_says_so() -> None:
+    # the first two overlap and still differ; Newcombe's own example (a): 56/70 against 48/80, difference 0.0524 to 0.3339
+    assert apart(Interval(0.23, 0.44, 0.67), Interval(0.64, 0.88, 0.97))
+    assert not apart(Interval(0.66, 0.78, 0.88), Interval(0.72, 0.84, 0.94))
+    low, high = Interval(0.6921, 0.8, 0.8776), Interval(0.4904, 0.6, 0.7005)
+    assert apart(low, high)
+    assert apart(high, low)
+    assert (low.mid - high.mid) - math.hypot(low.mid - low.low, high.high - high.mid) == pytest.approx(0.0524, abs=5e-4)
+
+
+def test_where_idling_makes_all_of_the_year_the_answer_says_so() -> None:
+    study = STUDIES["whole"]
+    large = study.variants[0]
+    same = changed(changed(study, "petit", in_use=large.in_use), "recherche", in_use=large.in_use)
+    assert "Sur l’année, la veille efface l’écart : 370 joules par unité pour chacune ; pendant l’essai seul" in section(
+        read(same), "answer"
+    )
+    nearly = changed(study, "grand", idle_share=0.9999)
+    assert "plus de 99 % de cette énergie" in section(read(nearly), "answer")
+
+
 # -- drawings
 
 
@@ -396,7 +419,7 @@ def test_marks_tell_the_front_by_their_shape_and_stand_where_the_figures_say(pla
 def test_both_axes_are_named_with_their_unit_and_the_plot_has_a_name_and_a_description() -> None:
     for drawing in Reader(pareto_plot(View(STUDIES["whole"], "en"))).root.all("svg"):
         texts = {t.text for t in drawing.all("text")}
-        assert {"Energy per unit (J)", "Quality score"} <= texts
+        assert {"Energy per unit (J), logarithmic scale", "Quality score"} <= texts
         assert drawing.all("title")[0].attributes["id"] == drawing.attributes["aria-labelledby"]
         assert "logarithmic scale" in drawing.all("desc")[0].text
 
@@ -486,6 +509,14 @@ def test_every_text_is_in_both_languages_with_the_same_blanks(lang: str) -> None
         assert lang == "en" or not re.search(r" [:;?!»%]|« ", text), key
 
 
+def test_every_flag_of_a_study_is_said_in_words() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(report_texts.__file__).parent.glob("*.py"))
+    flags = set(re.findall(r'"(study:[a-z-]+)"', sources))
+    assert len(flags) >= 5
+    for lang in LANGUAGES:
+        assert {f"flag_{flag}" for flag in flags} <= report_texts.TEXTS[lang].keys()
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_french_of_the_page_is_typeset_as_french(lang: str) -> None:
     shown = "".join(n.text for n in read(STUDIES["whole"], lang).all("h1", "h2", "h3", "p", "table", "dl", "desc", "figcaption"))
@@ -506,9 +537,10 @@ def test_reports_are_written_beside_the_study_and_quote_its_hash(tmp_path: Path)
     assert [path.name for path in written] == ["report.fr.html", "report.en.html", "CITATION.cff", "citation.bib"]
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | {"study.json", "manifest.json"}
     sealed = hashlib.sha256((tmp_path / "study.json").read_bytes()).hexdigest()
-    for path in written:
-        text = path.read_text(encoding="utf-8").replace("<wbr>", "")
-        assert sealed in text, path.name
+    identity = hashlib.sha256(b"{}").hexdigest()
+    texts = {path.name: path.read_text(encoding="utf-8").replace("<wbr>", "") for path in written}
+    assert all(identity in text for text in texts.values())
+    assert all(sealed in text for name, text in texts.items() if name != "citation.bib")
     assert 'href="report.en.html"' in written[0].read_text(encoding="utf-8")
 
 

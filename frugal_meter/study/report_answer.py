@@ -10,8 +10,8 @@ from ..exporters.page_markup import Html, el, join, notes
 from ..periods import LEAST_PUBLIC
 from ..records import Interval
 from .report_view import View
-from .report_words import about, between, counted, listed, score, shown, times, upside_down, watt_hours
-from .results import Comparison, Quality
+from .report_words import about, apart, between, counted, in_words, listed, score, shown, times, upside_down, watt_hours
+from .results import Comparison
 
 #: alternatives told in one sentence; all stand in the table of results
 MOST_TOLD = 2
@@ -53,7 +53,7 @@ def _per_year(view: View) -> Html | None:
         return None
     if study.use is None or variant.year is None:
         return view.phrase("answer_no_year")
-    idle = view.say("answer_idle", percent(variant.idle_share, lang)) if variant.idle_share is not None else ""
+    idle = view.say("answer_idle", in_words(percent(variant.idle_share, lang), lang)) if variant.idle_share is not None else ""
     return view.phrase(
         "answer_year",
         counted(study.use.units, lang),
@@ -84,7 +84,10 @@ def _over_the_year(view: View, told: Sequence[Comparison]) -> Html | None:
         for name, cost in others
         if cost is not None
     ]
-    return view.phrase("versus_year", about(mine.energy_j, "J", view.lang), listed(figures, view.lang)) if figures else None
+    own = about(mine.energy_j, "J", view.lang)
+    if figures and all(about(cost.energy_j, "J", view.lang) == own for _, cost in others if cost is not None):
+        return view.phrase("versus_same", own)
+    return view.phrase("versus_year", own, listed(figures, view.lang)) if figures else None
 
 
 def _clause(view: View, comparison: Comparison, after: Comparison | None = None) -> Html:
@@ -113,14 +116,10 @@ def _scores(view: View) -> Html | None:
     if len(scored) < len(names):
         return view.phrase("no_scores")
     figures = [view.phrase("figure_of", score(quality.score.mid, view.lang), view.title(name)) for name, quality in scored]
-    close = [view.title(name) for name, quality in scored[1:] if _overlap(quality, scored[0][1])]
+    close = [view.title(name) for name, quality in scored[1:] if not apart(quality.score, scored[0][1].score)]
     return view.phrase(
         "scores", listed(figures, view.lang), view.phrase("scores_close", listed(close, view.lang)) if close else ""
     )
-
-
-def _overlap(one: Quality, other: Quality) -> bool:
-    return one.score.low <= other.score.high and other.score.low <= one.score.high
 
 
 def _proof(view: View) -> str:

@@ -56,4 +56,4 @@ def _decades(low: float, high: float, ticks: int) -> Axis:
     last = min(mark for mark in marks if mark >= high * (1 - 1e-9))
     held = [mark for mark in marks if first <= mark <= last]
     whole = [mark for mark in held if math.isclose(math.log10(mark), round(math.log10(mark)))]
-    return Axis(first, last, tuple(held if len(held) <= ticks or len(whole) < 2 else whole), True)
+    return Axis(first, last, tuple(held if len(held) <= ticks or len(whole) < 3 else whole), True)

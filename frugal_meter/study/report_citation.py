@@ -24,7 +24,7 @@ _KEYWORDS: Final = ("impact study", "energy", "carbon", "frugal AI")
 
 
 def bibtex(study: Study, seals: Sequence[Seal] = ()) -> str:
-    """The entry, with the SHA-256 of study.json in its note: two studies of one title are told apart by it."""
+    """The entry, with the study's identity (SHA-256 of its manifest) in its note: studies of one title are told apart by it."""
     made = datetime.fromisoformat(study.made_at)
     fields = {
         "title": f"{{{_tex(study.title)}}}",
@@ -78,9 +78,11 @@ def _authors(study: Study) -> list[str]:
 
 
 def _note(study: Study, seals: Sequence[Seal]) -> str:
-    seal = next((s for s in seals if s.name == "study.json"), None)
+    held = {seal.name: seal.sha256 for seal in seals}
+    # the manifest holds the hashes of all the rest: its own is the study's identity
+    name = next((each for each in ("manifest.json", "study.json") if each in held), None)
     version = study.versions.get("frugal-meter")
-    parts = [f"frugal-meter {_tex(version)}" if version else None, f"study.json, SHA-256 {seal.sha256}" if seal else None]
+    parts = [f"frugal-meter {_tex(version)}" if version else None, f"{name}, SHA-256 {held[name]}" if name else None]
     return "; ".join(part for part in parts if part)
 
 

@@ -11,21 +11,13 @@ from ..exporters.page_texts import word
 from ..records import Interval
 from .report_citation import bibtex
 from .report_view import View, facts, table
-from .report_words import amount_of, plain
+from .report_words import amount_of, listed, plain
 from .results import Machine
 
 COMMAND = "python3 -I -S recompute.py"
 #: seconds in the year that lives of hardware are told in (365 days: SCI's own example)
 _YEAR_S = 31_536_000
-#: equation: where the documentation says more
-_EQUATIONS = {
-    "unit": None,
-    "year": None,
-    "test": ("eq_see", "3–4"),
-    "carbon": ("eq_see_carbon",),
-    "embodied": ("eq_see_carbon",),
-    "interval": ("eq_see", "8"),
-}
+EQUATIONS = range(1, 8)
 
 
 def method(view: View) -> Html:
@@ -33,7 +25,7 @@ def method(view: View) -> Html:
     return join(
         el("h3", view.say("method_steps")),
         facts(_protocol(view)),
-        el("h3", view.say("equations")),
+        el("h3", view.say("equations"), id="equations"),
         _equations(view),
         el("h3", view.say("method_ids")),
         el("ul", *(el("li", el("code", id)) for id in view.study.method_ids)),
@@ -67,21 +59,16 @@ def _machine(view: View, machine: Machine) -> str:
 
 
 def _sensors(view: View) -> Html:
-    lang = view.lang
-    said = (
-        join(el("code", each.source), f" ({word('component', each.component, lang)}, {tier_words(each.tier, lang)})")
+    said = [
+        join(el("code", each.source), f" ({word('component', each.component, view.lang)}, {tier_words(each.tier, view.lang)})")
         for each in view.study.machine.sensors
-    )
-    return el("ul", *(el("li", each) for each in said)) if view.study.machine.sensors else join(view.say("none"))
+    ]
+    return listed(said, view.lang) if said else join(view.say("none"))
 
 
 def _equations(view: View) -> Html:
-    rows = []
-    for name, see in _EQUATIONS.items():
-        where = "" if see is None else view.say(see[0], *see[1:])
-        said = el("dd", view.say(f"eq_{name}_is"), el("span", where, class_="note") if where else None)
-        rows += [el("dt", view.say(f"eq_{name}")), said]
-    return el("dl", *rows, class_="facts equations")
+    listed_here = el("ol", *(el("li", view.say(f"eq_{number}")) for number in EQUATIONS))
+    return join(listed_here, el("p", view.say("equations_said"), class_="note"))
 
 
 def data(view: View) -> Html:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ..exporters.page_figures import figure
@@ -32,6 +33,8 @@ from .results import Lever, Point, Scenario
 #: widths of a plot, in CSS pixels: on a page or on paper, and on a telephone; each is shown where it fits
 WIDE: Final = 760.0
 SMALL: Final = 288.0
+#: characters of a name beside its mark; the whole of it stands in the table
+_LONGEST: Final = 36
 _PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
@@ -70,6 +73,11 @@ def scale(largest: float, unit: str) -> Scale:
 def _both(id: str, title: str, desc: str, draw: Callable[[float], Drawing]) -> Html:
     wide = picture(draw(WIDE), id=id, title=title, desc=desc, class_="plot wide")
     return join(wide, picture(draw(SMALL), id=f"{id}-small", title=title, desc=desc, class_="plot small"))
+
+
+def _axis_said(view: View, key: str, unit: Scale, of: Axis) -> str:
+    said = view.say(key, unit.unit)
+    return view.say("axis_log", said) if of.logarithmic else said
 
 
 def _tick(value: float, view: View) -> str:
@@ -136,7 +144,9 @@ class _Pareto:
             parts.append(line(area.left, y, area.right, y, colour=RULE, class_="grid"))
             parts.append(words(area.left - 8, y + size / 3, score(tick, view.lang), anchor="end", size=size, soft=True))
         middle = (area.left + area.right) / 2
-        parts.append(words(middle, area.bottom + 42, view.say("axis_j", self._unit.unit), anchor="middle", size=size))
+        parts.append(
+            words(middle, area.bottom + 42, _axis_said(view, "axis_j", self._unit, self._across), anchor="middle", size=size)
+        )
         parts.append(words(8, area.top - 14, view.say("axis_quality"), size=size))
         return join(*parts)
 
@@ -155,6 +165,7 @@ class _Pareto:
     def _names(self, points: Sequence[Point]) -> list[Html]:
         taken = [self._around(p) for p in points]
         taken += [bar for p in points for bar in self._reach(p)]
+        taken += self._steps([self._at(p) for p in points if p.front])
         drawn = []
         for point in points:
             said = self._said(point)
@@ -165,9 +176,15 @@ class _Pareto:
             drawn.append(words(x, y, said, anchor="start" if box.left == x else "end", size=self._size, bold=True))
         return drawn
 
+    def _steps(self, places: Sequence[tuple[float, float]]) -> list[Box]:
+        """The strokes of the front."""
+        level = [Box(x, y - 2, then, y + 2) for (x, y), (then, _) in pairwise(places)]
+        return level + [Box(x - 2, y, x + 2, before) for (_, before), (x, y) in pairwise(places)]
+
     def _said(self, point: Point) -> str:
         letter, title = self._view.letters[point.variant], self._view.find(point.variant).title
-        return f"{letter} {title}" if self._wide else letter
+        short = title if len(title) <= _LONGEST else f"{title[: _LONGEST - 1].rstrip()}…"
+        return f"{letter} {short}" if self._wide else letter
 
     def _around(self, point: Point) -> Box:
         x, y = self._at(point)
@@ -252,7 +269,7 @@ def _tornado(view: View, width: float, bars: Sequence[_Bar], across: Axis, unit:
         parts.append(_bar(view, bar, x(bar.low.per_unit_g.mid), x(own.mid), x(bar.high.per_unit_g.mid), y, size))
     said = view.say("own_value", figure(own.mid, "gCO2e", view.lang, own))
     parts.append(words(x(own.mid), top - 14, said, anchor="middle", size=size, bold=True))
-    parts.append(words((left + right) / 2, bottom + 42, view.say("axis_g", unit.unit), anchor="middle", size=size))
+    parts.append(words((left + right) / 2, bottom + 42, _axis_said(view, "axis_g", unit, across), anchor="middle", size=size))
     return Drawing(width, bottom + 54, join(*parts))
 
 

@@ -71,7 +71,8 @@ def _per_unit(view: View) -> Html:
         ]
 
     rows = ((view.named(v), cells(v)) for v in view.study.variants)
-    return table(view.say(caption), heads, rows, class_="five")
+    shown_here = table(view.say(caption), heads, rows, class_="five")
+    return join(shown_here, el("p", el("a", view.say("eq_see", "1–5"), href="#equations"), class_="note"))
 
 
 def _measured(view: View, variant: Variant) -> str | None:
@@ -136,7 +137,9 @@ def _ratios(view: View) -> Html:
 
     rows = ((view.named(view.find(each.variant)), cells(each)) for each in view.alternatives)
     caption = view.phrase("ratios_caption", view.quoted(view.reference.title))
-    return join(table(caption, heads, rows, class_="four"), el("p", view.say("ratio_note"), class_="note"))
+    see = el("a", view.say("eq_see", "6–7"), href="#equations")
+    note = el("p", view.say("ratio_note"), " ", see, class_="note")
+    return join(table(caption, heads, rows, class_="four"), note)
 
 
 def signed(value: float, view: View) -> str:

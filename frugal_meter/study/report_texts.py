@@ -39,6 +39,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "quote": ("« {} »", "“{}”"),
     "yes": ("oui", "yes"),
     "no": ("non", "no"),
+    "over": ("plus de", "more than"),
+    "under": ("moins de", "less than"),
     "middle": ("{} au centre", "{} in the middle"),
     # 1. the answer
     "answer": ("La réponse en trois phrases", "The answer in three sentences"),
@@ -56,7 +58,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "over_period": (" ; c’est le chiffre de la période observée", "; this is the figure of the period observed"),
     "answer_year": (
-        "Sur un an, à raison de {} unités, cela fait {} et {}{}.",
+        "Sur un an, pour {} unités, cela fait {} et {}{}.",
         "Over a year of {} units, that is {} and {}{}.",
     ),
     "answer_idle": (
@@ -75,6 +77,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "versus_year": (
         "Sur l’année, veille comprise, c’est {} par unité contre {} ; pendant l’essai seul, ",
         "Over the year, idling included, that is {} per unit against {}; in the test alone, ",
+    ),
+    "versus_same": (
+        "Sur l’année, la veille efface l’écart : {} par unité pour chacune ; pendant l’essai seul, ",
+        "Over the year, idling wipes out the difference: {} per unit for each; in the test alone, ",
     ),
     "versus_test": ("Pendant l’essai, ", "In the test, "),
     "figure_of": ("{} pour {}", "{} for {}"),
@@ -207,6 +213,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "scale_log": ("échelle logarithmique", "logarithmic scale"),
     "scale_linear": ("échelle linéaire", "linear scale"),
     "axis_j": ("Énergie par unité ({})", "Energy per unit ({})"),
+    "axis_log": ("{}, échelle logarithmique", "{}, logarithmic scale"),
     "axis_quality": ("Score de qualité", "Quality score"),
     "pareto_read": (
         "Une variante est sur le front quand aucune autre n’est à la fois aussi bonne et aussi frugale, et meilleure sur "
@@ -350,7 +357,23 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "{} : {} de l’énergie de la machine n’a pu être attribuée.",
         "{}: {} of the machine’s energy could not be attributed.",
     ),
-    "flag_failed:many": ("beaucoup de requêtes ont échoué", "many requests failed"),
+    "flag_study:failed-many": ("plus de 5 % des requêtes ont échoué", "more than 5% of requests failed"),
+    "flag_study:several-machines": (
+        "les répétitions n’ont pas toutes tourné sur la même machine",
+        "the repetitions did not all run on the same machine",
+    ),
+    "flag_study:remote-unknown": (
+        "l’énergie de certains appels à des modèles ailleurs est inconnue et manque au total",
+        "the energy of some calls to models elsewhere is unknown and missing from the total",
+    ),
+    "flag_study:remote-carbon-unknown": (
+        "le carbone de certains appels à des modèles ailleurs est inconnu et manque au total",
+        "the carbon of some calls to models elsewhere is unknown and missing from the total",
+    ),
+    "flag_study:beyond-one-machine": (
+        "l’usage supposé demande plus d’heures que n’en a l’année : une machine n’y suffirait pas",
+        "the use supposed takes more hours than the year has: one machine would not do",
+    ),
     "flag_cpu:host": (
         "le temps de calcul est rapporté à celui de toute la machine",
         "computing time is set against that of the whole machine",
@@ -381,32 +404,44 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "version below.",
     ),
     "equations": ("Équations", "Equations"),
-    "eq_unit": ("Par unité, sur l’année", "Per unit, over the year"),
-    "eq_unit_is": ("année ÷ unités par an", "year ÷ units a year"),
-    "eq_year": ("Année", "Year"),
-    "eq_year_is": (
-        "unités × essai + heures restantes × veille + démarrages × démarrage",
-        "units × test + hours left × standing + starts × start",
+    "equations_said": (
+        "Numérotées comme dans recompute.py, qui les applique aux données brutes ; détail dans docs/study.md et "
+        "docs/method.md du logiciel. Bas avec bas, haut avec haut : les erreurs d’une source sont communes à toutes les "
+        "requêtes et ne se moyennent pas.",
+        "Numbered as in recompute.py, which applies them to the raw data; in detail in docs/study.md and docs/method.md of the "
+        "software. Lows with lows, highs with highs: the errors of a source are common to all requests and "
+        "do not average out.",
     ),
-    "eq_test": ("Essai", "Test"),
-    "eq_test_is": (
-        "(requêtes abouties, en échec et refusées + travail tardif + fonctionnement + part de veille) ÷ unités rendues",
-        "(requests delivered, failed and refused + late work + overhead + slice of idle) ÷ units delivered",
+    "eq_see": ("Équations {}", "Equations {}"),
+    "eq_1": (
+        "Énergie = requêtes (abouties, en échec, refusées) + travail tardif + fonctionnement + part de veille, "
+        "en nanojoules entiers",
+        "Energy = requests (delivered, failed, refused) + late work + overhead + slice of idle, in whole nanojoules",
     ),
-    "eq_carbon": ("Carbone", "Carbon"),
-    "eq_carbon_is": ("énergie × PUE × facteur d’émission + fabrication", "energy × PUE × emission factor + embodied"),
-    "eq_embodied": ("Fabrication", "Embodied"),
-    "eq_embodied_is": (
-        "empreinte du matériel × durée ÷ durée de vie × part du service",
-        "footprint of the hardware × time ÷ life × share of the service",
+    "eq_2": (
+        "Carbone d’exploitation = énergie × PUE × facteur d’émission",
+        "Operational carbon = energy × PUE × emission factor",
     ),
-    "eq_interval": ("Intervalle", "Interval"),
-    "eq_interval_is": (
-        "bas avec bas, haut avec haut : les erreurs d’une source sont communes à toutes les requêtes et ne se moyennent pas",
-        "lows with lows, highs with highs: the errors of a source are common to all requests and do not average out",
+    "eq_3": (
+        "Carbone de fabrication = empreinte du matériel × durée ÷ durée de vie × part de la machine",
+        "Embodied carbon = footprint of the hardware × time ÷ life × share of the machine",
     ),
-    "eq_see": ("docs/method.md, § {}", "docs/method.md, § {}"),
-    "eq_see_carbon": ("docs/carbon.md", "docs/carbon.md"),
+    "eq_4": (
+        "Par unité : essai = (énergie + ailleurs) ÷ unités rendues ; sur l’année = année ÷ unités par an",
+        "Per unit: test = (energy + elsewhere) ÷ units delivered; over the year = year ÷ units a year",
+    ),
+    "eq_5": (
+        "Année = unités × essai + heures restantes × veille + démarrages × démarrage",
+        "Year = units × test + hours left × rest + starts × start",
+    ),
+    "eq_6": (
+        "Rapport = essai ÷ essai ; bornes : le plus petit et le plus grand rapport des répétitions prises deux à deux",
+        "Ratio = test ÷ test; bounds: the smallest and the largest ratio of paired repetitions",
+    ),
+    "eq_7": (
+        "Qualité = score moyen ; intervalle de Wilson à 95 % sur les questions différentes",
+        "Quality = mean score; Wilson’s 95% interval on different questions",
+    ),
     # 11. data
     "data": ("Données et facteurs", "Data and factors"),
     "factors_caption": (

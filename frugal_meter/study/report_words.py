@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from typing import Final
 
 from ..carbon.uncertainty import digits
@@ -105,9 +105,9 @@ def shown(of: Interval | None, unit: str, lang: Lang) -> tuple[str, str]:
 
 
 def counted(of: Interval, lang: Lang) -> str:
-    """How many units a year are supposed: ``"entre 60 000 et 240 000"``, as they were declared, to the unit."""
+    """How many units a year are supposed: ``"60 000 à 240 000"``, as they were declared, to the unit."""
     ends = [_whole(value, lang) for value in (of.low, of.high)]
-    return ends[0] if ends[0] == ends[1] else say("between", lang, *ends)
+    return ends[0] if ends[0] == ends[1] else say("ratio_bounds", lang, *ends)
 
 
 def _whole(value: float, lang: Lang) -> str:
@@ -119,6 +119,22 @@ def score(value: float, lang: Lang) -> str:
     """A quality score, two decimals: finer than its interval ever is."""
     shown = f"{value:.2f}"
     return shown.replace(".", ",") if lang == "fr" else shown
+
+
+def apart(one: Interval, other: Interval) -> bool:
+    """Whether two scores with their 95 % intervals differ: the interval of their difference does not hold 0.
+
+    Newcombe's hybrid score interval for two proportions (Statistics in Medicine 17, 1998, method 10).
+    """
+    better, worse = (one, other) if one.mid >= other.mid else (other, one)
+    return better.mid - worse.mid > math.hypot(better.mid - better.low, worse.high - worse.mid)
+
+
+def in_words(share: str, lang: Lang) -> str:
+    """A percentage inside a sentence: ``"> 99 %"`` is "plus de 99 %"."""
+    sign, rest = share[:1], share[1:].lstrip()
+    word = {">": "over", "<": "under"}.get(sign)
+    return share if word is None else f"{say(word, lang)}{HOLD}{rest}"
 
 
 def date(iso: str, lang: Lang) -> Html:
