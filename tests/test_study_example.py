@@ -45,7 +45,8 @@ def test_the_scenario_runs_and_is_recomputed(tmp_path: Path, monkeypatch: pytest
     (without,) = (each for each in variants if 'kind = "no-ai"' in each)
     short = head.replace("repetitions = 3", "repetitions = 1").replace("baseline_s = 4", "baseline_s = 0.2")
     file = tmp_path / "study.toml"
-    file.write_text(f"{short.replace('concurrency = 1', 'at_least_s = 0')}[[variant]]{without}")
+    short = short.replace("at_least_s = 0.5", "at_least_s = 0")
+    file.write_text(f"{short}[[variant]]{without}")
     plan, out = load(file), tmp_path / "out"
     run(plan, out, resume=False, progress=lambda done, total, what: None)
     made = study_of(plan, out)
