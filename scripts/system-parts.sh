@@ -13,6 +13,8 @@ need npm npm
 need systemd-analyze systemd
 # The package redis-server would start a service; the same binary comes with redis-tools, under another name.
 command -v redis-server >/dev/null 2>&1 || need redis-check-rdb redis-tools
+# WeasyPrint draws the letters of a report's PDF with Pango, a library that no command tells of.
+{ ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null | grep -q libpangoft2-1.0 || missing="$missing libpango-1.0-0 libpangoft2-1.0-0"
 apt=$(command -v apt-get || true)
 root=$([ "$(id -u)" = 0 ] && echo yes || true)
 

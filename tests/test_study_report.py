@@ -148,7 +148,7 @@ def test_the_answer_is_three_sentences_with_unit_interval_year_and_alternative()
         "joules d’énergie "
         "(370 joules au centre) et émet entre 3,5 et 20 milligrammes de CO₂e (9 milligrammes de CO₂e au centre), fabrication du "
         "matériel comprise ; la veille, les démarrages et les échecs de l’année y sont.",
-        "Sur un an, à raison de entre 60 000 et 240 000 unités, cela fait entre 7,4 et 22 kilowattheures et entre 0,42 et 2,4 "
+        "Sur un an, pour 60 000 à 240 000 unités, cela fait entre 7,4 et 22 kilowattheures et entre 0,42 et 2,4 "
         "kilogrammes de CO₂e ; 83 % de cette énergie s’écoule pendant que personne ne demande rien.",
         "Sur l’année, veille comprise, c’est 370 joules par unité contre 310 joules pour « Recherche sans IA » et 320 "
         "joules pour "

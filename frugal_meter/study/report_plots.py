@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ..exporters.page_figures import figure
@@ -164,6 +165,7 @@ class _Pareto:
     def _names(self, points: Sequence[Point]) -> list[Html]:
         taken = [self._around(p) for p in points]
         taken += [bar for p in points for bar in self._reach(p)]
+        taken += self._steps([self._at(p) for p in points if p.front])
         drawn = []
         for point in points:
             said = self._said(point)
@@ -173,6 +175,11 @@ class _Pareto:
             taken.append(box)
             drawn.append(words(x, y, said, anchor="start" if box.left == x else "end", size=self._size, bold=True))
         return drawn
+
+    def _steps(self, places: Sequence[tuple[float, float]]) -> list[Box]:
+        """The strokes of the front."""
+        level = [Box(x, y - 2, then, y + 2) for (x, y), (then, _) in pairwise(places)]
+        return level + [Box(x - 2, y, x + 2, before) for (_, before), (x, y) in pairwise(places)]
 
     def _said(self, point: Point) -> str:
         letter, title = self._view.letters[point.variant], self._view.find(point.variant).title

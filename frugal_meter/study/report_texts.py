@@ -58,7 +58,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "over_period": (" ; c’est le chiffre de la période observée", "; this is the figure of the period observed"),
     "answer_year": (
-        "Sur un an, à raison de {} unités, cela fait {} et {}{}.",
+        "Sur un an, pour {} unités, cela fait {} et {}{}.",
         "Over a year of {} units, that is {} and {}{}.",
     ),
     "answer_idle": (

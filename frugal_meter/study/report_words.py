@@ -105,9 +105,9 @@ def shown(of: Interval | None, unit: str, lang: Lang) -> tuple[str, str]:
 
 
 def counted(of: Interval, lang: Lang) -> str:
-    """How many units a year are supposed: ``"entre 60 000 et 240 000"``, as they were declared, to the unit."""
+    """How many units a year are supposed: ``"60 000 à 240 000"``, as they were declared, to the unit."""
     ends = [_whole(value, lang) for value in (of.low, of.high)]
-    return ends[0] if ends[0] == ends[1] else say("between", lang, *ends)
+    return ends[0] if ends[0] == ends[1] else say("ratio_bounds", lang, *ends)
 
 
 def _whole(value: float, lang: Lang) -> str:
