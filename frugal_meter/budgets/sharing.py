@@ -20,7 +20,7 @@ from ..errors import ConfigurationError, StoreError
 from .budget import Budget
 from .decisions import Decisions
 from .leases import Book, Lease
-from .overview import Overview, Use
+from .overview import Overview
 from .slices import UNTOLD, Slices
 from .stores import HEARTBEAT_S, SLICE, Answer, Ask, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
@@ -89,7 +89,7 @@ class Sharing:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self.exchanges = 0
-        self.overview = Overview()
+        self.overview = Overview(self._slices.name)
         self.down = False
         self._failures = 0
         self._begin()
@@ -113,10 +113,6 @@ class Sharing:
     def holders(self) -> int:
         """How many workers share, as last told."""
         return self._slices.holders
-
-    def uses(self, budget: Budget, now_s: float) -> list[Use]:
-        """The parts of ``budget`` over all workers as last looked at, also of keys that this one never met."""
-        return self.overview.uses(budget, self._slices.name(budget), now_s)
 
     # -- life
 
