@@ -72,6 +72,9 @@ class Tables:
     def overrides(self) -> list[Any]:
         return []
 
+    def states(self, now_s: float) -> dict[Any, Any]:
+        return {}
+
     def estimates(self) -> dict[Any, float]:
         return {}
 

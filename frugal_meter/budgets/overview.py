@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from .budget import Budget
@@ -78,7 +78,8 @@ def uses(budget: Budget, states: Mapping[Account, State], now_s: float) -> list[
 class Overview:
     """What a store's accounts were a moment ago; looked at by the thread that asks the store, for as long as somebody reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: Callable[[Budget], str]) -> None:
+        self._name = name  # what the store calls a budget
         self._of: Mapping[str, Mapping[Account, State]] = {}
         self._read_s = self._next_s = 0.0
 
@@ -94,8 +95,8 @@ class Overview:
         took_s = time.monotonic() - at_s
         self._next_s = at_s + took_s + max(_LOOK_S, took_s / _MOST_OF_THE_TIME)
 
-    def uses(self, budget: Budget, name: str, now_s: float) -> list[Use]:
-        """The parts of ``budget``, which the store calls ``name``, as last seen."""
+    def uses(self, budget: Budget, now_s: float) -> list[Use]:
+        """The parts of ``budget`` over all workers as last seen, also of keys that this one never met."""
         self._read_s = time.monotonic()
-        known = self._of.get(name)
+        known = self._of.get(self._name(budget))
         return uses(budget, known, now_s) if known else []

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import StoreError
-from .budget import Budget
 from .decisions import Decisions
 from .leases import Book, Lease
 from .outage import OnStoreError, Outage
-from .overview import Overview, Use
+from .overview import Overview
 from .slices import Slices
 from .stores import HEARTBEAT_S, SLICE, Answer, Estimates, Report, SharedStore
 from .stores.memory import MemoryStore
@@ -74,7 +73,7 @@ class Sharing:
         self._wake, self._exchanging = threading.Condition(), threading.Lock()
         self._thread: threading.Thread | None = None
         self.exchanges = 0
-        self.overview = Overview()
+        self.overview = Overview(self._slices.name)
         self.down = False
         self._failures = 0
         self._begin()
@@ -99,10 +98,6 @@ class Sharing:
     def holders(self) -> int:
         """How many workers share, as last told."""
         return self._slices.holders
-
-    def uses(self, budget: Budget, now_s: float) -> list[Use]:
-        """The parts of ``budget`` over all workers as last looked at, also of keys that this one never met."""
-        return self.overview.uses(budget, self._slices.name(budget), now_s)
 
     # -- life
 

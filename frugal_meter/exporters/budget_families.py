@@ -114,7 +114,9 @@ def _parts(admission: Admission, books: Sequence[Book], now_s: float) -> list[Pa
     for budget in admission.budgets:
         if sharing is None or sharing.down:
             break
-        parts |= {(budget.name, use.key): (budget, use.key, use.settled, use.reserved) for use in sharing.uses(budget, now_s)}
+        parts |= {
+            (budget.name, use.key): (budget, use.key, use.settled, use.reserved) for use in sharing.overview.uses(budget, now_s)
+        }
     for book in books:
         name = book.budget.name, book.key
         settled = book.committed_by_all - book.reserved_by_all
