@@ -94,10 +94,10 @@ def sentences(refusal: Mapping[str, Any]) -> tuple[str, str]:
         )
     if refusal["reason"] == "throttled":
         return (
-            f"Requests under the frugality budget {refusal['budget']!r} wait for their turn, and it did not come in time. "
+            f"Requests under the frugality budget {refusal['budget']!r} wait for their turn, and yours cannot come soon enough. "
             f"Try again in {spoken(wait)}.",
-            f"Les demandes soumises au budget de frugalité « {refusal['budget']} » attendent leur tour, et celui-ci n'est pas "
-            f"venu à temps. Réessayez dans {spoken(wait)}.",
+            f"Les demandes soumises au budget de frugalité « {refusal['budget']} » attendent leur tour, et celui de la "
+            f"vôtre ne peut pas venir assez tôt. Réessayez dans {spoken(wait)}.",
         )
     tier = refusal["tier"] or "counted"
     dynamic = refusal.get("basis") == "dynamic" and unit == "J"

@@ -69,8 +69,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "This service processes only a few requests at a time, and is processing as many as it can.",
     ),
     "throttled": (
-        "Beaucoup de demandes attendent leur tour, et celui de la vôtre n’est pas venu à temps.",
-        "Many requests wait for their turn, and yours did not come in time.",
+        "Beaucoup de demandes attendent leur tour, et celui de la vôtre ne peut pas venir assez tôt.",
+        "Many requests wait for their turn, and yours cannot come soon enough.",
     ),
     "store": (
         "Ce service ne répond pas sans consulter ses limites de consommation, et elles sont hors d’atteinte pour l’instant.",

@@ -45,12 +45,13 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
     """Opens the same store anew at every call, as another worker would."""
     stores: list[SharedStore] = []
     clock: list[float] = []
+    server = None if request.param == "sqlite" else request.getfixturevalue(request.param)
 
     def another() -> SharedStore:
-        if request.param == "sqlite":
+        if server is None:
             stores.append(SqliteStore(tmp_path / "budgets.sqlite"))
         else:
-            stores.append(StoreOfItsTime(request.getfixturevalue(request.param), tmp_path.name, clock))
+            stores.append(StoreOfItsTime(server, tmp_path.name, clock))
         return stores[-1]
 
     yield another

@@ -10,7 +10,8 @@
 -- (whether its rows here are given up), gone (whether it is never heard again), names (of the accounts, as in KEYS), keeps (ms to
 -- keep each; 0: slots), earlier (places whose amounts count with each), later (by place, as text: those of the later windows that
 -- a grant there must fit into, too), reports [[place, settled, held, reserved]], asks [[[place, limit, need, want]]]. Integers
--- stay below 2^53, where Lua's doubles are exact. The answer is arrays of integers: cjson would round them to 14 digits.
+-- stay below 2^53, where Lua's doubles are exact. The answer is JSON as well, [stale, new, holders, grants, states], written here:
+-- cjson would round integers to 14 digits, and arrays of a reply are slow to read for a client in Python.
 
 local input = cjson.decode(ARGV[1])
 local holders, index, mine, field = KEYS[1], KEYS[2], KEYS[3], 'h:' .. input.holder
@@ -22,7 +23,7 @@ local function whole(number) return string.format('%.0f', number) end
 
 local last = tonumber(redis.call('GET', mine) or '')
 if input.seq and last and (last < 0 or input.seq <= last) then
-    return {1, 0, redis.call('ZCOUNT', holders, '(' .. whole(since_ms), '+inf'), {}, {}}
+    return '[1,0,' .. redis.call('ZCOUNT', holders, '(' .. whole(since_ms), '+inf') .. ',[],[]]'
 end
 -- New: never heard of, or given up, or heard by a server that this one replaced before it knew. All is to be reported again.
 local heard_ms = tonumber(redis.call('ZSCORE', holders, input.holder) or 0)
@@ -169,6 +170,15 @@ if tidies then
     end
 end
 
+local function written(rows)
+    local texts = {}
+    for r, row in ipairs(rows) do
+        for n, number in ipairs(row) do row[n] = whole(number) end
+        texts[r] = '[' .. table.concat(row, ',') .. ']'
+    end
+    return '[' .. table.concat(texts, ',') .. ']'
+end
+
 local states = {}
 for place in ipairs(input.names) do states[place] = {state(place)} end
-return {0, new, count, grants, states}
+return '[0,' .. new .. ',' .. count .. ',' .. written(grants) .. ',' .. written(states) .. ']'

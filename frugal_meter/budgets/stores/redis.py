@@ -197,7 +197,7 @@ class RedisStore:
         }  # fmt: skip
         keys = [*(self._prefix + name for name in ("holders", "accounts", f"h:{holder}"))]
         keys += [f"{self._prefix}a:{name}" for name in places.names]
-        return _Outcome(*self._link.script(_LUA, _SHA, keys, msgspec.json.encode(argument)))
+        return msgspec.json.decode(self._link.script(_LUA, _SHA, keys, msgspec.json.encode(argument)), type=_Outcome)
 
     def _asked(self, places: _Places, ask: Ask) -> list[int]:
         if ask.limit > LARGEST:
