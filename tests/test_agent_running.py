@@ -20,7 +20,10 @@ from frugal_meter.cli import main
 from frugal_meter.errors import ConfigurationError, SourceError
 from frugal_meter.exporters.spec import SPEC
 from frugal_meter.setup import budget_tier
+from frugal_meter.sources import findings
 from frugal_meter.sources.agent import AgentSource
+from frugal_meter.sources.agent_findings import nothing_to_hand_out
+from frugal_meter.sources.model_findings import no_package
 from frugal_meter.testing import PowercapTree, ProcTree
 from frugal_meter.units import NJ_PER_J
 
@@ -136,7 +139,19 @@ def test_a_host_without_sensors_has_nothing_to_hand_out_and_exits_1(tmp_path: Pa
     host.powercap.vanish(host.package)
     host.powercap.vanish(host.dram)
     assert run(host) == 1
-    assert "no sensor can be read here" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no sensor can be read here" in said
+    assert "services on this host use the power model by themselves" in said
+
+
+@pytest.mark.parametrize("why", [findings.rapl_absent(Path("/p")), findings.rapl_failing(Path("/p")), no_package(Path("/p"))])
+def test_an_agent_without_a_sensor_does_not_speak_of_a_power_model_of_its_own(why: findings.Finding) -> None:
+    told = nothing_to_hand_out(why)
+    for said in (told.remedy, told.remedy_fr):
+        assert findings.MODEL not in said
+        assert findings.MODEL_FR not in said
+        assert "sources='auto'" not in said
+    assert told.remedy.count("power model") == told.remedy_fr.count("modèle de puissance") == 1
 
 
 # -- how services find it

@@ -162,7 +162,7 @@ def test_what_only_the_service_can_tell_keeps_within_what_is_known_of_it(held: H
     assert reasons["overhead"] * run.seconds == pytest.approx((clock(0) - cpu_s) * J_PER_CPU_S, rel=0.05)
     assert sum(value("Overhead by part").values()) == pytest.approx(reasons["overhead"], rel=1e-6)
     # From what the first scrape told: its worker may know of the others' spending later than they do.
-    settled = 'max (frugal_budget_usage_ratio{budget="joules", state="settled"})'
+    settled = 'max (frugal_budget_usage_ratio{job="kit", budget="joules", state="settled"})'
     (first,), (last,) = (run.server.ask(settled, at).values() for at in (run.begun_s, run.ended_s))
     assert last == pytest.approx(next(iter(truth.panels["Used in this window"][0].values())), rel=NEAR)
     left_s = (1 - last) / (last - first) * run.seconds

@@ -17,7 +17,7 @@ import msgspec
 from ..attribution.idle import Baseline
 from ..errors import ConfigurationError, SourceError
 from ..records import Interval
-from ..sources import Source, model_findings
+from ..sources import Source, agent_findings, model_findings
 from ..sources.agent_protocol import FINEST_NS
 from ..sources.discovery import Discovery, discover
 from ..sources.host_root import Roots
@@ -125,8 +125,8 @@ def _host(settings: Settings, fault: Callable[[str, BaseException], None]) -> Ho
     sensors = [source for source in found.sources if source.tier == "measured"]
     if not sensors:
         of_rapl = (finding for finding in found.findings if finding.code.startswith("rapl"))
-        why = next(of_rapl, model_findings.no_package(roots.powercap))
-        raise SourceError(f"no sensor can be read here, so there is nothing to hand out: {why.what}", why.where, why.remedy)
+        why = agent_findings.nothing_to_hand_out(next(of_rapl, model_findings.no_package(roots.powercap)))
+        raise SourceError(why.what, why.where, why.remedy)
     names = {source.name for source in sensors} | {source.component for source in sensors}
     if unknown := sorted(set(settings.idle_watts) - names):
         raise ConfigurationError(f"--idle-watts {unknown[0]}: no sensor or component here; known: {', '.join(sorted(names))}")

@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-from .findings import Finding
+from typing import Final
+
+from .findings import MODEL, MODEL_FR, Finding
+
+#: what an agent without a sensor is good for: nothing, and services know how to go on
+_IDLE: Final = "Until then leave the agent off: services on this host use the power model by themselves."
+_IDLE_FR: Final = (
+    "En attendant, ne lancez pas l'agent : les services de cette machine se servent d'eux-mêmes du modèle de puissance."
+)
+
+
+def nothing_to_hand_out(why: Finding) -> Finding:
+    """``why`` no sensor can be read, as the agent says it: the power model is its services', not its own."""
+    mends = why.code != "rapl-no-package"  # which only tells a service how to go on without
+    return Finding(
+        code="agent-without-sensor",
+        what=f"no sensor can be read here, so there is nothing to hand out: {why.what}",
+        where=why.where,
+        remedy=" ".join(filter(None, (why.remedy.removesuffix(MODEL).strip() if mends else "", _IDLE))),
+        what_fr=f"aucun capteur n'est lisible ici, il n'y a donc rien à transmettre : {why.what_fr}",
+        remedy_fr=" ".join(filter(None, (why.remedy_fr.removesuffix(MODEL_FR).strip() if mends else "", _IDLE_FR))),
+    )
 
 
 def agent_used(where: str) -> Finding:

@@ -26,8 +26,9 @@ class Finding(msgspec.Struct, frozen=True):
     remedy_fr: str
 
 
-_MODEL: Final = "Until then the power model is used: its figures are modelled, with a wide interval."
-_MODEL_FR: Final = "En attendant, le modèle de puissance sert : ses chiffres sont modélisés, avec un intervalle large."
+#: how a service goes on meanwhile; the host agent has a sentence of its own (`agent_findings.nothing_to_hand_out`)
+MODEL: Final = "Until then the power model is used: its figures are modelled, with a wide interval."
+MODEL_FR: Final = "En attendant, le modèle de puissance sert : ses chiffres sont modélisés, avec un intervalle large."
 
 
 def rapl_absent(where: Path) -> Finding:
@@ -37,10 +38,10 @@ def rapl_absent(where: Path) -> Finding:
         what="this machine shows no RAPL energy counters",
         where=str(where),
         remedy="On bare metal load the driver: modprobe intel_rapl_msr (Intel and AMD alike). A virtual machine has no such "
-        f"sensor: its host can hand down this machine's share as a powercap tree. {_MODEL}",
+        f"sensor: its host can hand down this machine's share as a powercap tree. {MODEL}",
         what_fr="cette machine ne montre aucun compteur d'énergie RAPL",
         remedy_fr="Sur une machine physique, chargez le pilote : modprobe intel_rapl_msr (Intel comme AMD). Une machine "
-        f"virtuelle n'a pas ce capteur : son hôte peut lui transmettre sa part sous forme d'arbre powercap. {_MODEL_FR}",
+        f"virtuelle n'a pas ce capteur : son hôte peut lui transmettre sa part sous forme d'arbre powercap. {MODEL_FR}",
     )
 
 
@@ -53,11 +54,11 @@ def rapl_masked(where: Path, *, empty: bool) -> Finding:
         + (", or this machine has no RAPL" if empty else ""),
         where=str(where),
         remedy="Leave it hidden: the counters are a side channel (CVE-2020-8694). Run the host agent on the node itself, outside "
-        f"the container, and read its figures from here. {_MODEL}",
+        f"the container, and read its figures from here. {MODEL}",
         what_fr=f"le dossier powercap {shown[1]} : un moteur de conteneurs le cache à dessein"
         + (", ou cette machine n'a pas RAPL" if empty else ""),
         remedy_fr="Laissez-le caché : ces compteurs sont un canal auxiliaire (CVE-2020-8694). Lancez l'agent d'hôte sur la "
-        f"machine elle-même, hors du conteneur, et lisez ses chiffres d'ici. {_MODEL_FR}",
+        f"machine elle-même, hors du conteneur, et lisez ses chiffres d'ici. {MODEL_FR}",
     )
 
 
@@ -74,12 +75,12 @@ def rapl_unreadable(where: Path) -> Finding:
         remedy="In a container, run the host agent on the node. On the host, run the meter's host agent, not the web service, as "
         "a systemd unit with AmbientCapabilities=CAP_DAC_READ_SEARCH (it reads every file of the host: keep the agent small) "
         f"or as root; or give the file to a group that holds the agent alone, by a udev rule: {rule}. Never open it to all "
-        f"users: read often, it leaks their secrets (PLATYPUS, CVE-2020-8694). {_MODEL}",
+        f"users: read often, it leaks their secrets (PLATYPUS, CVE-2020-8694). {MODEL}",
         what_fr="RAPL est là, mais cet utilisateur n'a pas le droit d'en lire les compteurs",
         remedy_fr="Dans un conteneur, lancez l'agent d'hôte sur la machine. Sur l'hôte, lancez l'agent de mesure, pas le service "
         "web, en unité systemd avec AmbientCapabilities=CAP_DAC_READ_SEARCH (il lit alors tout fichier de l'hôte : gardez-le "
         f"petit) ou en root ; ou donnez le fichier à un groupe réservé à cet agent, par une règle udev : {rule}. Ne l'ouvrez "
-        f"jamais à tous : lu souvent, il trahit leurs secrets (PLATYPUS, CVE-2020-8694). {_MODEL_FR}",
+        f"jamais à tous : lu souvent, il trahit leurs secrets (PLATYPUS, CVE-2020-8694). {MODEL_FR}",
     )
 
 
@@ -90,10 +91,10 @@ def rapl_failing(where: Path) -> Finding:
         what="a RAPL counter is here but gives no number",
         where=str(where),
         remedy="Look at the kernel log (dmesg | grep -i rapl); reload the driver: modprobe -r intel_rapl_msr, then "
-        f"modprobe intel_rapl_msr. {_MODEL}",
+        f"modprobe intel_rapl_msr. {MODEL}",
         what_fr="un compteur RAPL est là mais ne donne pas de nombre",
         remedy_fr="Regardez le journal du noyau (dmesg | grep -i rapl) ; rechargez le pilote : modprobe -r intel_rapl_msr, puis "
-        f"modprobe intel_rapl_msr. {_MODEL_FR}",
+        f"modprobe intel_rapl_msr. {MODEL_FR}",
     )
 
 
