@@ -12,7 +12,7 @@ from support import burn, metered
 
 from frugal_meter import Meter
 from frugal_meter.carbon import Factor, Pue, add
-from frugal_meter.carbon.uncertainty import Part, bound, digits, ninety, part_of, spread
+from frugal_meter.carbon.uncertainty import Part, bound, digits, ninety, part_of, shown, spread
 from frugal_meter.cli.texts import Words
 from frugal_meter.components import components
 from frugal_meter.records import Interval
@@ -154,7 +154,7 @@ def test_before_the_first_tick_and_without_hardware_there_are_fewer_parts() -> N
 
 
 @pytest.mark.parametrize(
-    ("interval", "shown"),
+    ("interval", "kept"),
     [
         (Interval(43.0, 44.1791, 45.0), 3),  # ±1.2: 44.2
         (Interval(15.0, 44.1791, 88.0), 2),  # ±44: 44
@@ -166,8 +166,8 @@ def test_before_the_first_tick_and_without_hardware_there_are_fewer_parts() -> N
         (Interval(math.nan, 5.0, math.nan), 4),
     ],
 )
-def test_a_figure_keeps_the_decimals_of_its_half_width(interval: Interval, shown: int) -> None:
-    assert digits(interval) == shown
+def test_a_figure_keeps_the_decimals_of_its_half_width(interval: Interval, kept: int) -> None:
+    assert digits(interval) == kept
 
 
 @pytest.mark.parametrize(
@@ -175,6 +175,15 @@ def test_a_figure_keeps_the_decimals_of_its_half_width(interval: Interval, shown
 )
 def test_pages_and_commands_show_no_digit_that_the_interval_denies(within: Interval | None, said: str) -> None:
     assert Words("en").figure(9.12, "J", within) == said
+
+
+@steady
+@given(st.floats(1e-6, 1e9), st.floats(0.01, 0.999), st.floats(1.001, 50))
+def test_the_ends_that_are_shown_hold_those_that_were_meant(mid: float, down: float, up: float) -> None:
+    interval = Interval(mid * down, mid, mid * up)
+    low, high = (float(shown(end, interval)) for end in (interval.low, interval.high))
+    assert low <= interval.low * (1 + 1e-5)
+    assert high >= interval.high * (1 - 1e-5)
 
 
 @steady

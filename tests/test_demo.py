@@ -205,7 +205,7 @@ def test_the_language_is_the_locales(environment: dict[str, str], language: str)
 
 
 def test_a_figure_and_its_bounds_share_one_unit_and_unknown_is_a_word() -> None:
-    assert Words("en").bounds(0.0042, 0.0021, 0.0105, "J") == "4.2 [2.1–10] mJ"
+    assert Words("en").bounds(0.0042, 0.0021, 0.0105, "J") == "4.2 [2.1–11] mJ"
     assert Words("fr").bounds(2.45, 1.2, 5.1, "J") == "2,5 [1,2–5,1] J"
     assert Words("fr").bounds(None, None, None, "J") == "inconnu"
 

@@ -97,6 +97,7 @@ def test_a_manifest_may_hold_its_rows_and_zones_of_the_operators_own(tmp_path: P
         ("zone,year,grams_per_kwh\nFR,2024,52\n", {"licence": " "}, "licence is empty"),
         ("zone,year,grams_per_kwh\nFR,2024,52\n", {"file": "../pack.csv"}, "name a file in the same folder"),
         ("zone,year,grams_per_kwh\nFR,2024,52\n", {"file": "gone.csv"}, "cannot be read"),
+        ("zone,year,grams_per_kwh\n \t,2024,52\n", {}, "row 1: zone is ' \\t'; write the code of a country"),
         ("zone,year,grams_per_kwh\nFR,2024,52\n", {"vintage": "2024"}, "'vintage', which means nothing here"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
@@ -107,6 +108,35 @@ def test_a_pack_that_cannot_be_cited_is_refused_in_one_line(tmp_path: Path, rows
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ('zone = "FR"\nyear = 2024\ngrams_per_kwh = true', "row 1: grams_per_kwh is True, not a number"),
+        ("zone = 33\nyear = 2024\ngrams_per_kwh = 52", "row 1: zone is 33; write the code of a country"),
+        ('zone = "FR"\nyear = 2024\ngrams_per_kwh = 44\nlow = 50\nhigh = 60', "row 1: factor"),
+    ],
+)
+def test_a_row_of_the_wrong_kind_is_named_with_its_place_once(tmp_path: Path, row: str, says: str) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(f'[pack]\ndataset = "d"\nscope = "lifecycle"\nlicence = "l"\nsource = "s"\n[[factor]]\n{row}\n')
+    with pytest.raises(FactorError) as caught:
+        load_pack(file)
+    assert says in str(caught.value)
+    assert str(caught.value).count(str(file)) == 1
+
+
+def test_a_checksum_is_read_in_either_case_and_one_that_is_missing_is_told(tmp_path: Path) -> None:
+    manifest = pack_of(tmp_path, "zone,year,grams_per_kwh\nFR,2024,52\n")
+    text = manifest.read_text(encoding="utf-8")
+    sha256 = load_pack(manifest).factor("FR").sha256
+    assert sha256 is not None
+    manifest.write_text(text.replace(sha256, sha256.upper()), encoding="utf-8")
+    assert load_pack(manifest).factor("FR").grams_per_kwh == 52
+    manifest.write_text("\n".join(line for line in text.splitlines() if "sha256" not in line), encoding="utf-8")
+    with pytest.raises(FactorError, match=f"has no sha256 of .*; write sha256 = '{sha256}' once"):
+        load_pack(manifest)
 
 
 def test_a_zone_that_vanished_from_a_pack_is_never_another_zones_figure(tmp_path: Path) -> None:

@@ -181,6 +181,34 @@ def test_a_usage_that_lies_gives_no_figure_and_is_flagged(meter, usage):
     assert "usage:malformed" in r.flags
 
 
+@pytest.mark.parametrize("told", [0, 1, None], ids=repr)
+def test_a_usage_below_the_pieces_that_came_is_not_believed(meter, told):
+    """A server that writes zeros until its last piece, or one whose stream was broken off, told nothing of what it wrote."""
+    with meter.remote(model="mistral-small", provider="mistralai") as span:
+        for piece in pieces(USAGE | {"completion_tokens": told}):
+            span.note(piece)
+    assert span.reading.tokens_out == 3
+    assert "usage:contradicted" in span.reading.flags
+    assert span.reading.energy_remote_j > 0
+
+
+def test_reasoning_that_a_usage_does_not_list_is_paid_for(meter):
+    with meter.remote(model="mistral-small", provider="mistralai") as span:
+        span.note(reply({"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 230}))
+    with meter.remote(model="mistral-small", provider="mistralai") as plain:
+        plain.note(reply({"prompt_tokens": 10, "completion_tokens": 220, "total_tokens": 230}))
+    assert (span.reading.tokens_out, plain.reading.tokens_out) == (220, 220)
+    assert ("tokens:unlisted" in span.reading.flags, "tokens:unlisted" in plain.reading.flags) == (True, False)
+
+
+def test_more_cached_tokens_than_were_read_are_left_out(meter):
+    with meter.remote(model="mistral-small", provider="mistralai") as span:
+        span.note(reply(USAGE | {"prompt_tokens_details": {"cached_tokens": 10**6}}))
+    assert span.reading.tokens_out == 200
+    assert span.reading.energy_remote_j > 0
+    assert span.tokens_cached is None
+
+
 def test_a_reply_without_output_tokens_has_no_figure(meter):
     with meter.remote(model="mistral-small", provider="mistralai") as span:
         span.note({"data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}})

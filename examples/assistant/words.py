@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
+from frugal_meter.carbon import digits
+from frugal_meter.records import Interval
 from frugal_meter.units import format_si
 
 Language = Literal["fr", "en"]
@@ -23,6 +26,14 @@ def language_of(environment: Mapping[str, str] = os.environ) -> Language:
         if environment.get(name):
             return "fr" if environment[name].lower().startswith("fr") else "en"
     return "en"
+
+
+def _outward(value: float, way: Callable[[float], int], kept: int = 2) -> float:
+    """``value`` to so many significant digits, ``way`` (floor or ceil) from there; a float's own error moves it no further."""
+    if not value:
+        return value
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - kept + 1)
+    return way(float(f"{value / step:.6g}")) * step
 
 
 class Words:
@@ -47,8 +58,10 @@ class Words:
         if mid is None or low is None or high is None:
             return self.figure(mid, unit)
         prefix = format_si(mid, unit).split(" ")[1].removesuffix(unit)
-        shown = [self.number(value / _SCALES[prefix]) for value in (mid, low, high)]
-        return f"{shown[0]} [{shown[1]}–{shown[2]}] {prefix}{unit}"
+        # as everywhere else: the middle keeps the digits that its bounds leave it, and bounds are rounded outward
+        figure = self.number(mid / _SCALES[prefix], digits(Interval(low, mid, high), 2))
+        ends = (_outward(low / _SCALES[prefix], math.floor), _outward(high / _SCALES[prefix], math.ceil))
+        return f"{figure} [{self.number(ends[0])}–{self.number(ends[1])}] {prefix}{unit}"
 
     def number(self, value: float, digits: int = 2) -> str:
         """``value`` to so many significant digits, without an exponent; decimal comma in French."""

@@ -120,7 +120,9 @@ def _rows(manifest: Path, about: Mapping[str, Any], inline: Any, text: str) -> t
         raise FactorError(f"{manifest}: file is {name!r}; name a file in the same folder, without a path")
     data = _bytes(manifest.parent / name)
     found = hashlib.sha256(data).hexdigest()
-    if expected != found:
+    if expected is None:
+        raise FactorError(f"{manifest}: has no sha256 of {name}; write sha256 = '{found}' once the rows are checked")
+    if str(expected).lower() != found:
         raise FactorError(
             f"{manifest.parent / name}: sha256 is {found} and the manifest says {expected}: the rows are not those that were "
             "checked in; restore the file, or import it anew"
@@ -157,21 +159,22 @@ def _factor(place: str, about: Mapping[str, Any], row: Mapping[str, Any], sha256
         raise FactorError(f"{place}: a row needs zone and grams_per_kwh")
     at = None if "start" not in row else _start(place, row["start"])
     year = int(at[:4]) if at is not None else _year(place, row.get("year", about.get("year")))
-    zone = canonical(row["zone"])
+    zone = _zone(place, row["zone"])
     told = {name: value for name in _COMMON if (value := row.get(name, about.get(name))) is not None}
     if "scope" not in told:
         raise FactorError(f"{place}: scope is missing; write scope = 'direct' or 'lifecycle': the two differ severalfold")
-    low, high = row.get("low"), row.get("high")
+    grams = _number(place, "grams_per_kwh", row["grams_per_kwh"])
+    low, high = (None if row.get(name) is None else _number(place, name, row[name]) for name in ("low", "high"))
     estimated = str(row.get("estimated", "")).strip().lower() in ("1", "true", "yes")
     try:
         factor = Factor.declared(
             zone,
-            _number(place, "grams_per_kwh", row["grams_per_kwh"]),
+            grams,
             dataset=str(about.get("dataset", "")),
             year=year,
             name=str(row.get("name", "")),
-            low=None if low is None else _number(place, "low", low),
-            high=None if high is None else _number(place, "high", high),
+            low=low,
+            high=high,
             sha256=sha256,
             **told,
         )
@@ -184,8 +187,16 @@ def _factor(place: str, about: Mapping[str, Any], row: Mapping[str, Any], sha256
     )
 
 
+def _zone(place: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise FactorError(f"{place}: zone is {value!r}; write the code of a country or a zone, such as 'FR'")
+    return canonical(value)
+
+
 def _number(place: str, name: str, value: Any) -> float:
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError):
         comma = "; decimals are written with a point" if isinstance(value, str) and "," in value else ""

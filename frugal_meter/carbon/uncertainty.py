@@ -89,11 +89,19 @@ def digits(interval: Interval, most: int = 4) -> int:
 
 
 def shown(value: float, interval: Interval) -> str:
-    """``value`` (the middle of ``interval``, or an end) in plain decimals, rounded where the interval's `digits` end."""
+    """``value`` (the middle of ``interval``, or an end) in plain decimals, rounded where the interval's `digits` end.
+
+    Ends are rounded outward: what is shown still holds what was meant.
+    """
     if not interval.mid:
         return f"{value:g}"
     decimals = digits(interval) - 1 - math.floor(math.log10(abs(interval.mid)))
-    return f"{round(value, decimals):.{max(0, decimals)}f}"
+    if value == interval.mid:
+        return f"{round(value, decimals):.{max(0, decimals)}f}"
+    outward = math.floor if value < interval.mid else math.ceil
+    # six digits: a float's last one must not push an outward rounding a step further
+    end = outward(float(f"{value * 10.0**decimals:.6g}")) / 10.0**decimals
+    return f"{end:.{max(0, decimals)}f}"
 
 
 def _points(part: Part) -> list[float]:

@@ -117,7 +117,7 @@ def _library() -> Any:
     return utils
 
 
-@cache
+@lru_cache(maxsize=1024)  # as above: names may come from clients
 def _known(provider: str, model: str) -> _Known | None:
     """What EcoLogits knows of a model, or of its "-latest" alias where the bare name is none of its own."""
     utils = _library()

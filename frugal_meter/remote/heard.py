@@ -10,6 +10,10 @@ MOST_TOKENS: Final = 10_000_000
 MALFORMED_FLAG: Final = "usage:malformed"
 COUNTED_FLAG: Final = "tokens:counted"
 ABSENT_FLAG: Final = "usage:absent"
+CONTRADICTED_FLAG: Final = "usage:contradicted"
+UNLISTED_FLAG: Final = "tokens:unlisted"
+#: pieces that one token may come in: a server that resends by the byte parts few tokens, and none in more
+_PIECES_A_TOKEN: Final = 2
 
 
 class Heard:
@@ -43,7 +47,19 @@ class Heard:
         lies = told == (None, None) or any(each is not None and not _is_count(each) for each in told)
         if lies:
             return None, None, None, (MALFORMED_FLAG,)
-        return told[0], told[1], cached if _is_count(cached) else None, ()
+        cached = cached if _is_count(cached) and cached <= (told[0] or 0) else None
+        written, flags = self._written(*told)
+        return told[0], written, cached, flags
+
+    def _written(self, asked: int | None, written: int | None) -> tuple[int | None, tuple[str, ...]]:
+        """Tokens written, by whichever of usage, total and pieces tells most; and a flag where they do not agree."""
+        if self.pieces > _PIECES_A_TOKEN * (written or 0):
+            return self.pieces, (CONTRADICTED_FLAG,)
+        total = read(self.usage, "total_tokens")
+        if asked is not None and written is not None and _is_count(total) and total > asked + written:
+            # Gemini and Grok leave a model's reasoning out of completion_tokens; it was computed all the same.
+            return total - asked, (UNLISTED_FLAG,)
+        return written, ()
 
     @property
     def frugal(self) -> Any:
