@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
 import msgspec
 import pytest
 import yaml
+from clause_house import a_pass, a_reading, fill
 from typer.testing import CliRunner
 
 from frugal_meter.cli.app import app
+from frugal_meter.journal import sqlite
 from frugal_meter.records import Reading
 from tests.support import burn, metered
 
@@ -133,3 +138,92 @@ def test_what_cannot_be_is_one_line(words: list[str], says: str, kept: tuple[Pat
     assert says in output
     assert output.strip().count("\n") == 0
     assert kept[0].read_bytes() == before
+
+
+READERS = {
+    "info": ["journal", "info", "FILE"],
+    "verify": ["journal", "verify", "FILE"],
+    "period": ["journal", "period", "FILE"],
+    "export": ["journal", "export", "FILE"],
+    "explain": ["explain", "01a2023f-d27e-7634-a1fa-bbc400000001", "--from", "FILE"],
+    "compare": ["compare", "FILE", "FILE"],
+    "clauses": ["clauses", "check", "CLAUSES", "--journal", "FILE"],
+}
+
+
+def commanded(path: Path, words: list[str]) -> tuple[int, str]:
+    """Exit code and everything that a command says, with the journal for FILE and clauses of a day long past for CLAUSES."""
+    clauses = path.parent / "clauses.toml"
+    clauses.write_text("[[period]]\nbegin=2020-01-01\nend=2020-01-02\n[[clause]]\nfigure='measured'\nat_least=0.5\n")
+    done = CliRunner().invoke(app, [{"FILE": str(path), "CLAUSES": str(clauses)}.get(word, word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("words", READERS.values(), ids=READERS)
+def test_every_command_refuses_a_newer_journal_in_one_line(kept: tuple[Path, list[Reading]], words: list[str]) -> None:
+    db = sqlite3.connect(kept[0])
+    db.execute("PRAGMA user_version = 9")
+    db.close()
+    code, output = commanded(kept[0], words)
+    assert code == 2
+    assert "was written by a newer frugal-meter (layout 9, this one knows 1)" in output
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", READERS.values(), ids=READERS)
+def test_every_command_says_of_a_journal_whose_end_is_missing_what_can_be_saved_and_how(
+    kept: tuple[Path, list[Reading]], words: list[str]
+) -> None:
+    os.truncate(kept[0], 3 * 8192)  # its layout and not much more
+    before = kept[0].read_bytes()
+    code, output = commanded(kept[0], words)
+    assert code == (1 if words[1] in ("verify", "export") else 2)
+    last = output.splitlines()[-1]
+    assert "save what is left with frugal-meter journal export" in last
+    assert words[1] == "export" or output.count("\n") == 1
+    assert kept[0].read_bytes() == before
+
+
+def test_a_journal_that_somebody_writes_is_read_and_not_purged(
+    kept: tuple[Path, list[Reading]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.01)
+    other = sqlite3.connect(kept[0], isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for name, words in READERS.items():
+        code, output = commanded(kept[0], [kept[1][0].id if word.startswith("01a") else word for word in words])
+        assert code == (3 if name == "clauses" else 0), output
+    code, output = commanded(kept[0], ["journal", "purge", "FILE", "--before", "2100-01-01"])
+    other.execute("ROLLBACK")
+    other.close()
+    assert code == 2
+    assert "database is locked" in output
+    assert output.count("\n") == 1
+    assert json.loads(run("info", kept[0]))["readings"] == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["export", "FILE", "--out", "OUT"], "cannot be written (File too large)"),
+        (["purge", "FILE", "--before", "2100-01-01"], "is full"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_loses_nothing(words: list[str], says: str, tmp_path: Path) -> None:
+    """Full by RLIMIT_FSIZE, in a process of its own: the limit is the process's. SQLite itself needs 32 kB to read."""
+    path, out = tmp_path / "journal.db", tmp_path / "out.jsonl"
+    fill(str(path), [a_reading(number) for number in range(200)], [a_pass(1000)])
+    given = [{"FILE": str(path), "OUT": str(out)}.get(word, word) for word in words]
+    script = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (33_000, resource.RLIM_INFINITY))
+from frugal_meter.cli.app import app
+app(["journal", *{given!r}])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert json.loads(run("info", path))["readings"] == 200

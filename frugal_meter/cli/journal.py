@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, StoreError
 from ..journal.export import FORMATS, TEXTS, parquet
 from ..journal.figures import figures_of, span_of
 from ..journal.opening import is_server, open_store
@@ -42,7 +42,12 @@ def info(where: str) -> str:
 def verified(where: str, words: Words) -> tuple[str, bool]:
     """What is wrong with it, a line each, and whether nothing is."""
     with open_store(where, create=False) as journal:
-        faults = journal.verify()
+        try:
+            faults = journal.verify()
+        except StoreError as error:
+            if is_server(where):  # away, perhaps: that says nothing of what it keeps
+                raise
+            faults = [str(error)]
     return "\n".join(faults) or words("journal_sound"), not faults
 
 
