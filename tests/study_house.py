@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,17 @@ def slow_to_load() -> Starlette:
 def failing() -> Starlette:
     """One that cannot start."""
     raise RuntimeError("no weights to be had")
+
+
+def failing_later() -> Starlette:
+    """One that cannot start either, and says so in its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        raise OSError("no database to be had")
+        yield
+
+    return Starlette(lifespan=lifespan)
 
 
 def ends_at_once() -> Starlette:

@@ -752,6 +752,7 @@ def test_every_command_option_and_key_is_in_the_documentation(machine):
         "factors",
         "journal",
         "run",
+        "study",
         "version",
     }
     for name, command in commands.items():

@@ -69,8 +69,8 @@ def test_ctrl_c_keeps_what_is_measured_and_says_how_to_go_on(tmp_path: Path) -> 
         running.send_signal(signal.SIGINT)
         rest = running.stderr.read()
     assert running.returncode == 2
-    assert "étude interrompue : " in rest
-    assert " répétitions sur 4 sont gardées" in rest
+    assert "étude interrompue ; répétitions gardées dans " in rest
+    assert " sur 4 ; reprenez avec --resume" in rest
     assert "Traceback" not in rest
     assert list((out / "raw").glob("*.jsonl"))
     finished = typed("run", file, "--out", out, "--resume")

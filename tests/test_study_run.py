@@ -20,6 +20,8 @@ from frugal_meter.study.building import study_of
 from frugal_meter.study.declaring import load
 from frugal_meter.study.results import Study, decoded
 from frugal_meter.study.running import order, run
+from frugal_meter.study.service import serving
+from frugal_meter.study.worker import Job
 from tests.study_house import SECRET, declare
 
 pytestmark = pytest.mark.xdist_group("study")
@@ -376,13 +378,15 @@ def test_a_judge_that_cannot_judge_is_told_before_anything_is_measured(tmp_path:
 @pytest.mark.parametrize(
     ("app", "said"),
     [
-        ("failing", r"tests\.study_house:failing\(\) failed: RuntimeError: no weights to be had"),
+        ("failing", r"^variant \S+, round 1: tests\.study_house:failing\(\) failed: RuntimeError: no weights to be had"),
+        ("failing_later", r"the application did not start; it said last: OSError: no database to be had$"),
         ("absent", r"module 'tests\.study_house' has no attribute 'absent'"),
     ],
 )
 def test_a_service_that_does_not_start_says_why(tmp_path: Path, app: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=said) as caught:
         run(load(declare(tmp_path / "declared", app=app)), tmp_path / "out", resume=False, progress=silent)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_service_that_ends_under_load_is_told(tmp_path: Path) -> None:
@@ -426,6 +430,20 @@ def test_a_declared_pue_and_lifetime_weigh_what_was_measured(tmp_path: Path) -> 
     assert load_of_it.operational_g.mid == pytest.approx(grams, rel=1e-12)
     lines: Iterator[Any] = (s for s in made.sensitivity if s.lever == "lifetime")
     assert {s.value for s in lines} == {3.0, 4.0, 5.0, 6.0}
+
+
+def test_a_full_disk_is_no_study(tmp_path: Path) -> None:
+    """The kernel's own full device, in the place of the file that the service's records go to."""
+    declared = load(declare(tmp_path)).declared
+    job = Job(
+        **{"variant": "grand", "round": 1, "app": declared.service.app, "factory": True, "service": "town-hall", "meter": {}},
+        **{"carbon": declared.carbon, "raw": "/dev/full", "began_at": "2026-01-01T00:00:00Z"},
+    )
+    with (
+        pytest.raises(ConfigurationError, match=r"/dev/full: cannot be written \(No space left on device\)"),
+        serving(job, Path.cwd(), {"PYTHONPATH": str(Path.cwd())}, tmp_path / "log") as service,
+    ):
+        service.phase("rest")
 
 
 def test_raw_data_are_lines_of_json_that_anybody_reads(finished: Path) -> None:

@@ -5,6 +5,8 @@ Each application loads what it needs and no more: what starting costs, and what 
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -22,9 +24,6 @@ from examples.assistant.language_model import LanguageModel
 from examples.assistant.quality import is_right, normalise
 from examples.assistant.tiers import MAX_QUESTION, Answer, Tiers
 from frugal_meter import Meter, MeterMiddleware
-
-#: the keyword search answers when that many words are the question's too
-_LEAST_WORDS = 1
 
 
 def _meter() -> Meter:
@@ -60,23 +59,29 @@ def keywords() -> Starlette:
 
 
 class Keywords:
-    """Words in common, counted; the counter's address where there are none."""
+    """The words in common, rare ones first, as a site's search engine ranks pages; the counter's address where there are none."""
 
     def __init__(self) -> None:
         self.corpus = load_corpus()
-        self._entries = [(e, Counter(self._words(f"{e.question} {e.answer}"))) for e in self.corpus.entry]
+        self._stop = set(self.corpus.stop.split())
+        self._entries = [(e, self._words(f"{e.question} {e.also} {e.answer}")) for e in self.corpus.entry]
+        self._found_in = Counter(word for _, words in self._entries for word in words)
 
-    def _words(self, text: str) -> list[str]:
-        stop = set(self.corpus.stop.split())
-        return [w for w in normalise(text).replace("'", " ").split() if w.isalnum() and w not in stop]
+    def _words(self, text: str) -> set[str]:
+        # Six letters stand for a word and its endings.
+        words = re.findall(r"\w+", normalise(text))
+        return {word[:6] for word in words if word not in self._stop and len(word) > 1}
 
     def answer(self, question: str) -> Answer:
-        """The passage with most of the question's words."""
-        asked = set(self._words(question))
-        shared, entry = max(((len(asked & held.keys()), e) for e, held in self._entries), key=lambda each: each[0])
-        if shared < _LEAST_WORDS:
+        """The passage that shares most with the question: the sum over words of log(passages / passages that have it)."""
+        asked = self._words(question)
+        weight, entry = max(((self._weight(asked & words), e) for e, words in self._entries), key=lambda each: each[0])
+        if not weight:
             return Answer(self.corpus.counter, "keywords", None)
         return Answer(entry.answer, "keywords", entry.id)
+
+    def _weight(self, shared: set[str]) -> float:
+        return math.fsum(math.log(len(self._entries) / self._found_in[word]) for word in shared)
 
 
 def questions(variant: str) -> list[dict[str, Any]]:

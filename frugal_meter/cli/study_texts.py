@@ -9,7 +9,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "wrote": ("{file} écrit : adaptez-le, puis {command}", "{file} written: adapt it, then {command}"),
     "measuring": ("mesure", "measuring"),
     "kept": (
-        "étude interrompue : {done} répétitions sur {all} sont gardées dans {out} ; reprenez avec --resume",
+        "étude interrompue ; répétitions gardées dans {out} : {done} sur {all} ; reprenez avec --resume",
         "study interrupted: {done} of {all} repetitions are kept in {out}; go on with --resume",
     ),
     "done": ("étude terminée : {out}", "study finished: {out}"),
@@ -33,7 +33,8 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "ratio": ("{variant} ÷ {reference} : {ratio} en énergie", "{variant} ÷ {reference}: {ratio} in energy"),
     "sound": (
-        "intègre : toutes les empreintes sont justes, {figures} chiffres recalculés au dernier près\nà citer : sha256:{identity}",
+        "intègre : toutes les empreintes sont justes, {figures} valeurs recalculées au dernier chiffre près\n"
+        "à citer : sha256:{identity}",
         "sound: every hash is right, {figures} figures recomputed to the last digit\nto cite: sha256:{identity}",
     ),
     "unsound": ("{n} défauts", "{n} faults"),

@@ -72,7 +72,10 @@ def run(plan: Plan, out: Path, *, resume: bool, progress: Progress) -> None:
             _check_load(file, loads[step.variant.name])
             pace.skip(step)
         else:
-            _repetition(plan, step, loads[step.variant.name], judge, file, pace)
+            try:
+                _repetition(plan, step, loads[step.variant.name], judge, file, pace)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"variant {step.variant.name}, round {step.round}: {error}") from None
 
 
 def prepare(plan: Plan, out: Path, *, resume: bool) -> None:

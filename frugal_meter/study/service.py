@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ from ..errors import ConfigurationError
 from .loads import Request
 from .worker import Job
 
-#: what an application said last, when it fails
-_TAIL_LINES: Final = 12
+#: the line of a log that tells why: the last that names an exception
+_EXCEPTION: Final = re.compile(r"^[\w.]*(?:Error|Exception|Exit|Interrupt|Unavailable)\b.*", re.MULTILINE)
+_MOST_SAID: Final = 300
 _STOP_S: Final = 60.0
 
 
@@ -78,12 +80,13 @@ class Service:
             raise ConfigurationError(f"the service ended by itself{self._last_words()}")
         told = msgspec.json.decode(line, type=dict[str, str])
         if "error" in told:
-            raise ConfigurationError(f"{told['error']}{self._last_words()}")
+            raise ConfigurationError(f"{told['error']}{self._last_words() if told['see'] else ''}")
         return told
 
     def _last_words(self) -> str:
-        text = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return "".join(f"\n    {line}" for line in text[-_TAIL_LINES:])
+        text = self._log.read_text(encoding="utf-8", errors="replace").strip()
+        why = _EXCEPTION.findall(text) or text.splitlines()
+        return f"; it said last: {why[-1].strip()[:_MOST_SAID]}" if why else ""
 
     def begin(self, job: Job) -> None:
         """Start serving. Raises ConfigurationError."""

@@ -11,7 +11,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -47,6 +47,10 @@ LINGER_S: Final = 30.0
 _SETTLE_S: Final = 60.0
 
 
+class DidNotStart(ConfigurationError):
+    """The application's start failed; why is in its log."""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What to serve: ``raw`` is the file that records go to; ``meter`` are settings for an application without one."""
 
@@ -70,7 +74,7 @@ class Recorder:
         self._out, self._carbon = out, carbon
         self._meter: MeterView | None = None
         self._lock = threading.Lock()
-        self.ticks = 0
+        self.lost: str | None = None  # why something could not be written
 
     def bind(self, meter: MeterView) -> None:
         """Look at this meter for what ticks do not say."""
@@ -79,16 +83,18 @@ class Recorder:
     def export(self, readings: Sequence[Reading], ticks: Sequence[Tick]) -> None:
         """Write what settled in one tick, without tenants."""
         if ticks:
-            self.ticks += len(ticks)
             self.write(encoded(pass_line(self._row(ticks))))
         for reading in readings:
             self.write(encoded(ReadingLine(reading=msgspec.structs.replace(reading, tenant=None))))
 
     def write(self, line: bytes) -> None:
-        """One line."""
+        """One line. A failure is kept: the meter would count it and go on, and a study must not."""
         with self._lock:
-            self._out.write(line)
-            self._out.flush()
+            try:
+                if self._out.write(line) != len(line):
+                    self.lost = "no room"
+            except OSError as error:
+                self.lost = error.strerror
 
     def _row(self, ticks: Sequence[Tick]) -> PassRow:
         meter = self._meter
@@ -184,6 +190,12 @@ class Worker:
             time.sleep(0.01)
         _settled(meter)
         self._mark(name)
+        if self._recorder.lost is not None:
+            raise ConfigurationError(
+                f"{self.job.raw}: cannot be written ({self._recorder.lost}); set TMPDIR to a place with room"
+            )
+        if meter.dropped:
+            raise ConfigurationError(f"{meter.dropped} readings were lost: the machine is too slow for so many at once")
 
     def _mark(self, name: str) -> None:
         self._recorder.write(encoded(Mark(name=name, at_s=time.time())))  # type: ignore[arg-type]
@@ -260,7 +272,7 @@ def _serving(app: Any) -> Iterator[str]:
     thread.start()
     try:
         if not up.wait(PATIENCE_S) or not server.started:
-            raise ConfigurationError("the application did not start; what it said is above")
+            raise DidNotStart("the application did not start")
         yield _address(server)
     finally:
         server.should_exit = True
@@ -283,20 +295,27 @@ def main() -> int:
 
     job = msgspec.json.decode(sys.stdin.readline(), type=Job)
     try:
-        with Path(job.raw).open("wb") as out:
+        # Unbuffered: what a full disk does not take is known at once, and not when the file is closed.
+        with Path(job.raw).open("wb", buffering=0) as out:
             worker = Worker(job, out)
-            with _serving(worker.loaded()) as url:
-                tell(url=url, head=encoded(worker.head).decode())
-                for word in map(str.strip, sys.stdin):
-                    worker.phase(word)
-                    tell(phase=word)
-                    if word == "end":
-                        break
-            worker.stop()
+            try:
+                _serve(worker, tell)
+            finally:
+                worker.stop()
     except FrugalMeterError as error:
-        tell(error=str(error))
+        tell(error=str(error), see="log" if isinstance(error, DidNotStart) else "")
         return 2
     return 0
+
+
+def _serve(worker: Worker, tell: Callable[..., None]) -> None:
+    with _serving(worker.loaded()) as url:
+        tell(url=url, head=encoded(worker.head).decode())
+        for word in map(str.strip, sys.stdin):
+            worker.phase(word)
+            tell(phase=word)
+            if word == "end":
+                break
 
 
 if __name__ == "__main__":
