@@ -343,13 +343,18 @@ def test_a_ratio_keeps_its_interval() -> None:
 
 
 def test_scores_differ_when_the_interval_of_their_difference_says_so() -> None:
-    # the first two overlap and still differ; Newcombe's own example (a): 56/70 against 48/80, difference 0.0524 to 0.3339
+    # the first two overlap and still differ
     assert apart(Interval(0.23, 0.44, 0.67), Interval(0.64, 0.88, 0.97))
     assert not apart(Interval(0.66, 0.78, 0.88), Interval(0.72, 0.84, 0.94))
-    low, high = Interval(0.6921, 0.8, 0.8776), Interval(0.4904, 0.6, 0.7005)
-    assert apart(low, high)
-    assert apart(high, low)
-    assert (low.mid - high.mid) - math.hypot(low.mid - low.low, high.high - high.mid) == pytest.approx(0.0524, abs=5e-4)
+    # what counts is how far the better one may fall and the worse one rise
+    assert not apart(Interval(0.55, 0.6, 0.7), Interval(0.5, 0.9, 0.92))
+    assert apart(Interval(0.85, 0.9, 1.0), Interval(0.1, 0.7, 0.75))
+    # Newcombe 1998, table II, example (a): 56/70 and 48/80, whose difference is 0.0524 at least
+    better, worse = Interval(0.6921, 0.8, 0.8776), Interval(0.4904, 0.6, 0.7005)
+    assert apart(better, worse)
+    moved = 0.0524
+    assert not apart(Interval(better.low - moved - 5e-4, better.mid - moved - 5e-4, better.high), worse)
+    assert apart(Interval(better.low - moved + 5e-4, better.mid - moved + 5e-4, better.high), worse)
 
 
 def test_where_idling_makes_all_of_the_year_the_answer_says_so() -> None:
