@@ -99,8 +99,7 @@ def ops_app(
     citizens: PublicPages | None = None,
 ) -> Starlette:
     """A Starlette application with ``/metrics``, ``/`` (live page), ``/data.json`` and ``/readings/ID``, rendered off the event
-    loop. A reading is given without its tenant. ``POST /feedback`` hands a reading's score to ``feedback``; it is never public.
-    ``citizens`` are further pages, with an opening of their own.
+    loop. A reading is given without its tenant. ``POST /feedback`` hands a score on, and is never public; ``citizens`` may be.
     """
     if token is not None and public:
         raise ConfigurationError("ops_app: token and public=True exclude each other; with a token the pages are not public")
@@ -149,8 +148,7 @@ def ops_app(
 
     pages = {"/readings/{id}": see_reading, "/metrics": see_metrics, "/data.json": see_data, "/": see_page}
     routes = [Route(path, guarded(see)) for path, see in pages.items()]
-    if citizens is not None:
-        routes += _for_citizens(citizens, lambda request: is_open_to(request.scope, token, public))
+    routes += [] if citizens is None else _for_citizens(citizens, lambda request: is_open_to(request.scope, token, public))
     return Starlette(routes=[*routes, Route("/feedback", take_feedback, methods=["POST"])])
 
 
