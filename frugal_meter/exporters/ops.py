@@ -128,8 +128,7 @@ def ops_app(
         return HTMLResponse(page, headers=_page_headers(nonce, lang))
 
     async def see_data(request: Request) -> Response:
-        lang = language(request)
-        body = await run_sync(lambda: render_data(state(), lang=lang))
+        body = await run_sync(lambda: render_data(state(), lang=language(request)))
         return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
     async def see_reading(request: Request) -> Response:
