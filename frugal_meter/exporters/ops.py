@@ -128,15 +128,13 @@ def ops_app(
         return HTMLResponse(page, headers=_page_headers(nonce, lang))
 
     async def see_data(request: Request) -> Response:
-        body = await run_sync(lambda: render_data(state(), lang=language(request)))
-        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+        return _json(await run_sync(lambda: render_data(state(), lang=language(request))))
 
     async def see_reading(request: Request) -> Response:
         found = await run_sync(find, request.path_params["id"])
         if found is None:
             return PlainTextResponse("No such reading among the last of this process.\n", 404)
-        body = msgspec.json.encode(as_dict(msgspec.structs.replace(found, tenant=None)))
-        return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+        return _json(msgspec.json.encode(as_dict(msgspec.structs.replace(found, tenant=None))))
 
     async def take_feedback(request: Request) -> Response:
         request.scope[OPS_MARK] = True
@@ -149,6 +147,12 @@ def ops_app(
     routes = [Route(path, guarded(see)) for path, see in pages.items()]
     routes += [] if citizens is None else _for_citizens(citizens, lambda request: is_open_to(request.scope, token, public))
     return Starlette(routes=[*routes, Route("/feedback", take_feedback, methods=["POST"])])
+
+
+def _json(body: bytes) -> Response:
+    from starlette.responses import Response
+
+    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
 
 
 def _for_citizens(pages: PublicPages, is_open: Callable[[Request], bool]) -> list[Route]:
