@@ -260,7 +260,7 @@ def test_counts_are_in_fives_and_never_further_off_than_two(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "figures", [kept(requests=4, failed=0), kept(requests=500, failed=0, units=4.0)], ids=["requests", "units"]
+    "figures", [kept(requests=4, failed=0, units=4000.0), kept(requests=500, failed=0, units=4.0)], ids=["requests", "units"]
 )
 def test_of_a_service_hardly_used_no_figure_is_published(figures: Any) -> None:
     declaration = declared(figures)

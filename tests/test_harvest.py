@@ -452,7 +452,7 @@ def test_exit_codes_tell_whether_all_were_taken(tmp_path: Path) -> None:
 
 
 def test_a_terminal_is_not_spoken_to_by_a_stranger(tmp_path: Path) -> None:
-    evil = tmp_path / "evil.json"
+    evil = tmp_path / "evil\x1b[2J\u202e.json"
     evil.write_bytes(b'{"schema": "\\u001b[31m\\u202e"}')
     _, said = run(evil)
     assert "\x1b" not in said
