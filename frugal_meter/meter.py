@@ -29,7 +29,7 @@ from .carbon.factors import Factor
 from .carbon.in_force import InForce
 from .carbon.pue import Pue
 from .config import WatchedFile
-from .declaration.statement import Statement, statement_of
+from .declaration import stated
 from .degrading import MAX_BODY_BYTES, Degrading
 from .errors import ConfigurationError
 from .exporters.aggregates import Aggregates
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from .carbon.live import Live
     from .carbon.providers import Provider
+    from .declaration.statement import Statement
     from .exporters.ops import OpsServer
 
 log = logging.getLogger("frugal_meter")
@@ -131,7 +132,7 @@ class Meter(Ticking):
         )
         check_callables(tenant, exporters, capture_usage)
         super().__init__(clock or SystemClock(), tenant)
-        self.service, self.setup, self.statement = setup.service, setup, statement_of(declaration)
+        self.service, self.setup, self.statement = setup.service, setup, stated(declaration)
         self.refusals = Refusals.of(refusals)
         self.degrading = Degrading(rewrite, rewrite_limit, qualities)
         self.told = Told.of(usage_carbon, callers)

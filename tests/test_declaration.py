@@ -26,7 +26,7 @@ from starlette.routing import Mount
 from support import burn, metered
 from typer.testing import CliRunner
 
-from frugal_meter import Meter
+from frugal_meter import Budget, Meter
 from frugal_meter.cli.app import app
 from frugal_meter.cli.gathering import diagnose
 from frugal_meter.config import load
@@ -160,6 +160,25 @@ def test_what_is_no_declaration_is_refused_in_one_line(data: bytes, says: str) -
     assert says in why
     assert why.isprintable()
     assert len(why) < 300
+
+
+@given(st.integers(0, 10**6), st.binary(max_size=12), st.integers(0, 40))
+def test_a_declaration_with_bytes_changed_is_read_or_refused_and_nothing_else(at: int, put: bytes, cut: int) -> None:
+    data = as_json(SAMPLES["full"])
+    at %= len(data)
+    why = ""
+    try:
+        declaration_of(data[:at] + put + data[at + cut :], now=NOW)
+    except DeclarationError as error:
+        why = str(error)
+    assert why.isprintable()
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_whatever_the_operator_calls_things_the_declaration_holds_to_its_schema(service: str, budget: str) -> None:
+    named = [Budget(budget, "50 kJ", per="day")] if budget.strip() else []
+    declaration = declared(service=service, budgets=named)
+    assert declaration_of(as_json(declaration), now=NOW) == declaration
 
 
 def changed(*path: Any, to: Any) -> dict[str, Any]:

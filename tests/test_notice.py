@@ -56,7 +56,7 @@ def many() -> Harvest:
                 "du 1er octobre 2026 au 31 octobre 2026", "50 kJ par jour", "environ 40 demandes refusées",
                 "Au guichet de la mairie", "la direction du numérique", "Elle n’est pas mesurée par un capteur",
                 "3,5 Wh par heure, pour chaque compte (pour l’instant, cette limite est seulement observée)",
-                "le réseau entre vous et le service", "article L. 311-3-1", "neuf chances sur dix")),
+                "le réseau entre vous et le service", "article L. 311‑3‑1", "neuf chances sur dix")),
         ("en", ("between 200 and 820 joules of electricity", "between 4.7 and 29 milligrams of CO₂", "between 8.1 and 33 kilo",
                 "1 October 2026 to 31 October 2026", "50 kJ per day", "about 40 requests refused", "Without AI:",
                 "At the town hall", "the digital department", "It is not measured by a sensor", "nine times out of ten")),
@@ -124,6 +124,11 @@ def test_what_is_not_known_is_never_nought() -> None:
 def test_a_comparison_is_made_only_of_a_litre_or_more() -> None:
     assert "chauffer entre 82 et 340 litres d’eau" in text_of(notice(declared(), "fr"))
     assert "chauffer" not in text_of(notice(declared(kept(joules=1000.0)), "fr"))
+
+
+def test_a_limit_that_is_only_watched_is_not_said_to_have_held() -> None:
+    watched = text_of(notice(declared(), "fr")).partition("seulement observée)")[2]
+    assert watched.startswith(". S’adresser à une personne")
 
 
 def test_models_elsewhere_are_among_what_is_not_counted() -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from importlib import metadata
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ..budgets.budget import Budget
 from ..carbon.factors import Factor
 from ..periods import LEAST_PUBLIC, Period, public
-from ..records import Interval, label
+from ..records import Interval
 from ..units import J_PER_KWH
 from .calendar import valid_until
 from .document import (
@@ -131,7 +131,7 @@ def _service(
             f"{at}/method/measured_share": "no_books",
         }
     return Service(
-        id=service,
+        id=line(service),
         name=statement.name,
         purpose=statement.purpose,
         status=statement.status,
@@ -151,7 +151,9 @@ def _service(
         per_unit=each,
         per_year=year,
         elsewhere_kwh=None if figures is None or figures.remote_j is None else rounded(figures.remote_j / J_PER_KWH),
-        boundary=Boundary(included=figures.boundary if figures else (), excluded=(*EXCLUDED, *statement.not_counted)),
+        boundary=Boundary(
+            included=tuple(map(line, figures.boundary)) if figures else (), excluded=(*EXCLUDED, *statement.not_counted)
+        ),
         method=_method(kept if isinstance(kept, Kept) else None, figures, factor, reasons),
         budgets=tuple(_budget(place, budget, acted, why, reasons) for place, budget in enumerate(budgets[:100])),
         objective=statement.objective,
@@ -200,14 +202,14 @@ def _method(kept: Kept | None, figures: Period | None, factor: Lookup, reasons: 
         )  # fmt: skip
     ids = figures.factor_ids
     return Method(
-        ids=tuple(each[:600] for each in figures.method_ids[:MOST_LISTED]),
+        ids=tuple(map(line, figures.method_ids[:MOST_LISTED])),
         reference=reference,
         tier=figures.tier,
         measured_share=None if figures.measured_share is None else round(min(1.0, figures.measured_share), 3),
         pue=tuple(bounds(pue) for pue in kept.pues[:MOST_LISTED]),
         factors=tuple(_factor(place, id, factor(id), reasons) for place, id in enumerate(ids[:MOST_LISTED])),
         factors_left_out=max(0, len(ids) - MOST_LISTED),
-        flags=figures.flags[:100],
+        flags=tuple(map(line, figures.flags[:100])),
     )
 
 
@@ -216,7 +218,9 @@ def _factor(place: int, id: str, found: Factor | None, reasons: dict[str, Code])
     names = ("grams_per_kwh", "zone", "dataset", "version", "year", "scope", "basis", "licence", "sha256")
     code: Code = "not_resolved" if found is None else "not_told"
     reasons |= dict.fromkeys((f"{where}/{name}" for name in names), code)
-    return FactorLine(id=id, **{name: getattr(found, name, None) for name in names})
+    raw = {name: getattr(found, name, None) for name in names}
+    told: dict[str, Any] = {name: line(value) if isinstance(value, str) else value for name, value in raw.items()}
+    return FactorLine(id=line(id), **told)
 
 
 def _budget(place: int, budget: Budget, acted: object, why: Code, reasons: dict[str, Code]) -> BudgetLine:
@@ -228,8 +232,8 @@ def _budget(place: int, budget: Budget, acted: object, why: Code, reasons: dict[
         return in_fives(acted.get((budget.name, action), 0)) if isinstance(acted, dict) else None
 
     return BudgetLine(
-        name=label(budget.name) or "",
-        limit=budget.limit.text,
+        name=line(budget.name),
+        limit=line(budget.limit.text),
         per=budget.per,
         key=budget.key,  # type: ignore[arg-type]
         enforced=budget.enforce,
@@ -244,6 +248,12 @@ def _explained(whole: Declaration, reasons: dict[str, Code]) -> Declaration:
     codes = [(path, reasons.get(path, "not_declared")) for path in nulls(msgspec.to_builtins(whole))]
     unknown = tuple(Unknown(path=path, code=code, reason=REASONS[code]) for path, code in codes)
     return msgspec.structs.replace(whole, unknown=unknown)
+
+
+def line(text: str) -> str:
+    """A name of the operator's as the schema takes it: one line of at most 600 characters."""
+    shown = "".join(c if c.isprintable() else "�" for c in text.encode("utf-8", "replace").decode())[:600]
+    return shown if shown.strip() else "–"
 
 
 def in_fives(count: float) -> int:

@@ -159,8 +159,8 @@ def _budget(budget: BudgetLine, words: NoticeWords) -> Iterator[Html]:
     told = [words("limit", limit=limit, per=words(budget.per))]
     told += [words("keyed", words(key)) for key in budget.key]
     yield join(", ".join(told), None if budget.enforced else words("watched"), ".")
-    if budget.refused is None or budget.degraded is None:
-        return
+    if not budget.enforced or budget.refused is None or budget.degraded is None:
+        return  # a limit that is only watched holds nobody back
     acted = budget.refused or budget.degraded
     counts = {name: whole(getattr(budget, name), words.lang) for name in ("refused", "degraded")}
     yield join(" ", words("acted", **counts) if acted else words("not_acted"), ".")

@@ -38,9 +38,9 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "oversight": ("Qui surveille l’IA\u00a0: ", "Who watches over it: "),
     "rights": (
         "Si une décision vous concerne, vous pouvez demander les règles que suit l’outil, et comment elles ont été appliquées à "
-        "votre cas (code des relations entre le public et l’administration, article L.\u00a0311-3-1).",
+        "votre cas (code des relations entre le public et l’administration, article L.\u00a0311‑3‑1).",
         "If a decision is about you, you may ask which rules the tool follows and how they were applied to your case "
-        "(French code of relations between the public and the administration, article L.\u00a0311-3-1).",
+        "(French code of relations between the public and the administration, article L.\u00a0311‑3‑1).",
     ),
     "rules": ("Les règles que suit l’outil", "The rules that the tool follows"),
     "models": ("Modèles d’IA utilisés\u00a0: {}.", "AI models used: {}."),

@@ -20,7 +20,7 @@ from .document import Declaration, Language, as_json
 from .frame import policy
 from .keeping import kept_of
 from .notice import notice
-from .statement import Statement
+from .statement import Statement, statement_of
 
 DECLARATION: Final = "frugal-ai.json"
 SCHEMA_FILE: Final = "frugal-ai-1.schema.json"
@@ -118,7 +118,8 @@ def public_pages(meter: Any) -> CitizenPages:
     """The public pages of a `Meter`."""
     journal, factors = meter.journal, meter.figures.in_force
     opener = None if journal is None else journal.store.reader
-    declarer = Declarer(meter.statement, meter.service, opener, lambda: meter.admission.budgets, finder((factors.now,)))
+    statement = statement_of(meter.statement)
+    declarer = Declarer(statement, meter.service, opener, lambda: meter.admission.budgets, finder((factors.now,)))
     return CitizenPages(declarer, meter.clock.time_ns)
 
 
