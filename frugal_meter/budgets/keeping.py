@@ -4,9 +4,9 @@ The memory alone decides, and no request waits for the file. It has the layout o
 ``frugal-meter budget`` reads both, and a service that grows to several workers goes on from it. Each tick tells it what has
 moved: a process that is killed loses what it did since its last tick, no more.
 
-What was learnt, permitted and decided outlives the process wherever the file is. What was *spent* does so in a folder that
-somebody chose (``$FRUGAL_RUN_DIR``); in the system's temporary one, which may go at any time, the next process begins at
-zero, as do scripts and tests that run twice a day.
+What was permitted and decided outlives the process wherever the file is. What was *spent* and *learnt* does so in a folder
+that somebody chose (``$FRUGAL_RUN_DIR``); in the system's temporary one, which may go at any time, the next process begins
+anew, as do scripts and tests that run twice a day.
 """
 
 from __future__ import annotations
@@ -155,12 +155,13 @@ class Keeping:
             if not self._taken_up:
                 self._take_up(self.store.states(self._now_ns() / 1e9))
         if not self._taken_up:
-            admission.recall(self.store.estimates())
+            if self._lasting:
+                admission.recall(self.store.estimates())
             self._taken_up = True
         admission.log.flush(self.store)
-        if self._moved:
+        if self._moved and self._lasting:
             self.store.keep_estimates(self._moved)
-            self._moved = {}
+        self._moved = {}
         if time.monotonic() >= self._overrides_at:
             admission.log.overrides, self._overrides_at = self.store.overrides(), time.monotonic() + _OVERRIDES_S
 
