@@ -32,6 +32,8 @@ async def ask(request: Request) -> JSONResponse:
     _burn(0.02 if asked.get("model") == "heavy" else 0.002)
     if asked.get("model") == "broken" and asked["n"] % 2:
         return JSONResponse({"error": "broken"}, status_code=500)
+    if asked.get("model") == "rude" and asked["n"] % 2:
+        return JSONResponse({"error": "ask otherwise"}, status_code=422)
     return JSONResponse({"text": f"réponse à {asked['question']}", "score": 0.9 if asked.get("model") == "heavy" else 0.6})
 
 

@@ -276,12 +276,13 @@ def test_what_starting_costs_is_a_figure_of_its_own(tmp_path: Path) -> None:
     assert folder.verify(out)[0] == []
 
 
-def test_an_application_without_a_meter_is_given_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "status"), [("broken", 500), ("rude", 422)])
+def test_an_application_without_a_meter_is_given_one_and_what_fails_is_no_answer(tmp_path: Path, model: str, status: int) -> None:
     meter = '[service.meter]\nsources = "model"\nhost_share = 0.1'
-    out = studied(tmp_path, app="plain", unit="request", repetitions=1, first="broken", service=meter)
+    out = studied(tmp_path, app="plain", unit="request", repetitions=1, first=model, service=meter)
     broken, other = study(out).variants
     assert (broken.requests, broken.failed, broken.load.units) == (4, 2, 2.0)
-    assert broken.why_failed == ("2 × HTTP 500",)
+    assert broken.why_failed == (f"2 × HTTP {status}",)
     assert "study:failed-many" in broken.flags
     assert "study:failed-many" not in other.flags
     assert broken.quality is not None

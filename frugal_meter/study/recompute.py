@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks a study: ``python3 -I -S recompute.py [folder]``. Python's standard library alone, and nothing of frugal_meter.
+"""Checks a study: ``python3 -I -S recompute.py [folder]``. Python 3.10 or newer and its standard library, nothing else.
 
 1. Every file has the SHA-256 that ``SHA256SUMS`` and ``manifest.json`` say, and no file of raw data is there that they do not
    name.
