@@ -19,7 +19,7 @@ import pytest
 from redis_server import RedisServer
 
 from frugal_meter import Budget, Meter
-from frugal_meter.budgets.stores import Learnt, SharedStore
+from frugal_meter.budgets.stores import SharedStore
 from frugal_meter.budgets.stores.opening import open_store, shared_file
 from frugal_meter.budgets.stores.sqlite import SqliteStore
 from frugal_meter.errors import BudgetRefused
