@@ -168,6 +168,15 @@ def test_the_answer_in_english_quotes_the_team_in_french() -> None:
     assert [quote.attributes["lang"] for quote in page.all("blockquote")] == ["fr", "fr"]
 
 
+def test_what_tables_say_in_english_is_marked_as_english_on_a_french_page() -> None:
+    page = read(STUDIES["whole"])
+    marked = {said(span).strip() for span in page.all("span") if span.attributes.get("lang") == "en"}
+    assert {"Uptime Institute 2024 (1.56)", "Cloud Carbon Footprint", "ODbL-1.0"} <= marked
+    declared = msgspec.structs.replace(STUDIES["whole"].pue, source="notre hébergeur, 2025", flags=())
+    page = read(msgspec.structs.replace(STUDIES["whole"], pue=declared), "en")
+    assert "notre hébergeur, 2025" in {said(span).strip() for span in page.all("span") if span.attributes.get("lang") == "fr"}
+
+
 def test_scores_that_overlap_are_said_to_establish_nothing() -> None:
     study = STUDIES["whole"]
     assert "l’essai n’établit pas d’écart de qualité avec « Recherche sans IA » et « IA de petite taille »" in section(
@@ -217,7 +226,10 @@ def test_a_service_as_it_ran_has_no_year_and_says_why_nothing_was_compared() -> 
     assert "Aucun usage annuel n’a été déclaré" in section(page, "answer")
     assert "Aucune alternative n’a été comparée : le service tourne déjà." in section(page, "answer")
     assert "c’est le chiffre de la période observée" in section(page, "answer")
-    assert "La fabrication du matériel n’est pas comptée" in section(page, "counted")
+    assert "fabrication du matériel non comprise" in section(page, "answer")
+    assert "la fabrication du matériel" in section(page, "counted")
+    assert "La fabrication du matériel n’est pas comptée" in section(page, "data")
+    assert "essai" not in section(page, "results") + section(page, "counted")
     assert "par an" not in section(page, "results").lower()
 
 

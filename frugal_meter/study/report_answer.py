@@ -43,6 +43,7 @@ def _per_unit(view: View) -> Html:
         view.say("middle", about(cost.energy_j, "J", lang)),
         between(cost.carbon_g, "gCO2e", lang),
         view.say("middle", about(cost.carbon_g, "gCO2e", lang)),
+        view.say("hardware_out" if study.embodied is None else "hardware_in"),
         view.say(f"over_{view.basis}"),
     )
 

@@ -10,6 +10,7 @@ from ..exporters.page_markup import Html, el, join
 from ..exporters.page_texts import word
 from ..records import Interval
 from .report_citation import bibtex
+from .report_texts import said_of
 from .report_view import View, facts, table
 from .report_words import amount_of, listed, plain
 from .results import Machine
@@ -80,7 +81,8 @@ def data(view: View) -> Html:
     heads[1] = f"{heads[1]} (gCO₂e/kWh)"
     own = {f.id for f in study.factors}
     rows = ((_factor_name(view, f, f.id in own), _factor(view, f, heads)) for f in factors.values())
-    return join(table(view.say("factors_caption"), heads, rows, class_="factors"), _constants(view))
+    bare = el("p", view.say("embodied_none")) if study.embodied is None else None
+    return join(table(view.say("factors_caption"), heads, rows, class_="factors"), _constants(view), bare)
 
 
 def _factor_name(view: View, factor: Factor, own: bool) -> Html:
@@ -95,25 +97,25 @@ def _factor(view: View, factor: Factor, heads: list[str]) -> list[Html]:
         view.cell(heads[1], amount_of(factor.grams_per_kwh, "", view.lang)),
         view.text_cell(heads[2], str(factor.year)),
         view.text_cell(heads[3], ", ".join(view.say(kind) for kind in kinds)),
-        view.text_cell(heads[4], factor.licence, factor.source),
+        view.text_cell(heads[4], view.english(factor.licence), view.english(factor.source)),
     ]
 
 
 def _constants(view: View) -> Html:
     study = view.study
     heads = [view.say(key) for key in ("constant", "value", "source")]
-    pue = study.pue
-    rows = [(view.say("pue"), [view.cell(heads[1], *_range(view, pue.value, "")), view.text_cell(heads[2], pue.source)])]
+    rows: list[tuple[str, Interval, str, str, str | None]] = [
+        ("pue", study.pue.value, "", view.sourced(study.pue.source, study.pue.flags), None)
+    ]
     if (made := study.embodied) is not None:
-        covers, years = view.say("covers", made.covers), made.lifespan_s.times(1 / _YEAR_S)
-        rows += [
-            (
-                view.say("te"),
-                [view.cell(heads[1], *_range(view, made.te_kg, "kgCO2e")), view.text_cell(heads[2], made.source, covers)],
-            ),
-            (view.say("life"), [view.cell(heads[1], *_range(view, years, "years")), view.text_cell(heads[2], made.source)]),
-        ]
-    named = ((el("span", name, class_="name"), cells) for name, cells in rows)
+        source, years = view.sourced(made.source, made.flags), made.lifespan_s.times(1 / _YEAR_S)
+        covers = view.say("covers", said_of("covers", made.covers, view.lang) or made.covers)
+        rows += [("te", made.te_kg, "kgCO2e", source, covers), ("life", years, "years", source, None)]
+
+    def cells(of: Interval, unit: str, source: str, more: str | None) -> list[Html]:
+        return [view.cell(heads[1], *_range(view, of, unit)), view.text_cell(heads[2], source, more)]
+
+    named = ((el("span", view.say(key), class_="name"), cells(of, unit, source, more)) for key, of, unit, source, more in rows)
     return table(view.say("others_caption"), heads, named, class_="three")
 
 

@@ -53,7 +53,7 @@ def results(view: View) -> Html:
         _per_year(view) if view.study.use is not None else None,
         _ratios(view) if view.study.comparisons else None,
         _readings(view),
-        _runs(view),
+        _runs(view) if view.study.origin == "scenario" else None,
     )
 
 
@@ -159,17 +159,22 @@ def _ratio(view: View, head: str, ratio: Interval | None, *more: str) -> Html:
 
 
 def _readings(view: View) -> Html:
-    heads = [view.say(key) for key in ("variant", "read_year", "read_test", "read_running")]
+    own = "read_period" if view.study.origin == "journal" else "read_test"
+    kinds = [*(["read_year"] if view.basis == "year" else []), own, "read_running"]
+    heads = [view.say("variant"), *(view.say(kind) for kind in kinds)]
 
     def cells(variant: Variant) -> list[Html]:
         ran = figure(variant.while_it_ran_j, "J", view.lang, variant.tested.energy_j if variant.tested else None)
+        if variant.name in view.withheld:
+            ran = view.say("withheld")
         return [
-            _joules(view, variant, heads[1], variant.in_use, "J"),
-            _joules(view, variant, heads[2], variant.tested, "J"),
-            view.cell(heads[3], ran, view.say("read_running_note")),
+            *([_joules(view, variant, heads[1], variant.in_use, "J")] if view.basis == "year" else []),
+            _joules(view, variant, heads[-2], variant.tested, "J"),
+            view.cell(heads[-1], ran, view.say("read_running_note")),
         ]
 
-    return table(view.say("readings_caption"), heads, ((view.named(v), cells(v)) for v in view.study.variants), class_="four")
+    width = {3: "three", 4: "four"}[len(heads)]
+    return table(view.say("readings_caption"), heads, ((view.named(v), cells(v)) for v in view.study.variants), class_=width)
 
 
 def _runs(view: View) -> Html:

@@ -37,7 +37,7 @@ def counted(view: View) -> Html:
     )
     out = [_named(view, "out", part) for part in study.not_counted]
     if study.embodied is None:
-        out.append(view.say("embodied_none").rstrip("."))
+        out.append(view.say("out_embodied"))
     beside = el(
         "div",
         el("div", el("p", view.say("outside"), class_="frame-title"), bullets(out), class_="outside"),
@@ -69,7 +69,8 @@ def _parts(view: View) -> Html:
         shares = zip(heads[1:], _shares(variant.load), strict=True)
         return [view.cell(head, percent(share, view.lang)) for head, share in shares]
 
-    return table(view.say("parts_caption"), heads, ((view.named(v), cells(v)) for v in variants), class_="six")
+    caption = "parts_caption_period" if view.study.origin == "journal" else "parts_caption"
+    return table(view.say(caption), heads, ((view.named(v), cells(v)) for v in variants), class_="six")
 
 
 def _shares(load: Period) -> Iterator[float | None]:

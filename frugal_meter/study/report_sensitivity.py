@@ -10,6 +10,8 @@ from .report_view import View, table
 from .report_words import amount_of, shown
 from .results import Lever, Scenario, Variant
 
+#: levers whose values the team supposes; the others come out of published tables
+_THEIRS = ("use", "standing")
 LEVERS: tuple[Lever, ...] = ("grid", "pue", "lifetime", "use", "standing")
 
 
@@ -54,9 +56,11 @@ def _table(view: View, lever: Lever, variants: list[Variant], lines: list[dict[s
 def _value(view: View, of: Scenario) -> Html:
     value = amount_of(of.value, of.value_unit, view.lang)
     held = el("span", view.say("in_force"), class_="badge") if of.in_force else None
-    source = of.source
+    source: str | None = None
     if of.factor is not None:
         source = f"{of.factor.dataset}, {of.factor.year}, {view.say(f'scope_{of.factor.scope}')}"
+    elif of.source is not None:
+        source = view.theirs(of.source) if of.lever in _THEIRS else view.english(of.source)
     return join(el("span", value, class_="name"), held, el("span", source, class_="note") if source else None)
 
 

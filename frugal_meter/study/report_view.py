@@ -73,6 +73,14 @@ class View:
         said = self.typed(text)
         return join(said) if self.theirs_lang is None else el("span", said, lang=self.theirs_lang)
 
+    def english(self, text: str) -> Html:
+        """What published data say of themselves; our tables keep it in English."""
+        return join(text) if self.lang == "en" else el("span", text, lang="en")
+
+    def sourced(self, text: str, flags: Sequence[str]) -> Html:
+        """Who says so: our own table where a flag tells of a default, else the team."""
+        return self.english(text) if any(flag.endswith(":default") for flag in flags) else self.theirs(text)
+
     def typed(self, text: str) -> str:
         """What the team wrote, its French punctuation held to its word: keyboards have no key for that space."""
         return typeset(text) if self.study.lang == "fr" else text
