@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from examples.assistant.app import Question, create_app
-from examples.assistant.corpus import load_corpus, load_heldout
+from examples.assistant.corpus import Corpus, HeldOut, load_corpus, load_heldout
 from examples.assistant.demo import SERVICE
 from examples.assistant.language_model import LanguageModel
 from examples.assistant.quality import is_right, normalise
@@ -90,6 +91,12 @@ def questions(variant: str) -> list[dict[str, Any]]:
     return [{"path": "/ask", "json": {"question": held[n].text}, "expect": n} for n in range(0, len(held), 5)]
 
 
+@cache
+def _texts() -> tuple[tuple[HeldOut, ...], Corpus]:
+    return load_heldout(), load_corpus()
+
+
 def right(request: dict[str, Any], answer: Any) -> float:
     """1 for a right answer, else 0, by the rule of ``examples/assistant/quality.py``."""
-    return float(is_right(answer.json()["text"], load_heldout()[request["expect"]], load_corpus()))
+    held, corpus = _texts()
+    return float(is_right(answer.json()["text"], held[request["expect"]], corpus))
