@@ -82,7 +82,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     exporters = [out := RecordingExporter(), tally := Tally(), lines := JsonLines(file)]
     budgets = [Budget("chat", "0.1 J", per="day", estimate="1 mJ", warn_at=0.1, degrade_at=0.2)]
     source = SyntheticSource(2.0, 10.0, error=0.4)
-    with metered(sources=source, exporters=exporters, budgets=budgets) as (meter, _):
+    journal = f"sqlite:///{file.with_name('journal.db')}"
+    with metered(sources=source, exporters=exporters, budgets=budgets, journal=journal) as (meter, _):
         answers = asyncio.run(_asked(meter))
     lines.stop()
     return Work(meter, out, tally, file, answers)
@@ -124,6 +125,8 @@ SURFACES: dict[str, Callable[[Work, str], str]] = {
     "compare --json": lambda work, lang: work.command("compare", str(work.file), str(work.file), "--json"),
     "refusal": lambda work, lang: work.answers["problem"].text,
     "refusal page": lambda work, lang: work.answers["page"].text,
+    "journal period": lambda work, lang: work.command("journal", "period", str(work.folder / "journal.db"), "--lang", lang),
+    "journal period --json": lambda work, lang: work.command("journal", "period", str(work.folder / "journal.db"), "--json"),
     "demo": _demo,
     "doctor": lambda work, lang: _doctor(work, "--lang", lang),
     "doctor --json": lambda work, lang: _doctor(work, "--json"),
@@ -140,7 +143,16 @@ TRIPLES = (
 )
 #: a refusal in joules has no grams to cite; the family of the factor is a metric's label, its id a reading's
 WITHOUT_FACTOR = {"refusal", "refusal page", "/metrics"}
-BY_KEYS = ("reading", "exported readings", "/readings/ID", "/data.json", "compare --json", "refusal", "doctor --json")
+BY_KEYS = (
+    "reading",
+    "exported readings",
+    "/readings/ID",
+    "/data.json",
+    "compare --json",
+    "journal period --json",
+    "refusal",
+    "doctor --json",
+)
 
 
 @pytest.mark.parametrize("lang", ["en", "fr"])

@@ -117,6 +117,7 @@ def shown(of: Period, words: Words) -> str:
         ("p_quality", words("p_none") if of.quality is None else f"{of.quality:.2f} ({of.quality_count})"),
         ("p_tier", f"{words.tier(of.tier)} · {words.percent(of.measured_share)}" if of.tier else words("unknown")),
         ("p_factors", ", ".join(of.factor_ids) or words("unknown")),
+        ("method", ", ".join(of.method_ids) or words("unknown")),
     ]
     return "\n".join(f"{words(key)}{words.colon} {value}" for key, value in rows)
 
