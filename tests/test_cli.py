@@ -745,6 +745,7 @@ def test_every_command_option_and_key_is_in_the_documentation(machine):
         "agent",
         "budget",
         "calibrate",
+        "clauses",
         "compare",
         "dashboards",
         "declaration",

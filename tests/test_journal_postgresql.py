@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -210,14 +211,23 @@ def test_a_commit_that_went_through_without_an_answer_is_not_kept_twice(database
 # -- several hosts
 
 
-def test_hosts_that_begin_at_once_make_the_tables_once(database: Database) -> None:
-    stores: list[JournalStore] = []
-    threads = [threading.Thread(target=lambda: stores.append(open_store(database.address))) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-    assert len(stores) == 6
+def test_hosts_that_begin_at_once_make_the_tables_once_one_after_the_other(database: Database) -> None:
+    stores: list[Any] = []
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with database.server.admin(database.name) as other:
+        other.execute("BEGIN")
+        other.execute(f"SELECT pg_advisory_xact_lock({postgresql._MAKING})")
+        threads = [threading.Thread(target=lambda: stores.append(open_store(database.address))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while database.run(waiting) != [(3,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        other.execute("ROLLBACK")
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    assert [store._away for store in stores] == [None] * 3
     assert database.run("SELECT count(*) FROM frugal_meter.journal") == [(1,)]
 
 
