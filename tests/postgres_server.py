@@ -65,6 +65,12 @@ class PostgresServer:
     def _make(self) -> None:
         if self._as:
             shutil.chown(self.folder, "nobody")
+            if not all(folder.stat().st_mode & 0o001 for folder in (self._programs, *self._programs.parents)):
+                # Unpacked where root alone may look; it finds its own files relative to itself.
+                unpacked = self._programs.parents[3]
+                for part in ("lib/postgresql", "share/postgresql"):
+                    shutil.copytree(unpacked / part, self.folder / "usr" / part, symlinks=True)
+                self._programs = self.folder / "usr" / self._programs.relative_to(unpacked)
         options = ["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         command = [str(self._programs / "initdb"), "-D", str(self.folder / "data"), "-U", "admin", *options]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, **self._as)
