@@ -144,7 +144,6 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "Trop peu de demandes dans la période pour en dire davantage.",
         "Too few requests in the period to tell more of them.",
     ),
-    "other_language": ("English", "Français"),
     "skip": ("Aller à la conclusion", "Go to the conclusion"),
 }
 

@@ -7,16 +7,28 @@ from datetime import timedelta
 from typing import Final
 
 from ..exporters.page_figures import percent
+from ..exporters.page_frame import GROUND, NAMES, framed
 from ..exporters.page_markup import Html, el, join
 from ..exporters.page_texts import LANGUAGES
 from .document import Bounds, BudgetLine, Code, Declaration, Language, Model, Said, Service
-from .frame import NAMES, framed
 from .notice_texts import NoticeWords, unit_words
 from .plain_figures import GRAMS, JOULES, KILOWATT_HOURS, LITRES, around, between, date, whole
 
 #: joules that heat a litre of water from 15 to 100 °C: 4.18 J/(g·K) (CRC Handbook of Chemistry and Physics, properties of water)
 LITRE_J: Final = 4.18 * 1000 * (100 - 15)
 _MANY: Final = 1000.0
+STYLE: Final = (
+    GROUND
+    + """:root { --card: #f2efe8; }
+@media screen and (prefers-color-scheme: dark) { :root { --card: #1d232a; } }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); gap: 1rem; margin: 1.2rem 0 0; }
+.figures div { padding: 1rem 1.2rem; border-radius: .4rem; background: var(--card); }
+.figures dt { color: var(--soft); }
+.figures dd { margin: .3rem 0 0; }
+.figures dd.main { font-size: 1.25rem; font-weight: 600; line-height: 1.3; }
+footer { margin-top: 3rem; border-top: 1px solid var(--rule); font-size: .92rem; }
+"""
+)
 
 
 def notice(
@@ -40,7 +52,8 @@ def notice(
         el("p", lead, class_="lead"),
         *(el("section", el("h2", words(key), id=key), *parts, aria_labelledby=key) for key, parts in sections),
     )
-    return framed(lang, words("title", name=name), head, join(el("main", body), _foot(of, service, words, document)))
+    whole = join(el("main", body), _foot(of, service, words, document))
+    return framed(lang, words("title", name=name), head, whole, style=STYLE)
 
 
 def _languages(words: NoticeWords, links: dict[Language, str]) -> Html:
