@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from .exporters.page_figures import bounds, figure, tier_words
+from .exporters.page_figures import bounds, day, figure, tier_words
 from .exporters.page_frame import GROUND, NAMES, framed, policy
-from .exporters.page_markup import Html, el, join
-from .exporters.page_texts import LANGUAGES, MONTHS, Lang
+from .exporters.page_markup import Html, contact_link, el, join
+from .exporters.page_texts import LANGUAGES, Lang
 from .records import Interval
 from .refusal import Refusals, spoken, waiting
 
@@ -182,7 +182,7 @@ def _ways(refusal: Mapping[str, Any], settings: Refusals, lang: Lang, now_s: flo
     else:
         ways.append(el("li", _say("again_soon", lang).format(spoken(wait))))
     if settings.contact is not None:
-        ways.append(el("li", _say("contact", lang), _link(settings.contact), "."))
+        ways.append(el("li", _say("contact", lang), contact_link(settings.contact), "."))
     if request_id is not None:
         ways.append(el("li", _say("quote", lang), el("code", request_id), "."))
     return ways
@@ -193,21 +193,8 @@ def _moment(at_s: float, timezone: str, lang: Lang) -> Html:
     up = math.ceil(at_s / 60) * 60
     local = datetime.fromtimestamp(up, ZoneInfo(timezone))
     hour = f"{local.hour} h {local.minute:02d}" if lang == "fr" else f"{local:%H:%M}"
-    shown = f"{local.day} {MONTHS[lang][local.month - 1]} {local.year} {_say('at', lang)} {hour} {local:%Z}"
+    shown = f"{day(local, lang)} {_say('at', lang)} {hour} {local:%Z}"
     return el("time", shown, datetime=datetime.fromtimestamp(up, UTC).strftime("%Y-%m-%dT%H:%MZ"))
-
-
-def _link(contact: str) -> Html:
-    """The contact as something to follow: an address to write to, a page, a number to call, or the words as they are."""
-    bare = contact.strip()
-    number = bare.replace(" ", "").replace(".", "").replace("\u00a0", "")
-    if bare.startswith(("https://", "http://")):
-        return el("a", bare, href=bare)
-    if "@" in bare and " " not in bare:
-        return el("a", bare, href=f"mailto:{bare}")
-    if number.lstrip("+").isdecimal():
-        return el("a", bare, href=f"tel:{number}")
-    return join(bare)
 
 
 def _settled(refusal: Mapping[str, Any], lang: Lang) -> str:

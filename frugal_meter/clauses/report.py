@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ..exporters.page_figures import NARROW, bounds, count, figure, percent, tier_words
+from ..exporters.page_figures import HOLD, NARROW, bounds, count, day, figure, localised, percent, tier_words
 from ..exporters.page_frame import GROUND, NAMES, TABLES, framed
 from ..exporters.page_markup import Html, cell, el, join, notes, row, row_head
-from ..exporters.page_texts import LANGUAGES, MONTHS, Lang, word
+from ..exporters.page_texts import LANGUAGES, Lang, word
 from ..records import Interval
 from .contract import KINDS, Clause, Contract
 from .judging import Judgement, Reason, Verdict, overall
@@ -32,7 +32,7 @@ _STYLE: Final = (
 .skip { position: absolute; left: -100rem; }
 .skip:focus { position: static; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-@media (min-width: 48.01rem) { td:nth-child(2) { width: 34%; } }
+@media (min-width: 48.01rem) { tbody th { min-width: 7rem; } td:nth-child(2) { width: 34%; } }
 section { margin-top: 3.5rem; border-top: 2px solid var(--rule); padding-top: .5rem; }
 @media print { header { display: none; } }
 """
@@ -80,7 +80,7 @@ class Report(msgspec.Struct, frozen=True):
                 told = (_found(verdict, self.contract, lang), _verdict(verdict, lang), *_reasons(verdict, self.contract, lang))
                 lines += [f"    {line}" for line in told]
         lines += ["", words(f"how_{self.contract.proof}", lang)]
-        return "\n".join(lines).replace(NARROW, " ").replace("\u00a0", " ")
+        return "\n".join(lines).replace(NARROW, " ").replace(HOLD, " ")
 
     def html(self, lang: Lang) -> str:
         """The page: whole in ``lang``, and whole again in the other language below."""
@@ -183,8 +183,7 @@ def _day(at_s: float, contract: Contract, lang: Lang) -> str:
         moment = datetime.fromtimestamp(at_s, ZoneInfo(contract.timezone))
     except (KeyError, ValueError, OSError):
         moment = datetime.fromtimestamp(at_s, UTC)
-    first = "1er" if lang == "fr" and moment.day == 1 else f"{moment.day}"
-    return f"{first} {MONTHS[lang][moment.month - 1]} {moment.year}"
+    return day(moment, lang)
 
 
 def _promise(clause: Clause, contract: Contract, lang: Lang) -> str:
@@ -207,7 +206,7 @@ def _amount(value: float, clause: Clause, lang: Lang, *, exact: bool = False) ->
     if kind == "share":
         return _decimal(value * 100, lang) + (f"{NARROW}%" if lang == "fr" else "%") if exact else percent(value, lang)
     if kind == "score":
-        return f"{value:.3g}".replace(".", "," if lang == "fr" else ".")
+        return localised(f"{value:.3g}", lang)
     if exact:  # a limit is what was signed, to its last digit
         return _signed(value, _UNITS[kind], lang)
     return figure(value, _UNITS[kind], lang)
@@ -220,8 +219,7 @@ def _signed(value: float, unit: str, lang: Lang) -> str:
 
 
 def _decimal(value: float, lang: Lang) -> str:
-    digits = f"{value:.15g}"
-    return digits.replace(".", ",") if lang == "fr" else digits
+    return localised(f"{value:.15g}", lang)
 
 
 def _found(verdict: Verdict, contract: Contract, lang: Lang) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..exporters.page_texts import Lang
+from ..exporters.page_texts import Lang, typeset
 
 #: key: (French, English)
 _WORDS: Final[dict[str, tuple[str, str]]] = {
@@ -152,10 +152,3 @@ def words(key: str, lang: Lang, **values: object) -> str:
     """The text of ``key`` with its blanks filled; KeyError for a key nobody wrote."""
     french, english = _WORDS[key]
     return (typeset(french) if lang == "fr" else english).format(**values)
-
-
-def typeset(french: str) -> str:
-    """Hold French double punctuation to its word (Imprimerie nationale, Lexique, 2002)."""
-    for mark in ":;?!»":
-        french = french.replace(f" {mark}", f"\u00a0{mark}")
-    return french.replace("« ", "«\u00a0")

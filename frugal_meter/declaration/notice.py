@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from ..exporters.page_figures import percent
+from ..exporters.page_figures import day, percent
 from ..exporters.page_frame import GROUND, NAMES, framed
 from ..exporters.page_markup import Html, el, join
 from ..exporters.page_texts import LANGUAGES
 from .document import Bounds, BudgetLine, Code, Declaration, Language, Model, Said, Service
 from .notice_texts import NoticeWords, unit_words
-from .plain_figures import GRAMS, JOULES, KILOWATT_HOURS, LITRES, around, between, date, whole
+from .plain_figures import GRAMS, JOULES, KILOWATT_HOURS, LITRES, around, between, whole
 
 #: joules that heat a litre of water from 15 to 100 °C: 4.18 J/(g·K) (CRC Handbook of Chemistry and Physics, properties of water)
 LITRE_J: Final = 4.18 * 1000 * (100 - 15)
@@ -100,7 +100,7 @@ def _model(model: Model, words: NoticeWords) -> str:
 
 def _costs(of: Declaration, service: Service, words: NoticeWords) -> Iterator[Html]:
     lang, period = words.lang, of.period
-    yield el("p", words("period", begin=date(period.begin, lang), end=date(period.end - timedelta(seconds=1), lang)))
+    yield el("p", words("period", begin=day(period.begin, lang), end=day(period.end - timedelta(seconds=1), lang)))
     if service.it_energy_kwh is None or service.co2e is None:
         yield el("p", el("strong", words.absent(_why(of, "/services/0/it_energy_kwh"))))
         return
@@ -199,7 +199,7 @@ def _foot(of: Declaration, service: Service, words: NoticeWords, document: str |
     lang = words.lang
     links = [(document, "document"), (service.impact_study_url, "study"), (service.rgesn_url, "design")]
     lines = [
-        el("p", words("dated", declared=date(of.declared_at, lang), until=date(of.valid_until, lang))),
+        el("p", words("dated", declared=day(of.declared_at, lang), until=day(of.valid_until, lang))),
         *(el("p", el("a", words(key), href=address)) for address, key in links if address),
         el("p", words("licence", of.licence)),
     ]

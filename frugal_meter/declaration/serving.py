@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from ..budgets.budget import Budget
-from ..carbon.published import published
+from ..carbon.published import by_id
 from ..errors import FrugalMeterError
 from ..exporters.ops import PublicPage
 from ..exporters.page_frame import policy
@@ -126,13 +126,4 @@ def public_pages(meter: Any) -> CitizenPages:
 def finder(own: Sequence[Any], pack: Any = None) -> Lookup:
     """Finds a factor by its id: among one's ``own``, in a loaded factor pack, in the bundled tables."""
     known = {each.id: each for each in (*own, *(() if pack is None else (*pack.yearly, *pack.hourly)))}
-
-    def find(id: str) -> Any:
-        if id in known:
-            return known[id]
-        try:
-            return next((each for each in published(id.split(":")[-2]) if each.id == id), None) if ":" in id else None
-        except FrugalMeterError:
-            return None
-
-    return find
+    return lambda id: known.get(id) or by_id(id)

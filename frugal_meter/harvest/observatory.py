@@ -9,8 +9,8 @@ from typing import Final
 from ..declaration.document import Bounds, Language
 from ..declaration.notice import spoken
 from ..declaration.notice_texts import NoticeWords, unit_words
-from ..declaration.plain_figures import GRAMS, JOULES, KILOWATT_HOURS, Scale, between, date
-from ..exporters.page_figures import percent
+from ..declaration.plain_figures import GRAMS, JOULES, KILOWATT_HOURS, Scale, between
+from ..exporters.page_figures import day, percent
 from ..exporters.page_frame import GROUND, NAMES, TABLES, framed
 from ..exporters.page_markup import Html, cell, el, join, row, row_head
 from ..exporters.page_texts import LANGUAGES
@@ -59,7 +59,7 @@ def observatory(harvest: Harvest, lang: Language, *, now: datetime) -> str:
     entries = harvest.entries
     other: Language = next(each for each in LANGUAGES if each != lang)
     head = el("nav", el("a", NAMES[other], href=FILES[other], lang=other, hreflang=other), aria_label=said(lang, "languages"))
-    lead = said(lang, "lead" if len(entries) != 1 else "lead_one", services=len(entries), date=date(now, lang))
+    lead = said(lang, "lead" if len(entries) != 1 else "lead_one", services=len(entries), date=day(now, lang))
     body = join(
         el("h1", said(lang, "title")),
         el("p", lead, class_="lead"),
@@ -109,7 +109,7 @@ def _figures(entry: Entry, columns: Sequence[str], lang: Language) -> Html:
         _bounds(columns[3], year.it_energy_kwh if year else None, KILOWATT_HOURS, lang),
         _value(columns[4], _share(entry, lang), service.method.measured_share),
         _value(columns[5], *_quality(entry, lang)),
-        _value(columns[6], said(lang, "to", date(period.begin, lang), date(end, lang)), period.end.timestamp()),
+        _value(columns[6], said(lang, "to", day(period.begin, lang), day(end, lang)), period.end.timestamp()),
     )
 
 

@@ -8,7 +8,7 @@ from string import Template
 from typing import Final
 
 from ..exporters.page_frame import PALETTE, policy
-from ..exporters.page_markup import Html, el, join
+from ..exporters.page_markup import Html, contact_link, el, join
 from ..exporters.page_texts import LANGUAGES, Lang
 from .report_answer import answer
 from .report_method import cite, data, method, recompute
@@ -100,14 +100,6 @@ def _sections(view: View) -> list[Html]:
 
 def _foot(view: View) -> Html:
     study = view.study
-    contact = el("p", view.say("contact"), _link(study.contact)) if study.contact else None
+    contact = el("p", view.say("contact"), contact_link(study.contact)) if study.contact else None
     quoted = el("p", view.say(f"written_in_{study.lang}")) if view.theirs_lang else None
     return join(contact, el("p", view.say("made_with")), quoted)
-
-
-def _link(contact: str) -> Html:
-    """An address to write to or a page to open as a link; anything else as it stands."""
-    bare = contact.strip()
-    if bare.startswith(("https://", "http://")):
-        return el("a", bare, href=bare)
-    return el("a", bare, href=f"mailto:{bare}") if "@" in bare and " " not in bare else join(bare)
