@@ -21,7 +21,6 @@ from ..records import Reading
 from .results import Embodied, Machine, Pue
 
 Phase = Literal["start", "rest", "load"]
-PHASES: Final[tuple[Phase, ...]] = ("start", "rest", "load")
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="head"):
