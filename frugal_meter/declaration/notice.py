@@ -10,6 +10,7 @@ from ..exporters.page_figures import day, percent
 from ..exporters.page_frame import GROUND, NAMES, framed
 from ..exporters.page_markup import Html, el, join
 from ..exporters.page_texts import LANGUAGES
+from ..units import J_PER_KWH
 from .document import Bounds, BudgetLine, Code, Declaration, Language, Model, Said, Service
 from .notice_texts import NoticeWords, unit_words
 from .plain_figures import GRAMS, JOULES, KILOWATT_HOURS, LITRES, around, between, whole
@@ -113,8 +114,8 @@ def _costs(of: Declaration, service: Service, words: NoticeWords) -> Iterator[Ht
     yield el("p", words("whole"))
     if period.covered_share is not None and period.covered_share < 0.99:
         yield el("p", words("covered", percent(period.covered_share, lang)))
-    if service.per_year and (litres := service.per_year.it_energy_kwh).low * 3.6e6 >= LITRE_J:
-        yield el("p", words("kettle", litres=between(litres, LITRES, lang, 3.6e6 / LITRE_J)))
+    if service.per_year and (litres := service.per_year.it_energy_kwh).low * J_PER_KWH >= LITRE_J:
+        yield el("p", words("kettle", litres=between(litres, LITRES, lang, J_PER_KWH / LITRE_J)))
 
 
 def _figures(service: Service, words: NoticeWords) -> Iterator[Html]:
@@ -122,7 +123,7 @@ def _figures(service: Service, words: NoticeWords) -> Iterator[Html]:
     if (each := service.per_unit) is None:
         yield el("div", el("dt", words("per_unit", one=unit_words(service.unit.name, words))), el("dd", words("each_unknown")))
     else:
-        many = words("per_thousand", between(each.it_energy_j, KILOWATT_HOURS, lang, _MANY / 3.6e6))
+        many = words("per_thousand", between(each.it_energy_j, KILOWATT_HOURS, lang, _MANY / J_PER_KWH))
         yield _card(
             words("per_unit", one=unit_words(service.unit.name, words)),
             words("of_electricity", between(each.it_energy_j, JOULES, lang)),
