@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -133,7 +134,8 @@ def write(file: Path, lines: Iterable[bytes]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise ConfigurationError(f"{file}: cannot be written ({error.strerror}); what was measured before is kept") from None
 
 
