@@ -63,7 +63,7 @@ def _energy(r: Reading, words: Words) -> Iterator[str]:
         yield f"  {n(r.energy_full_j)} J ÷ {n(r.host_share)} = {n(r.energy_full_j / r.host_share)} J {words('x_host')}"
     if r.energy_low_j is not None and r.energy_high_j is not None:
         yield "  " + words("x_bounds", low=n(r.energy_low_j), high=n(r.energy_high_j), method=r.method_id)
-    yield "  " + words("x_idle_source", source=r.idle_source or words("unknown"))
+    yield "  " + words("x_idle_source", source=words(f"idle_{r.idle_source}" if r.idle_source else "unknown"))
 
 
 def _elsewhere(r: Reading, words: Words) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _sources(r: Reading, words: Words) -> Iterator[str]:
     default = words("pue_default") if "pue:default" in r.flags else words("x_declared")
     if r.pue is not None:
         yield f"  PUE {words.number(r.pue.mid)} ({default})"
-    yield f"  {r.method_id}: docs/method.md"
+    yield f"  {r.method_id}{words.colon} docs/method.md"
     if r.flags:
         yield f"  {words('x_flags')}{words.colon} {', '.join(r.flags)}"
     yield f"  {words('x_boundary')}{words.colon} {', '.join(r.boundary) or words('unknown')}"

@@ -71,7 +71,7 @@ def from_journal(
     if per_year is not None and not (0 < per_year < 1e15 and (source or "").strip()):
         raise ConfigurationError("--per-year is a number above 0, and --source says who supposes so")
     if (begin is None) != (end is None):
-        raise ConfigurationError("--from and --to come together, or neither for all that the journal holds")
+        raise ConfigurationError("--begin and --end come together, or neither for all that the journal holds")
     use = (
         None
         if per_year is None
@@ -82,7 +82,7 @@ def from_journal(
     called = title or shown.stem
     asked = afterwards.Asked(where, within, Unit(name=unit, description=description or unit), called, words.lang, use)
     study = afterwards.run(asked, out)
-    period = "" if within is None else f" --from {begin} --to {end}"
+    period = "" if within is None else f" --begin {begin} --end {end}"
     folder.save(out, study, f"frugal-meter study from-journal {shown.name}{period} --unit {unit} --out {out.name}")
     return _told(study, out, words)
 
