@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from ..attribution.shares import ORIGINS
 from ..carbon.published import published
 from ..errors import FrugalMeterError
 from ..records import MAX_CALLS, Interval, Reading, RemoteCall
@@ -63,7 +64,7 @@ def _energy(r: Reading, words: Words) -> Iterator[str]:
         yield f"  {n(r.energy_full_j)} J ÷ {n(r.host_share)} = {n(r.energy_full_j / r.host_share)} J {words('x_host')}"
     if r.energy_low_j is not None and r.energy_high_j is not None:
         yield "  " + words("x_bounds", low=n(r.energy_low_j), high=n(r.energy_high_j), method=r.method_id)
-    yield "  " + words("x_idle_source", source=words(f"idle_{r.idle_source}" if r.idle_source else "unknown"))
+    yield "  " + words("x_idle_source", source=words(f"x_idle_{r.idle_source}") if r.idle_source in ORIGINS else words("unknown"))
 
 
 def _elsewhere(r: Reading, words: Words) -> Iterator[str]:
