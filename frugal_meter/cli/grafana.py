@@ -38,7 +38,8 @@ class Grafana:
         parts = _address(url)
         if not re.fullmatch(r"[!-~]+", token):
             raise ConfigurationError(
-                "no token: put one of a Grafana service account into GRAFANA_TOKEN" if not token
+                "no token: put one of a Grafana service account into GRAFANA_TOKEN"
+                if not token
                 else "the token holds a space: copy it anew from Grafana"
             )
         if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
