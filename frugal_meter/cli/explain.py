@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from ..attribution.shares import ORIGINS
 from ..carbon.published import by_id
 from ..records import MAX_CALLS, Interval, Reading, RemoteCall
 from ..units import J_PER_KWH
@@ -62,7 +63,7 @@ def _energy(r: Reading, words: Words) -> Iterator[str]:
         yield f"  {n(r.energy_full_j)} J ÷ {n(r.host_share)} = {n(r.energy_full_j / r.host_share)} J {words('x_host')}"
     if r.energy_low_j is not None and r.energy_high_j is not None:
         yield "  " + words("x_bounds", low=n(r.energy_low_j), high=n(r.energy_high_j), method=r.method_id)
-    yield "  " + words("x_idle_source", source=r.idle_source or words("unknown"))
+    yield "  " + words("x_idle_source", source=words(f"x_idle_{r.idle_source}") if r.idle_source in ORIGINS else words("unknown"))
 
 
 def _elsewhere(r: Reading, words: Words) -> Iterator[str]:
@@ -139,7 +140,7 @@ def _sources(r: Reading, words: Words) -> Iterator[str]:
     default = words("pue_default") if "pue:default" in r.flags else words("x_declared")
     if r.pue is not None:
         yield f"  PUE {words.number(r.pue.mid)} ({default})"
-    yield f"  {r.method_id}: docs/method.md"
+    yield f"  {r.method_id}{words.colon} docs/method.md"
     if r.flags:
         yield f"  {words('x_flags')}{words.colon} {', '.join(r.flags)}"
     yield f"  {words('x_boundary')}{words.colon} {', '.join(r.boundary) or words('unknown')}"
