@@ -97,6 +97,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     remote_nj: int | None = None
     quality_sum: float = 0.0
     quality_count: int = 0
+    metric: str | None = None  # what the scores are called
+    service: str | None = None  # None in sums of an older version
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +215,8 @@ def tally_of(reading: Reading) -> Tally:
         remote_nj=None if remote is None else _nj(remote),
         quality_sum=reading.quality or 0.0,
         quality_count=int(scored),
+        metric=reading.quality_metric if scored else None,
+        service=reading.service,
     )
 
 
@@ -224,7 +228,8 @@ def tallied(tallies: Iterable[Tally]) -> list[Tally]:
     """The same, with those of one kind summed."""
     by: dict[tuple[object, ...], Tally] = {}
     for each in tallies:
-        key = (each.kind, each.nested, each.outcome, each.route, each.model, each.unit, each.remote_nj is None)
+        names = (each.kind, each.nested, each.outcome, each.route, each.model, each.unit, each.metric, each.service)
+        key = (*names, each.remote_nj is None)
         had = by.get(key)
         by[key] = each if had is None else _sum_tallies(had, each)
     return list(by.values())

@@ -245,6 +245,14 @@ def test_the_grid_runs_through_every_published_factor(finished: Path) -> None:
     assert all(s.factor is not None and s.factor.licence and s.factor.year for s in grid)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_no_variant_is_measured_first_more_often_than_another(tmp_path: Path, seed: int) -> None:
+    plan = load(declare(tmp_path / "declared", repetitions=4))
+    run = msgspec.structs.replace(plan.declared.run, seed=seed)
+    steps = order(msgspec.structs.replace(plan, declared=msgspec.structs.replace(plan.declared, run=run)))
+    assert sorted(step.variant.name for step in steps[::2]) == ["grand", "grand", "sans-ia", "sans-ia"]
+
+
 def test_variants_are_interleaved_in_an_order_drawn_from_the_seed(tmp_path: Path) -> None:
     plan = load(declare(tmp_path, repetitions=6))
     steps = [step.name for step in order(plan)]
