@@ -131,8 +131,9 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     per_unit_g: Interval | None
     mean_request_j: float | None  # "while it ran"
     remote_j: float | None  # spent elsewhere, and not in the total
-    quality: float | None
+    quality: float | None  # None too where the scores are of several metrics, which have no common mean
     quality_count: int
+    quality_metrics: tuple[str, ...]  # "?" is a metric without a name
     tier: Tier | None
     measured_share: float | None
     factor_ids: tuple[str, ...]
@@ -287,6 +288,7 @@ def period(passes: Iterable[Pass], tallies: Iterable[Tally], *, begin_s: float, 
         remote_j=work.remote_j,
         quality=work.quality,
         quality_count=work.quality_count,
+        quality_metrics=work.metrics,
         tier=tier,
         measured_share=measured,
         factor_ids=_all(p.weight.factor_ids for p in books),
@@ -319,12 +321,18 @@ class _Work:
         told = [t.remote_nj for t in tallies if t.remote_nj is not None]
         self.remote_j = sum(told) / NJ_PER_J if told else None
         self.quality_count = sum(t.quality_count for t in tallies)
-        self.quality = math.fsum(t.quality_sum for t in tallies) / self.quality_count if self.quality_count else None
+        self.metrics = tuple(sorted({t.metric or "?" for t in tallies if t.quality_count}))
+        one = len(self.metrics) == 1
+        self.quality = math.fsum(t.quality_sum for t in tallies) / self.quality_count if one else None
 
 
 def public(figures: Period, least: int = LEAST_PUBLIC) -> Period | None:
-    """The same, fit to be published; None where fewer than ``least`` requests are in it."""
-    return figures if figures.requests >= least else None
+    """The same, fit to be published: None where fewer than ``least`` requests are in it, or one to ``least`` - 1 units; a score
+    of fewer than ``least`` is left out.
+    """
+    if figures.requests < least or 0 < figures.units < least:
+        return None
+    return figures if figures.quality_count >= least else msgspec.structs.replace(figures, quality=None)
 
 
 def _operational(of: Pass) -> Interval:

@@ -159,6 +159,17 @@ def test_quality_is_the_mean_of_the_scores_of_one_metric(house: House) -> None:
     assert house.check(clause("quality", "at_least", 0.1, metric="none"), code=3)["reasons"][0]["code"] == "hardly_any"
 
 
+def test_how_few_scores_there_are_is_told_nowhere(house: House, tmp_path: Path) -> None:
+    fill(house.journal, [a_reading(n) for n in range(30)], [a_pass(100)], [(n, 0.37, "thumb") for n in range(3)])
+    house.write(HEAD + clause("quality", "at_least", 0.5))
+    (judged,) = json.loads(house.run("--json", code=3))["periods"]
+    (verdict,) = judged["verdicts"]
+    assert (verdict["value"], verdict["counted"], [each["code"] for each in verdict["reasons"]]) == (None, None, ["hardly_any"])
+    assert judged["figures"]["quality"] is None
+    told = house.run("--html", str(tmp_path / "r.html"), code=3) + (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert not re.search(r"0[.,]37|3 notes|3 scores", told)
+
+
 def test_no_score_at_all_is_said_and_not_taken_for_bad(house: House) -> None:
     fill(house.journal, [a_reading(n) for n in range(30)], [a_pass(100)])
     found = house.check(clause("quality", "at_least", 0.5), code=3)

@@ -16,7 +16,7 @@ from ..carbon.sci import NOT_COUNTED
 from ..errors import ConfigurationError, UnknownZoneError
 from ..journal.opening import open_store
 from ..journal.store import JournalStore, Range
-from ..periods import Pass
+from ..periods import LEAST_PUBLIC, Pass, period, public
 from ..records import Interval
 from . import raw
 from .building import Told, assembled
@@ -54,12 +54,25 @@ def run(asked: Asked, out: Path) -> Study:
     passes = [row.books for row in journal.passes((begin_ns, end_ns))]
     if not passes:
         raise ConfigurationError(f"journal {journal.name}: holds nothing of that period")
+    if (few := _too_few(journal, (begin_ns, end_ns), asked.unit.name)) is not None:
+        raise ConfigurationError(
+            f"journal {journal.name}: fewer than {LEAST_PUBLIC} {few} are in that period, and a study is made to be published: "
+            "one person's use could be read off it; name a longer period"
+        )
     try:
         (out / "raw").mkdir(parents=True)
     except OSError as error:
         raise ConfigurationError(f"{out}: cannot be made ({error.strerror})") from None
     raw.write(out / "raw" / _FILE, _lines(journal, passes, (begin_ns, end_ns)))
     return study_of(asked, out)
+
+
+def _too_few(journal: JournalStore, within: Range, unit: str) -> str | None:
+    """What there is too little of to be published, "requests" or "units"; none delivered at all tells of nobody."""
+    found = period((), journal.tallies(within), begin_s=within[0] / 1e9, end_s=within[1] / 1e9, unit=unit)
+    if found.requests < LEAST_PUBLIC:
+        return "requests"
+    return None if public(found) is not None else "units"
 
 
 def study_of(asked: Asked, out: Path) -> Study:
