@@ -345,6 +345,15 @@ def test_a_score_that_came_later_brings_its_metric(place: Place) -> None:
         assert [(tally.quality_sum, tally.metric) for tally in journal.rolled()] == [(0.5, "thumb")]
 
 
+def test_a_range_beyond_what_a_database_counts_is_all_there_is(place: Place) -> None:
+    ever = (-(10**30), 10**30)
+    with open_store(place.address) as journal:
+        journal.write(Batch([a_pass(1.0)], [reading_row(a_reading(1), BEGIN_NS)], (), (), (1, 1)))
+        assert [len(list(found(ever))) for found in (journal.passes, journal.readings, journal.rolled)] == [1, 1, 0]
+        assert journal.losses(ever) == (1, 1)
+        assert journal.purge(ever[1], since_ns=ever[0])["readings"] == 1
+
+
 def test_what_is_lost_while_nothing_is_booked_is_told_of_now(place: Place) -> None:
     now_ns = time.time_ns()
     with open_store(place.address) as journal:

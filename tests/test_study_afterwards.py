@@ -13,11 +13,13 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from frugal_meter import Meter
 from frugal_meter.cli.app import app
 from frugal_meter.journal.sqlite import SqliteJournal
 from frugal_meter.journal.writer import Journal
 from frugal_meter.study import folder
 from frugal_meter.study.results import Study, decoded
+from frugal_meter.testing import SyntheticSource
 from tests.support import burn, metered
 
 
@@ -164,6 +166,19 @@ def test_a_period_in_which_one_persons_use_could_be_read_is_no_study(
         meter.settle()
     said = run("from-journal", tmp_path / "journal.db", "--out", tmp_path / "study", "--unit", "answer", code=2)
     assert f"fewer than 5 {lacking} are in that period" in said
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_journal_of_two_services_is_no_study_though_their_readings_are_sums_by_now(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    for name in ("one", "other"):
+        with Meter(name, zone="FR", sources=SyntheticSource(2.0, 10.0), journal=f"sqlite:///{path}", tick=60) as meter:
+            with meter.measure("answer"):
+                burn(0.001)
+            meter.settle()
+    with SqliteJournal(path) as journal:
+        journal.roll_up(2**62)
+    assert "holds several services (one, other)" in run("from-journal", path, "--out", tmp_path / "study", code=2)
     assert not (tmp_path / "study").exists()
 
 

@@ -172,7 +172,9 @@ class JournalStore(ABC):
 
     def readings(self, within: Range = _ALWAYS) -> Iterator[Reading]:
         """Readings that settled within a range of Unix nanoseconds, begin included and end not."""
-        for row in self._rows(f"{_JOINED} WHERE r.settled_ns >= ? AND r.settled_ns < ? ORDER BY r.settled_ns, r.id", within):
+        for row in self._rows(
+            f"{_JOINED} WHERE r.settled_ns >= ? AND r.settled_ns < ? ORDER BY r.settled_ns, r.id", _held(within)
+        ):
             yield reading_of(*row)
 
     def find(self, id: str) -> Reading | None:
@@ -208,12 +210,12 @@ class JournalStore(ABC):
 
     def passes(self, within: Range = _ALWAYS) -> Iterator[PassRow]:
         """Books of passes that ended within a range of Unix nanoseconds."""
-        for row in self._rows(f"{_PASSES} WHERE p.t1_ns >= ? AND p.t1_ns < ? ORDER BY p.t1_ns, p.id", within):
+        for row in self._rows(f"{_PASSES} WHERE p.t1_ns >= ? AND p.t1_ns < ? ORDER BY p.t1_ns, p.id", _held(within)):
             yield _pass_row(row)
 
     def rolled(self, within: Range = _ALWAYS) -> Iterator[Tally]:
         """What has been rolled up into hours that begin within a range."""
-        for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ? ORDER BY id", within):
+        for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ? ORDER BY id", _held(within)):
             yield msgspec.json.decode(body, type=Tally)
 
     def tallies(self, within: Range = _ALWAYS) -> Iterator[Tally]:
@@ -249,7 +251,7 @@ class JournalStore(ABC):
     def losses(self, within: Range = _ALWAYS) -> tuple[int, int]:
         """Readings and ticks that were let go while the journal could not be written, told within a range of Unix nanoseconds."""
         query = "SELECT coalesce(sum(readings), 0), coalesce(sum(ticks), 0) FROM losses WHERE at_ns >= ? AND at_ns < ?"
-        readings, ticks = next(self._rows(query, within))
+        readings, ticks = next(self._rows(query, _held(within)))
         return int(readings), int(ticks)
 
     def services(self) -> list[str]:
@@ -316,6 +318,7 @@ class JournalStore(ABC):
         rewrites a file; how many rows of each went. Raises StoreError.
         """
         gone = {}
+        since_ns, before_ns = _held((since_ns, before_ns))
         with self._transaction(upkeep=True) as db:
             orphans = "DELETE FROM feedback WHERE reading NOT IN (SELECT id FROM readings)"
             for name, column, begin, limit in (
@@ -332,6 +335,12 @@ class JournalStore(ABC):
             self._forget_contexts()
             self._shrink()
         return gone
+
+
+def _held(within: Range) -> Range:
+    """The same range as far as a database can count: a moment may be of the year 1, or 9999."""
+    begin_ns, end_ns = (max(-(2**62), min(each, 2**62)) for each in within)
+    return begin_ns, end_ns
 
 
 def _pass_row(row: tuple[Any, ...]) -> PassRow:
