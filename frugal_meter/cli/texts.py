@@ -294,6 +294,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "p_mean": ("Moyenne d'une requête, pendant son traitement", "Mean of a request, while it ran"),
     "p_quality": ("Qualité (notes)", "Quality (scores)"),
     "p_none": ("aucune note", "no score"),
+    "p_metrics": ("notes de plusieurs mesures ({names}) : pas de moyenne", "scores of several metrics ({names}): no mean"),
+    "p_few_scores": ("trop peu de notes pour être publiées", "too few scores to be published"),
     "p_tier": ("Nature des joules · part mesurée", "Tier · share measured"),
     "p_factors": ("Facteurs d'émission", "Emission factors"),
     "books_close": (
