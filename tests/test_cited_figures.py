@@ -40,7 +40,9 @@ _UNIT = r"(?:([nµmkM]?)(J|W|gCO₂e|gCO2e|g)\b)?"
 _SPELT = re.compile(rf"{_NUMBER}{_UNIT},? ?\({_NUMBER}{_UNIT}[\s\u202f\xa0]*(?:to|à)[\s\u202f\xa0]*{_NUMBER}{_UNIT}\)")
 _BRACKETS = re.compile(r"(\d[\d.,]*) \[(\d[\d.,]*)–(\d[\d.,]*)\] [nµmkM]?(?:J|g)")
 #: on the live page: an amount, and the first line under it when that is bounds
-_BOUNDS_UNDER = re.compile(r'(?<=class="(?:amount|figure)">)([^<]*)</span><span class="note">([^<]* (?:to|à) [^<]*?)(?=, [^<]*<|<)')
+_BOUNDS_UNDER = re.compile(
+    r'(?<=class="(?:amount|figure)">)([^<]*)</span><span class="note">([^<]* (?:to|à) [^<]*?)(?=, [^<]*<|<)'
+)
 
 
 class Work:
