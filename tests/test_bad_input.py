@@ -59,7 +59,7 @@ from frugal_meter.usage import MAX_BYTES
         ({"tenant": 5}, "tenant"),
         ({"factor": 31.0}, "factor is a Factor"),
         ({"embodied": 5}, "embodied is an Embodied"),
-        ({"journal": "readings.db"}, 'journal is "sqlite:///path/to/journal.db" or a Journal'),
+        ({"journal": "readings.db"}, 'journal is "sqlite:///path/to/journal.db", "postgresql://user@host/database" or a Journal'),
     ],
 )
 def test_a_setting_that_cannot_mean_anything_is_refused_at_once_in_one_line(settings: dict[str, Any], says: str) -> None:

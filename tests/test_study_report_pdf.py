@@ -18,6 +18,7 @@ from frugal_meter.study.report import html, write
 from frugal_meter.study.report_pdf import pdf
 from frugal_meter.study.results import encoded
 
+pytestmark = pytest.mark.xdist_group("pdf")  # made once, not by each process of the run
 STUDY = study_samples.study()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Final
 
 import msgspec
 
@@ -14,16 +14,18 @@ from ..journal.store import JournalStore, Range
 from ..periods import Period
 from ..records import Interval, Reading
 
-PERCENTILE = 0.95
+PERCENTILE: Final = 0.95
+_ZERO: Final = Interval(0.0, 0.0, 0.0)
 
 
 class Request(msgspec.Struct):
     """A request with all that ran in it. Low, mid and high of joules and grams; None as soon as a part is unknown."""
 
-    energy_j: Interval | None
-    carbon_g: Interval | None
-    units: dict[str, float]
+    energy_j: Interval | None = _ZERO
+    carbon_g: Interval | None = _ZERO
+    units: dict[str, float] = {}
     outcome: str = "ok"
+    kind: str = "block"
     degraded: bool = False
 
 
@@ -49,19 +51,20 @@ class Evidence:
     @cached_property
     def requests(self) -> list[Request]:
         """The requests of the period; where nothing has come through a door, its outermost blocks."""
-        everything = list(self._journal.readings(self.within))
-        parents = {each.id: each.parent for each in everything}
-        tops = [each for each in everything if _outermost(each, parents)]
-        outer = {each.id: Request(_energy(each), _carbon(each), {}, each.outcome) for each in tops}
-        doors = {each.id for each in tops if each.kind != "block"}
-        for each in everything:
-            whole = outer[_root(each.id, parents)]
-            if each.id not in outer:
-                whole.energy_j, whole.carbon_g = _sum(whole.energy_j, _energy(each)), _sum(whole.carbon_g, _carbon(each))
+        # Read twice rather than held: a month may have millions.
+        parents = {each.id: each.parent for each in self._journal.readings(self.within)}
+        outer: dict[str, Request] = {}
+        for each in self._journal.readings(self.within):
+            top = _root(each.id, parents)
+            whole = outer.setdefault(top, Request())
+            if each.id == top:
+                whole.outcome, whole.kind = each.outcome, each.kind
+            whole.energy_j, whole.carbon_g = _sum(whole.energy_j, _energy(each)), _sum(whole.carbon_g, _carbon(each))
             whole.degraded = whole.degraded or each.decision in ("degrade", "cut")
             if each.unit is not None and each.units:
                 whole.units[each.unit] = whole.units.get(each.unit, 0.0) + each.units
-        return [request for id, request in outer.items() if not doors or id in doors]
+        doors = [request for request in outer.values() if request.kind != "block"]
+        return doors or list(outer.values())
 
     def scores(self) -> Iterator[tuple[str | None, float]]:
         """Metric and score of each reading that has one; what was said last stands."""
@@ -106,12 +109,8 @@ def _nearest(values: Iterable[tuple[float, float]]) -> float:
     return ranked[-1][0]
 
 
-def _outermost(reading: Reading, parents: dict[str, Any]) -> bool:
-    # A parent that settled in another period is judged there; what is left of it here stands for itself.
-    return reading.parent is None or reading.parent not in parents
-
-
 def _root(id: str, parents: dict[str, str | None]) -> str:
+    # A parent that settled in another period is judged there; what is left of it here stands for itself.
     while (parent := parents[id]) is not None and parent in parents:
         id = parent
     return id

@@ -114,6 +114,7 @@ STAGES: Final = (
     "exit",
     "export",
     "grid",
+    "journal",
     "open",
     "otel",
     "refusal",
