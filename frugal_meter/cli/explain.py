@@ -15,6 +15,8 @@ from .texts import Words
 
 #: significant digits of the workings; the figures above them show what their interval holds, and no more
 DIGITS: Final = 6
+#: where idle watts come from, as readings name it
+_IDLE: Final = ("configured", "observed", "modelled", "none")
 
 
 def explain(r: Reading, words: Words) -> str:
@@ -63,7 +65,8 @@ def _energy(r: Reading, words: Words) -> Iterator[str]:
         yield f"  {n(r.energy_full_j)} J ÷ {n(r.host_share)} = {n(r.energy_full_j / r.host_share)} J {words('x_host')}"
     if r.energy_low_j is not None and r.energy_high_j is not None:
         yield "  " + words("x_bounds", low=n(r.energy_low_j), high=n(r.energy_high_j), method=r.method_id)
-    yield "  " + words("x_idle_source", source=r.idle_source or words("unknown"))
+    origins = [words(f"x_idle_{o}") if o in _IDLE else o for o in (r.idle_source or "none").split("+")]
+    yield "  " + words("x_idle_source", source=", ".join(origins))
 
 
 def _elsewhere(r: Reading, words: Words) -> Iterator[str]:
@@ -140,7 +143,7 @@ def _sources(r: Reading, words: Words) -> Iterator[str]:
     default = words("pue_default") if "pue:default" in r.flags else words("x_declared")
     if r.pue is not None:
         yield f"  PUE {words.number(r.pue.mid)} ({default})"
-    yield f"  {r.method_id}: docs/method.md"
+    yield f"  {r.method_id}{words.colon} docs/method.md"
     if r.flags:
         yield f"  {words('x_flags')}{words.colon} {', '.join(r.flags)}"
     yield f"  {words('x_boundary')}{words.colon} {', '.join(r.boundary) or words('unknown')}"
