@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from .errors import ConfigurationError
+
 Tier = Literal["measured", "modelled", "sourced"]
 Outcome = Literal["ok", "error", "client_disconnect", "cancelled", "refused"]
 Decision = Literal["admit", "warn", "degrade", "throttle", "refuse", "cut"]
@@ -31,18 +33,41 @@ def label(text: str | None) -> str | None:
 
 #: so many calls to models elsewhere are kept one by one in a reading; sums hold them all
 MAX_CALLS = 16
+#: of a bound: as much as sums of millions of floats may be off
+_ROUNDED = 1e-9
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A figure and its bounds, ``low <= mid <= high``, in the unit of the place it stands in."""
+    """A figure and its bounds, ``low <= mid <= high``, in the unit of the place it stands in.
+
+    Raises ConfigurationError for bounds that do not hold the figure; what floats lose in sums is no such thing.
+    """
 
     low: float
     mid: float
     high: float
 
+    def __post_init__(self) -> None:
+        try:
+            ordered = not (self.low > self.mid or self.mid > self.high)
+        except TypeError:  # no numbers: for who knows what they were to be to say
+            return
+        if not ordered:
+            least, most = self.low - _ROUNDED * abs(self.low), self.high + _ROUNDED * abs(self.high)
+            if not least <= self.mid <= most:
+                raise ConfigurationError(f"{self.mid:g} lies outside its own range, {self.low:g} to {self.high:g}")
+
     def times(self, factor: float) -> Interval:
         """The interval scaled by an exactly known, non-negative ``factor``."""
         return Interval(self.low * factor, self.mid * factor, self.high * factor)
+
+
+def around(name: str, mid: float, low: float | None, high: float | None) -> Interval:
+    """What somebody declares of ``name``, exact where no bound is given. Raises ConfigurationError, which names it."""
+    try:
+        return Interval(mid if low is None else low, mid, mid if high is None else high)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

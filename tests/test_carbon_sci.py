@@ -29,6 +29,8 @@ def score(**changes: Any) -> Score:
         "unit": "request",
         "units": 1000,
         "boundary": ("cpu", "memory", "board"),
+        "tier": "modelled",
+        "method_ids": ("cpu-time/1+power-model/3",),
     }
     energy = changes.pop("energy_j", exactly(KWH))
     return sci(energy, **{**settings, **changes})
@@ -64,6 +66,8 @@ def test_the_specifications_printed_score_of_a_token_is_a_thousand_times_too_sma
 
 def test_a_score_prints_what_it_counts_and_what_it_does_not() -> None:
     english, french = score().text(), score().text("fr")
+    assert "E modelled (cpu-time/1+power-model/3)" in english
+    assert "E modélisée (cpu-time/1+power-model/3)" in french
     for needed in ("cpu, memory, board", "network, end-user devices, training", "PUE 1.2 (EED report", "Ember", "lifecycle"):
         assert needed in english
     for needed in ("processeur, mémoire, carte mère", "réseau, terminaux, entraînement", "compté", "ISO/IEC 21031:2024"):
@@ -81,6 +85,7 @@ def test_nothing_delivered_or_unknown_energy_is_an_unknown_score() -> None:
     assert score(units=0).per_unit_g is None
     assert score(energy_j=None).per_unit_g is None
     assert "unknown" in score(energy_j=None).text()
+    assert (score(energy_j=None, tier=None, method_ids=()).tier, score(energy_j=None).method_ids) == (None, ())
     assert "inconnu" in score(units=0).text("fr")
 
 
@@ -90,6 +95,9 @@ def test_nothing_delivered_or_unknown_energy_is_an_unknown_score() -> None:
         ({"unit": "smile"}, "unknown functional unit 'smile'"),
         ({"boundary": ()}, "without a boundary says nothing"),
         ({"units": -1}, "cannot be negative"),
+        ({"tier": None}, "energy without its tier"),
+        ({"tier": "guessed"}, "energy without its tier"),
+        ({"method_ids": ()}, "and method ids cannot be cited"),
     ],
 )
 def test_a_score_that_cannot_be_is_one_line(changes: dict[str, Any], says: str) -> None:

@@ -6,6 +6,7 @@ Each surface shows the same work of one meter; what it prints is searched for th
 from __future__ import annotations
 
 import asyncio
+import html
 import io
 import json
 import re
@@ -38,6 +39,10 @@ _UNIT = r"(?:([nµmkM]?)(J|W|gCO₂e|gCO2e|g)\b)?"
 #: "70 mJ (15 to 220 mJ)", "4,2 kJ (2,1 à 8,0 kJ)", and the demonstration's "8.4 [1.7–24] mJ"
 _SPELT = re.compile(rf"{_NUMBER}{_UNIT},? ?\({_NUMBER}{_UNIT}[\s\u202f\xa0]*(?:to|à)[\s\u202f\xa0]*{_NUMBER}{_UNIT}\)")
 _BRACKETS = re.compile(r"(\d[\d.,]*) \[(\d[\d.,]*)–(\d[\d.,]*)\] [nµmkM]?(?:J|g)")
+#: on the live page: an amount, and the first line under it when that is bounds
+_BOUNDS_UNDER = re.compile(
+    r'(?<=class="(?:amount|figure)">)([^<]*)</span><span class="note">([^<]* (?:to|à) [^<]*?)(?=, [^<]*<|<)'
+)
 
 
 class Work:
@@ -73,7 +78,8 @@ async def _asked(meter: Meter) -> dict[str, httpx.Response]:
     id = meter.figures.whole(meter.recent[0]).id
     async with httpx.AsyncClient(transport=httpx.ASGITransport(ops), base_url="http://a") as client:
         seen = {path: await client.get(f"/{path}") for path in ("data.json", f"readings/{id}", "metrics")}
-    return refused | {"data": seen["data.json"], "reading": seen[f"readings/{id}"], "metrics": seen["metrics"]}
+        pages = {f"live {lang}": await client.get("/", params={"lang": lang}) for lang in ("en", "fr")}
+    return refused | pages | {"data": seen["data.json"], "reading": seen[f"readings/{id}"], "metrics": seen["metrics"]}
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +118,14 @@ def _doctor(work: Work, *more: str) -> str:
     return work.command("doctor", "--zone", "FR", "--sources", "model", *roots, *more)
 
 
+def _live_page(work: Work, lang: str) -> str:
+    """The page's body, the note under a figure put behind it in brackets, as a reader takes it."""
+    page = work.answers[f"live {lang}"]
+    assert page.headers["content-type"].startswith("text/html")
+    body = html.unescape(page.text.partition("<main")[2].partition("<script")[0])
+    return _BOUNDS_UNDER.sub(r"\1 (\2)", body)
+
+
 #: where figures appear: what it is, and what it shows in one language
 SURFACES: dict[str, Callable[[Work, str], str]] = {
     "reading": lambda work, lang: msgspec.json.encode(work.reading).decode(),
@@ -119,6 +133,7 @@ SURFACES: dict[str, Callable[[Work, str], str]] = {
     "/readings/ID": lambda work, lang: work.answers["reading"].text,
     "/data.json": lambda work, lang: work.answers["data"].text,
     "/metrics": lambda work, lang: work.answers["metrics"].text,
+    "live page": _live_page,
     "account of run": lambda work, lang: "\n".join(account(work.meter, work.tally, 1.0, Words(lang))),  # type: ignore[arg-type]
     "explain": lambda work, lang: work.command("explain", work.reading.id, "--from", str(work.file), "--lang", lang),
     "compare": lambda work, lang: work.command("compare", str(work.file), str(work.file), "--lang", lang),
@@ -178,6 +193,14 @@ def test_an_interval_stands_beside_each_figure_and_holds_it(work: Work, name: st
         assert low <= mid * 1.0001, shown
         assert mid <= high * 1.0001, shown
         assert _digits(shown) <= (3 if high < 1.1 * low else 2), f"{shown}: more digits than the interval holds"
+
+
+@pytest.mark.parametrize("lang", ["en", "fr"])
+def test_no_joule_watt_or_gram_of_the_live_page_stands_alone(work: Work, lang: str) -> None:
+    shown = re.findall(r'class="(?:amount|figure)">([^<]*[JWe][^<]*)<', _live_page(work, lang))
+    figures = [figure for figure in shown if re.match(r"\d.*(?:J|W|gCO₂e)\b(?!/)", figure)]
+    assert len(figures) >= 12, "watts, since start, requests, seven parts of the account, a budget, a source, three requests"
+    assert [figure for figure in figures if not re.search(r"\(.* (?:to|à) .*\)", figure)] == []
 
 
 @pytest.mark.parametrize("name", BY_KEYS)

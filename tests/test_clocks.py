@@ -11,7 +11,7 @@ import time
 import weakref
 
 import pytest
-from support import about, burn
+from support import burn
 
 from frugal_meter.attribution import clocks
 from frugal_meter.attribution.clocks import Cell, Cells, call, drive, enter, here, leave, open_ns, take_over, threads_ns
@@ -27,11 +27,21 @@ def in_thread(work):
     thread.join()
 
 
+def parted(begun_s, *shares):
+    """Whether each owner was charged at least what was burned for it, and all together no more than this thread used.
+
+    Holds on the most crowded machine: a thread's clock may count milliseconds between two lines, and then does so on both sides.
+    """
+    used_s = time.thread_time() - begun_s
+    charged = [seconds(cell) for cell, _ in shares]
+    return all(c >= burned for c, (_, burned) in zip(charged, shares, strict=True)) and sum(charged) <= used_s
+
+
 def test_nested_owners_are_charged_exclusively():
     outer, inner = Cell(), Cell()
-    assert call(outer, lambda: (burn(0.01), call(inner, burn, 0.02), burn(0.01)))[1] >= 0.02
-    assert about(seconds(outer), 0.02)
-    assert about(seconds(inner), 0.02)
+    begun_s = time.thread_time()
+    first, its, last = call(outer, lambda: (burn(0.01), call(inner, burn, 0.02), burn(0.01)))
+    assert parted(begun_s, (outer, first + last), (inner, its))
     assert here().owner is None
 
 
@@ -51,9 +61,9 @@ def test_a_coroutine_is_charged_for_its_steps_and_not_for_what_runs_between_them
     async def wrap(cell, each):
         return await drive(work(cell, each), cell)
 
+    begun_s = time.thread_time()
     assert asyncio.run(main()) == [0.002, 0.006]
-    assert about(seconds(one), used[id(one)])
-    assert about(seconds(two), used[id(two)])
+    assert parted(begun_s, (one, used[id(one)]), (two, used[id(two)]))
 
 
 def test_a_driven_coroutine_raises_closes_and_is_cancelled_as_itself():
@@ -89,21 +99,22 @@ def test_a_driven_coroutine_raises_closes_and_is_cancelled_as_itself():
 
 def test_an_owner_installed_inside_a_step_goes_on_paying_in_the_next():
     outer, inner = Cell(), Cell()
+    its, own = [], []
 
     async def work():
         previous = enter(inner)
-        burn(0.01)
+        its.append(burn(0.01))
         await asyncio.sleep(0)
-        burn(0.01)
+        its.append(burn(0.01))
         leave(previous)
-        burn(0.005)
+        own.append(burn(0.005))
 
     async def main():
         await drive(work(), outer)
 
+    begun_s = time.thread_time()
     asyncio.run(main())
-    assert about(seconds(inner), 0.02)
-    assert about(seconds(outer), 0.005)
+    assert parted(begun_s, (inner, sum(its)), (outer, sum(own)))
 
 
 def test_a_step_keeps_no_exception_alive():
@@ -135,12 +146,12 @@ def test_a_step_keeps_no_exception_alive():
 
 
 def test_an_open_stretch_is_seen_from_another_thread_and_closed_ones_are_not():
-    cell, seen = Cell(), []
+    cell, seen, used = Cell(), [], []
     ready, go = threading.Event(), threading.Event()
 
     def work():
         previous = enter(cell)
-        burn(0.02)
+        used.append(burn(0.02))
         ready.set()
         go.wait()
         leave(previous)
@@ -151,45 +162,50 @@ def test_an_open_stretch_is_seen_from_another_thread_and_closed_ones_are_not():
     seen.append(open_ns().get(id(cell)))
     go.set()
     thread.join()
-    assert about(seen[0] / 1e9, 0.02)
-    assert seen[0] <= cell.cpu_ns
+    assert used[0] - clocks._SWITCHING_NS / 1e9 <= seen[0] / 1e9 <= seconds(cell)
     assert id(cell) not in open_ns()
 
 
 def test_who_takes_over_pays_for_what_little_its_thread_used_before_and_for_nothing_more(monkeypatch):
-    monkeypatch.setattr(clocks, "_HANDING_OVER_NS", 10_000_000)  # wider than a crowded machine is slow
-    paid = []
+    monkeypatch.setattr(clocks, "_HANDING_OVER_NS", 50_000_000)  # wider than a crowded machine is slow
+    paid, until_s = [], []
 
     def work():
-        for used_s in (0.001, 0.001, 0.02):
+        for used_s in (0.001, 0.001, 0.1):
             burn(used_s)
+            until_s.append(time.thread_time())
             cell = Cell()
             leave(take_over(cell))
             paid.append(seconds(cell))
+            until_s.append(time.thread_time())
 
     in_thread(work)
     started, handed_over, called_back = paid
-    assert 0.001 <= started <= 0.01
-    assert 0.001 <= handed_over <= 0.01
-    assert called_back < 0.001
+    assert 0.001 <= started <= until_s[1]
+    assert 0.001 <= handed_over <= until_s[3]
+    assert started + handed_over <= until_s[3]
+    assert called_back <= until_s[5] - until_s[4]
 
 
 def test_a_thread_that_was_old_when_it_took_over_starts_from_then():
     cells = [Cell(), Cell()]
+    taken_over_s = []
 
     def work():
-        burn(0.003)
+        burn(0.1)
+        begun_s = time.thread_time()
         leave(take_over(cells[0]))
         previous = enter(cells[1])
         burn(0.001)
         take_over(cells[0])
         leave(previous)
+        taken_over_s.append(time.thread_time() - begun_s)
 
     before = threads_ns()
     in_thread(work)
-    assert seconds(cells[0]) < 0.0005
-    assert about(seconds(cells[1]), 0.001)  # who was interrupted is charged as ever
-    assert 0.001 <= (threads_ns() - before) / 1e9 < 0.003
+    assert seconds(cells[1]) >= 0.001  # who was interrupted is charged as ever
+    assert seconds(cells[0]) + seconds(cells[1]) <= taken_over_s[0]
+    assert 0.001 <= (threads_ns() - before) / 1e9 < 0.1
 
 
 def test_threads_that_have_ended_keep_their_cpu_and_are_forgotten():
@@ -209,13 +225,14 @@ def test_threads_that_have_ended_keep_their_cpu_and_are_forgotten():
 
 
 def test_two_ticks_that_see_a_thread_end_count_it_once():
-    begun = threads_ns()
+    begun, own_s = threads_ns(), time.thread_time()
     used = []
     segments = []
 
     def work():
-        used.append(call(Cell(), burn, 0.01))
+        call(Cell(), burn, 0.01)
         segments.append(here())
+        used.append(time.thread_time())
 
     for _ in range(10):
         thread = threading.Thread(target=work)
@@ -232,7 +249,8 @@ def test_two_ticks_that_see_a_thread_end_count_it_once():
         looker.start()
     for looker in lookers:
         looker.join()
-    assert (threads_ns() - begun) / 1e9 < sum(used) * 1.3 + 0.02
+    counted_s = (threads_ns() - begun) / 1e9
+    assert sum(used) < counted_s < sum(used) * 1.5 + time.thread_time() - own_s
 
 
 def test_the_clocks_of_a_crowd_of_threads_that_ended_together_are_left_alone():
@@ -260,13 +278,14 @@ def test_a_thread_id_used_again_does_not_pay_for_the_thread_that_had_it():
     thread = threading.Thread(target=lambda: (call(Cell(), int), segments.append(here())))
     thread.start()
     thread.join()
+    begun_s = time.thread_time()
     before = threads_ns()
     (ended,) = segments
     ended.clock_id = here().clock_id  # what the system does with the ids of threads that are over
     clocks._segments.append(ended)
     burn(0.01)
     grown = threads_ns() - before
-    assert 0.01 * 1e9 <= grown < 0.02 * 1e9
+    assert 0.01 * 1e9 <= grown <= (time.thread_time() - begun_s) * 1e9 + 1
     assert ended not in clocks._segments
 
 
@@ -300,16 +319,17 @@ def test_a_thread_that_ended_is_let_go_without_waiting_for_a_tick():
 
 def test_a_thread_that_python_did_not_start_is_followed_while_it_lives_and_forgotten_after():
     # what a callback from a native library's own thread is
-    cell, done = Cell(), threading.Event()
+    cell, done, whole_s = Cell(), threading.Event(), []
     known = len(clocks._segments)
 
     def work():
         call(cell, burn, 0.01)
+        whole_s.append(time.thread_time())
         done.set()
 
     _thread.start_new_thread(work, ())
     done.wait()
-    assert about(seconds(cell), 0.01)
+    assert 0.01 <= seconds(cell) <= whole_s[0]
     deadline = time.monotonic() + 20
     while len(clocks._segments) > known and time.monotonic() < deadline:
         threads_ns()

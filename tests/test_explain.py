@@ -48,6 +48,18 @@ def exported(tmp_path: Path) -> tuple[Path, list[Reading]]:
     return path, readings
 
 
+def test_french_workings_are_in_french(exported: tuple[Path, list[Reading]]) -> None:
+    path, readings = exported
+    code, text, _ = run("explain", readings[0].id, "--from", str(path), "--lang", "fr")
+    assert code == 0
+    assert "puissance au repos : modélisée" in text
+    assert "J de repos" in text
+    assert "cpu-time/1+synthetic/1 : docs/method.md" in text
+    odd = path.with_name("odd.jsonl")
+    odd.write_bytes(msgspec.json.encode(as_dict(msgspec.structs.replace(readings[0], idle_source="rack+observed"))) + b"\n")
+    assert "puissance au repos : rack, observée" in run("explain", readings[0].id, "--from", str(odd), "--lang", "fr")[1]
+
+
 def redone(text: str, lang: str) -> int:
     """How many equations of the text there are; each holds to the digits printed."""
     count = 0

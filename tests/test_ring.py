@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import PATIENCE_S, burn
@@ -85,6 +86,21 @@ def test_the_turn_is_one_workers_at_a_time(ring: Ring) -> None:
     other.close()
     ring.file.lock(0)
     assert ring.last().sources[1].energy_nj == 9
+
+
+def test_a_turn_is_waited_for_while_its_holder_waits_for_a_processor(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now_s[0] += seconds
+        if now_s[0] >= 0.9:
+            ring.file.unlock()
+
+    monkeypatch.setattr(election, "time", SimpleNamespace(monotonic=lambda: now_s[0], sleep=sleep))
+    other = Ring(ring.file.path, 2)
+    other.open()
+    assert 0.9 <= now_s[0] < 1.0
+    other.close()
 
 
 def test_a_file_taken_away_by_the_last_worker_is_made_anew(ring: Ring) -> None:

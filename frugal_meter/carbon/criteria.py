@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from ..errors import ConfigurationError, FactorError
-from ..records import Interval
+from ..records import Interval, around
 from ..units import J_PER_KWH
 from .pue import Pue
 from .zones import canonical
@@ -103,15 +103,13 @@ class Wue(msgspec.Struct, frozen=True):
         for value in (bounds.low, bounds.mid, bounds.high):
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 50:
                 raise ConfigurationError(f"wue is {value!r}: it is litres per kWh of IT energy, from 0 to below 50, such as 0.3")
-        if not bounds.low <= bounds.mid <= bounds.high:
-            raise ConfigurationError(f"wue {bounds.mid:g} lies outside its own range {bounds.low:g} to {bounds.high:g}")
         if not self.source.strip():
             raise ConfigurationError("wue has no source: say who measured it and when, for it is printed with every figure")
 
     @classmethod
     def declared(cls, value: float, *, source: str, low: float | None = None, high: float | None = None) -> Wue:
         """The operator's figure, exact unless ``low`` or ``high`` is given. Raises `ConfigurationError`."""
-        return cls(Interval(value if low is None else low, value, value if high is None else high), source)
+        return cls(around("wue", value, low, high), source)
 
 
 def water(energy_j: Interval | None, pue: Pue, wue: Wue | None, grid: ImpactFactor | None) -> Interval | None:

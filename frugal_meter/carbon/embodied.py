@@ -112,6 +112,3 @@ def _check(name: str, interval: Interval, unit: str, most: float) -> None:
     for value in (interval.low, interval.mid, interval.high):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
             raise ConfigurationError(f"{name} is {value!r}: write a number of {unit} between 0 and {most:g}")
-    if not interval.low <= interval.mid <= interval.high:
-        bounds = f"{interval.low:g} to {interval.high:g} {unit}"
-        raise ConfigurationError(f"{name}: {interval.mid:g} lies outside its own range, {bounds}")

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from ..errors import ConfigurationError
-from ..records import Interval
+from ..records import Interval, around
 
 #: mid: mean annual PUE of the Uptime Institute *Global Data Center Survey* 2024, the value Green Algorithms takes for an unknown
 #: site (defaults_PUE.csv). low: what the largest clouds publish (1.09 to 1.2 in that same file). high: a server room in an office
@@ -32,8 +32,6 @@ class Pue(msgspec.Struct, frozen=True):
                 raise ConfigurationError(f"pue is {value!r}: write a number such as 1.3")
             if not 1.0 <= value < 4.0:
                 raise ConfigurationError(f"pue is {value:g}: it is facility over IT energy, from 1.0 to below 4, such as 1.3")
-        if not bounds.low <= bounds.mid <= bounds.high:
-            raise ConfigurationError(f"pue {bounds.mid:g} lies outside its own range {bounds.low:g} to {bounds.high:g}")
         if not self.source.strip():
             raise ConfigurationError("pue has no source: say who measured it and when, for it is printed with every figure")
 
@@ -43,7 +41,7 @@ class Pue(msgspec.Struct, frozen=True):
 
         Raises `ConfigurationError` unless 1.0 <= low <= value <= high < 4.
         """
-        return cls(Interval(value if low is None else low, value, value if high is None else high), source)
+        return cls(around("pue", value, low, high), source)
 
     @classmethod
     def default(cls) -> Pue:

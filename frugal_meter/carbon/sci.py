@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from ..errors import ConfigurationError, FactorError
-from ..records import Interval
+from ..records import TIERS, Interval, Tier
 from .factors import Factor
 from .impacts import operational, per_unit, total
 from .pue import Pue
@@ -53,7 +53,10 @@ _FRENCH: Final = {
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """An SCI score: ``per_unit_g`` is gCO2e per ``each`` units (None when nothing was delivered or the energy is unknown)."""
+    """An SCI score: ``per_unit_g`` is gCO2e per ``each`` units (None when nothing was delivered or the energy is unknown).
+
+    ``tier`` and ``method_ids`` are those of its energy; ``method`` is the score's own.
+    """
 
     per_unit_g: Interval | None
     operational_g: Interval | None
@@ -65,6 +68,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     not_counted: tuple[str, ...]
     factor: Factor
     pue: Pue
+    tier: Tier | None
+    method_ids: tuple[str, ...]
     method: str = METHOD
 
     def text(self, lang: Lang = "en") -> str:
@@ -81,6 +86,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
             f"  {words['out']} {outside}",
             f"  I {self.factor.cite()}",
             f"  PUE {self.pue.value:g} ({self.pue.source})",
+            f"  E {_TIERS[lang][self.tier]} ({', '.join(self.method_ids) or words['unknown']})",
             f"  {words['method']} {self.method}, ISO/IEC 21031:2024",
         ]
         return "\n".join(lines)
@@ -90,11 +96,17 @@ _WORDS: Final[Mapping[Lang, Mapping[str, str]]] = {
     "fr": {"in": "compté :", "out": "non compté :", "method": "méthode :", "unknown": "inconnu", "to": "à"},
     "en": {"in": "counted:", "out": "not counted:", "method": "method:", "unknown": "unknown", "to": "to"},
 }
+_TIERS: Final[Mapping[Lang, Mapping[Tier | None, str]]] = {
+    "fr": {"measured": "mesurée", "modelled": "modélisée", "sourced": "reprise d'un tiers", None: "inconnue"},
+    "en": {"measured": "measured", "modelled": "modelled", "sourced": "sourced", None: "unknown"},
+}
 
 
 def sci(
     energy_j: Interval | None,
     *,
+    tier: Tier | None,
+    method_ids: tuple[str, ...],
     pue: Pue,
     factor: Factor,
     embodied_g: Interval,
@@ -104,10 +116,11 @@ def sci(
     not_counted: tuple[str, ...] = NOT_COUNTED,
 ) -> Score:
     """The SCI score of a period: ``energy_j`` is all the IT energy reserved for the service over it (idle too), before PUE;
-    ``embodied_g`` M = TE · TiR/EL · RR/ToR of the same time; ``units`` what was delivered.
+    ``tier`` and ``method_ids`` say how it is known (`Reading` and the figures of a period carry both). ``embodied_g`` M =
+    TE · TiR/EL · RR/ToR of the same time; ``units`` what was delivered.
 
     Raises `FactorError` for a market-based factor, which the standard excludes, and `ConfigurationError` for an unknown
-    functional unit, an empty boundary, or a negative count.
+    functional unit, an empty boundary, a negative count, or energy of which nobody says how it is known.
     """
     if unit not in UNITS:
         raise ConfigurationError(f"unknown functional unit {unit!r}: use {', '.join(UNITS)}")
@@ -117,6 +130,10 @@ def sci(
         )
     if not boundary:
         raise ConfigurationError("an SCI score without a boundary says nothing: name what is counted, such as ('cpu', 'memory')")
+    if energy_j is not None and (tier not in TIERS or not method_ids):
+        raise ConfigurationError(
+            f"energy without its tier ({', '.join(TIERS)}) and method ids cannot be cited: {tier!r} and {method_ids!r} were given"
+        )
     if units < 0:
         raise ConfigurationError(f"{units:g} functional units: a count cannot be negative")
     each, run = UNITS[unit].each, operational(energy_j, pue, factor)
@@ -131,6 +148,8 @@ def sci(
         not_counted=not_counted,
         factor=factor,
         pue=pue,
+        tier=None if energy_j is None else tier,
+        method_ids=() if energy_j is None else method_ids,
     )
 
 

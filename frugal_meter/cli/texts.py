@@ -288,7 +288,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "p_refused": ("  requêtes refusées", "  refused requests"),
     "p_late": ("  travail après la réponse", "  work after the answer"),
     "p_overhead": ("  fonctionnement du service, démarrage compris", "  the service's own upkeep, start-up included"),
-    "p_slice": ("  veille de la part de serveur réservée", "  idle of the share of the server held"),
+    "p_slice": ("  repos de la part de serveur réservée", "  idle of the share of the server held"),
     "p_carbon": ("Carbone", "Carbon"),
     "p_per_unit": ("Par unité rendue (chiffre à citer)", "Per unit delivered (the figure to cite)"),
     "p_mean": ("Moyenne d'une requête, pendant son traitement", "Mean of a request, while it ran"),
@@ -315,7 +315,11 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "x_energy_head": ("Énergie, en joules avant PUE", "Energy, in joules before PUE"),
     "x_cpu": ("  temps processeur {cpu} s, durée {wall} s", "  CPU time {cpu} s, wall time {wall} s"),
     "x_dynamic": ("de calcul", "of computing"),
-    "x_idle": ("de veille", "of idle"),
+    "x_idle": ("de repos", "of idle"),
+    "x_idle_configured": ("configurée", "configured"),
+    "x_idle_observed": ("observée", "observed"),
+    "x_idle_modelled": ("modélisée", "modelled"),
+    "x_idle_none": ("inconnue", "unknown"),
     "x_no_energy": ("inconnue : aucune source de joules n'a pu être lue", "unknown: no source of joules could be read"),
     "x_pending": ("aucun relevé encore : {figure}", "no tick has billed it yet: {figure}"),
     "x_host": ("de toute la machine pendant ces relevés", "of the whole machine over those ticks"),
@@ -323,10 +327,6 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "bornes {low} à {high} J : celles des sources, élargies par la clé de répartition ({method})",
         "bounds {low} to {high} J: those of the sources, widened by the sharing key ({method})",
     ),
-    "x_idle_none": ("aucune", "none"),
-    "x_idle_configured": ("déclarée (idle_watts)", "configured (idle_watts)"),
-    "x_idle_observed": ("observée", "observed"),
-    "x_idle_modelled": ("modélisée", "modelled"),
     "x_idle_source": ("puissance au repos : {source}", "idle watts: {source}"),
     "x_elsewhere_head": (
         "Modèles ailleurs, en joules avant leur PUE ; jamais ajoutés à ceux de cette machine",
@@ -423,7 +423,7 @@ class Words:
             return self("exact")
         # six digits: a float's last one must not push an outward rounding a step further
         low, high = (float(f"{end:.6g}") for end in (interval.low, interval.high))
-        return _plain(page_figures.bounds(Interval(low, interval.mid, high), unit, self.lang))
+        return _plain(page_figures.bounds(Interval(low, min(max(low, interval.mid), high), high), unit, self.lang))
 
     def known(self, interval: Interval | None, unit: str) -> str:
         """A figure with its bounds: "4.2 mJ (2.1 to 8.0 mJ)"."""

@@ -162,7 +162,8 @@ def _factor(state: LiveState, lang: Lang) -> Html:
     year = text("year_unknown", lang) if f.year is None else str(f.year)
     # data sets and licences are named in English everywhere: the mark lets a screen reader change its voice
     dataset, licence = el("span", f.dataset, lang="en"), el("span", f.licence, lang="en")
-    cited = join(f"{f.zone}, ", dataset, f", {year}, {text('licence', lang)}", licence)
+    id = None if f.id is None else join(", ", el("code", f.id))
+    cited = join(f"{f.zone}, ", dataset, f", {year}, {text('licence', lang)}", licence, id)
     return amount(figure(f.grams_per_kwh, "gCO2e", lang) + "/kWh", f"{around}, {text('published', lang)}", cited)
 
 

@@ -148,7 +148,7 @@ def _level(b: BudgetState, lang: Lang) -> str:
 
 
 def _used(b: BudgetState, lang: Lang) -> Html:
-    used, limit = figure(b.used, b.unit, lang), figure(b.limit, b.unit, lang)
+    used, limit = figure(b.used, b.unit, lang, b.bounds), figure(b.limit, b.unit, lang)
     if b.used is None or not b.limit:
         return amount(text("of", lang, used, limit))
     known = text("counted", lang) if b.unit in ("tokens", "requests") else proof(b.bounds, b.unit, b.tier, lang)

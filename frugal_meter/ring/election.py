@@ -20,8 +20,9 @@ from typing import Final
 
 from ..errors import ConfigurationError
 
-#: a pass takes about a millisecond; a reader that holds its turn longer is stopped, and this tick is left to the next
-PATIENCE_S: Final = 0.1
+#: a pass takes about a millisecond of CPU, for which a crowded machine may let its reader wait some hundred times as long; one
+#: that holds its turn longer is stopped, and this tick is left to the next
+PATIENCE_S: Final = 1.0
 _RETRY_S: Final = 0.0005
 
 

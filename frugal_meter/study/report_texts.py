@@ -421,7 +421,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "eq_see": ("Équations {}", "Equations {}"),
     "eq_1": (
-        "Énergie = requêtes (abouties, en échec, refusées) + travail tardif + fonctionnement + part de veille, "
+        "Énergie = requêtes (abouties, en échec, refusées) + travail tardif + fonctionnement + part de repos, "
         "en nanojoules entiers",
         "Energy = requests (delivered, failed, refused) + late work + overhead + slice of idle, in whole nanojoules",
     ),
