@@ -15,10 +15,14 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "done": ("étude terminée : {out}", "study finished: {out}"),
     "head": ("par {unit}, à l'usage déclaré", "per {unit}, at the declared use"),
-    "head_period": ("par {unit}, sur la période", "per {unit}, over the period"),
+    "head_served": ("par {unit}, sur ce qui a été servi", "per {unit}, over what was served"),
     "tested": ("pendant l'essai", "while tested"),
     "none_delivered": ("rien n'a été rendu : aucun chiffre par unité", "nothing was delivered: no figure per unit"),
     "failed": ("{failed} requêtes sur {all} ont échoué ({why})", "{failed} of {all} requests failed ({why})"),
+    "covered": (
+        "seuls {share} de cette période ont été mesurés : le reste n'est pas dans ces chiffres",
+        "only {share} of this period was metered: the rest is not in these figures",
+    ),
     "quality": ("qualité {score} ({low} à {high})", "quality {score} ({low} to {high})"),
     "no_quality": ("pas de note de qualité", "no quality score"),
     "remote-unknown": (
