@@ -412,6 +412,7 @@ class Admission:
 
     def correct(self, spans: Sequence[Span]) -> None:
         """After a tick has settled ``spans``: learn from them, and one summed correction per book."""
+        self.store.settle_late()
         corrections: dict[Book, int] = {}
         learnt = False
         for span in spans:

@@ -217,6 +217,8 @@ class Line:
 
     def next_turns(self) -> None:
         """Let in whose turn it is: after a settlement, at every tick, and when the pace allows for the next."""
+        if self._books.is_mine:  # the garbage collector has ended work in the middle of another step: the tick will do it
+            return
         with self._books.lock:
             self._next_turns()
 

@@ -5,6 +5,7 @@ behind them (`sharing`) each holds what it was granted.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
@@ -31,7 +32,7 @@ class MemoryStore:
     """All-or-nothing admission under one short lock; settlement is idempotent per lease."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()  # held by whoever reads or changes a book
+        self._begin()
         self._books: dict[Name, Book] = {}
         self._closed: dict[Name, list[Book]] = {}
         self._forgot_ns = -_FORGET_NS
@@ -42,6 +43,17 @@ class MemoryStore:
         self.closed_by_store = False
         #: called with the lock held for every book made for a shared store
         self.on_new: Callable[[Book], None] = lambda book: None
+
+    def _begin(self) -> None:
+        # Held by whoever reads or changes a book. The garbage collector may run a generator's last lines at any moment, in the
+        # middle of a step under this very lock too: what ends there must not wait for itself.
+        self.lock = threading.RLock()
+        self._late: deque[tuple[Iterable[Lease], Sequence[int | None]]] = deque()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds the lock already."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # as `threading.Condition` asks
 
     # -- admission
 
@@ -132,8 +144,15 @@ class MemoryStore:
     # -- settlement
 
     def settle(self, leases: Iterable[Lease], amounts_milli: Sequence[int | None]) -> None:
-        """Release each reservation and charge what was used, in thousandths of the unit; None charges the reservation."""
-        with self.lock:
+        """Release each reservation and charge what was used, in thousandths of the unit; None charges the reservation.
+
+        In the middle of another step of the same thread it is put off until `settle_late`, at the next tick at the latest.
+        """
+        lock = self.lock
+        if lock._is_owned():  # type: ignore[attr-defined]  # `is_mine`, without the call
+            self._late.append((leases, amounts_milli))
+            return
+        with lock:
             for place, lease in enumerate(leases):  # a strict `zip` costs as much as all the rest
                 if lease.charged_milli is not None:
                     continue
@@ -148,6 +167,11 @@ class MemoryStore:
                 book.reserved -= reserved
                 if book.shared:
                     book.note()
+
+    def settle_late(self) -> None:
+        """Settle what ended in the middle of another step."""
+        while self._late:
+            self.settle(*self._late.popleft())
 
     def correct(self, corrections: Mapping[Book, int]) -> None:
         """Apply one summed correction per book, in thousandths of the unit (the tick's, after settlement)."""
@@ -225,7 +249,7 @@ class MemoryStore:
 
     def after_fork_in_child(self) -> None:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
-        self.lock = threading.Lock()
+        self._begin()
         for book in self.every():
             book.reserved = book.flight.count = 0
 
