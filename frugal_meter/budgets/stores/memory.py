@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
 import msgspec
@@ -39,8 +39,8 @@ class MemoryStore:
         self._in_force: dict[str, Budget] | None = None  # by name; None for as long as nothing was reloaded
         #: whether ceilings are granted by a shared store
         self.shared = False
-        #: whether that store is away and nothing may be admitted without it
-        self.closed_by_store = False
+        #: whether that store is away, and whether nothing may be admitted without it
+        self.store_away = self.closed_by_store = False
         #: called with the lock held for every book made for a shared store
         self.on_new: Callable[[Book], None] = lambda book: None
 
@@ -66,8 +66,19 @@ class MemoryStore:
         with self.lock:
             return self.judge(claims, now_ns, asked=asked, last=last)
 
-    def judge(self, claims: Sequence[Claim], now_ns: int, *, asked: bool = False, last: bool = False) -> Verdict:
-        """`admit`, for who holds the lock."""
+    def judge(
+        self,
+        claims: Sequence[Claim],
+        now_ns: int,
+        *,
+        asked: bool = False,
+        last: bool = False,
+        unanswered: bool = False,
+        behind: Container[Name] = (),
+    ) -> Verdict:
+        """`admit`, for who holds the lock. ``unanswered``: the shared store was asked and has not answered in time.
+        ``behind``: what others wait for, who come first.
+        """
         decision: Decision = "admit"
         actions: list[Action] = []
         books: list[Book] = []
@@ -79,8 +90,12 @@ class MemoryStore:
             verdict, action, reason = _judge(book, claim, now_ns, asked)
             if self.closed_by_store and claim.may_refuse and claim.budget.enforce:
                 verdict, action, reason = "refuse", "refuse", "store"
+            if reason == "limit" and (unanswered or self.store_away) and book.fits(claim.estimate):
+                reason = "store"  # nobody has said that the budget is spent
             if verdict == "wait" and last:
                 verdict, action, reason = "refuse", "refuse", "throttled" if reason != "in_flight" else reason
+            elif verdict != "refuse" and (book.budget.name, book.key) in behind and claim.may_refuse and claim.budget.enforce:
+                verdict, action, reason = "refuse", "refuse", "throttled"
             actions.append(action)
             if verdict == "refuse":
                 # Of several the one that keeps the client away longest: who comes back when told must not find the next.
@@ -278,7 +293,7 @@ class MemoryStore:
         name = (budget.name, key)
         if before is None and key and len(self._books) >= MAX_KEYS:
             self._forget(now_ns)
-            if len(self._books) >= MAX_KEYS and key[0] != OTHER:
+            if len(self._books) >= MAX_KEYS and key != (OTHER,) * len(key):
                 return self.book(budget, (OTHER,) * len(key), now_ns)
         window_s = budget.window(now_ns / 1e9)
         closed = self._closed.pop(name, [])
@@ -362,18 +377,18 @@ def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision
             return "warn", "warn", "limit"  # a budget that only watches degrades nothing
         return rung, cast("Action", rung), "limit"
     if not may_refuse:
-        over = book.committed_by_all + claim.estimate > budget.limit.amount  # whatever this worker holds of it
+        over = not book.fits(claim.estimate)
         weaker: Literal["degrade", "warn"] = (
             ("degrade" if budget.degrade_at is not None else "warn") if budget.enforce else "warn"
         )
         return weaker, "would_refuse" if over or full else weaker, "limit"
     reason: Reason = "limit" if over else "in_flight" if full else "throttled"
-    if rung == "throttle" and book.committed_by_all + claim.estimate <= budget.limit.amount:
+    if rung == "throttle" and book.fits(claim.estimate):
         if book.committed_by_all + claim.estimate > line_at(book, now_ns):
             return "wait", "throttle", reason if full else "throttled"  # its turn comes with time
         if not (over or full):
             return "throttle", "throttle", reason
-    if book.shared and not asked and not _known_short(book, claim.estimate, now_ns):
+    if book.shared and not asked and not book.is_denied(claim.estimate, now_ns):
         return "ask", "admit", reason
     if budget.throttle_at is not None and _gives_back(book, claim.estimate):
         return "wait", "throttle", reason
@@ -382,10 +397,4 @@ def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision
 
 def _gives_back(book: Book, estimate: int) -> bool:
     """Whether what is in the way may yet be given back: by work that runs, here or elsewhere, or of others' unused slices."""
-    fits = book.shared and book.committed_by_all + estimate <= book.budget.limit.amount
-    return bool(book.flight.count or book.elsewhere_reserved or fits)
-
-
-def _known_short(book: Book, estimate: int, now_ns: int) -> bool:
-    amount, until_ns = book.denied
-    return now_ns < until_ns and estimate >= amount
+    return bool(book.flight.count or book.elsewhere_reserved or (book.shared and book.fits(estimate)))
