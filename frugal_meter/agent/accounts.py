@@ -62,7 +62,7 @@ class Named(NamedTuple):
 class Account:
     """Processes of one service that bill from the same records, and their part of every source since the account began, nJ.
 
-    Of GPUs also its busy time, what each of its processes used (``users_nj``), and passes in which some was by its word alone
+    Of GPUs also its busy time, what each of its processes used (``users_nj``), and passes in which some energy was by its word alone
     (``untold``). ``told`` keeps the totals at the records that were named to it: of the host (shared by all) and its own.
     """
 
@@ -93,7 +93,7 @@ class Account:
         self.mine_nj[source] += nj
         self.busy_ns[source] += ns
         if pid is None:
-            self.untold[source] += 1
+            self.untold[source] += nj > 0
             return
         users = self.users_nj[source]
         users[pid] = users.get(pid, 0) + nj
