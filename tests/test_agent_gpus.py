@@ -130,9 +130,7 @@ def test_a_child_of_a_service_works_on_its_behalf(tmp_path: Path, boards: Boards
 
 
 @pytest.mark.parametrize(("what", "more"), [("MIG", "mig=1"), ("no process utilisation", "util=50")])
-def test_where_nobody_tells_who_used_a_gpu_those_pay_whose_requests_held_it_flagged(
-    tmp_path: Path, what: str, more: str
-) -> None:
+def test_where_nobody_tells_who_used_a_gpu_those_pay_whose_requests_held_it_flagged(tmp_path: Path, what: str, more: str) -> None:
     Host(tmp_path)
     boards = Boards(tmp_path, more=more)
     with (
@@ -171,6 +169,7 @@ def test_an_engine_that_is_no_process_of_the_service_is_paid_by_who_held_it_and_
         began(gateway, trainer)
         gateway("gpu")
         trainer("gpu")
+        row(trainer)  # it says what it holds, which counts for nothing while the driver names it
         boards.draw(100, users={0: {1: 75, trainer.pid: 25}})  # process 1 is the gateway's engine
         row(gateway)
         rows = [row(each) for each in (gateway, trainer)]
@@ -384,7 +383,7 @@ def test_however_a_gpu_was_used_and_whatever_services_say_no_nanojoule_is_given_
     total = sum(users.values())
     assert sum(account.mine_nj[0] for account in accounts) == dynamic  # the last one claims whatever is left
     assert sum(account.busy_ns[0] for account in accounts) == busy
-    for account, (percent, claim) in zip(accounts, used, strict=False):
+    for account, (percent, _) in zip(accounts, used, strict=False):
         if percent:
             assert abs(account.mine_nj[0] - dynamic * percent / total) <= 1 + dynamic / 2**52
         assert account.untold[0] == (0 if percent or not account.mine_nj[0] else 1)

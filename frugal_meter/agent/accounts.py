@@ -62,7 +62,7 @@ class Named(NamedTuple):
 class Account:
     """Processes of one service that bill from the same records, and their part of every source since the account began, nJ.
 
-    Of GPUs also its busy time, what each of its processes used (``users_nj``), and passes in which some energy was by its word alone
+    Of GPUs also its busy time, what each of its processes used (``users_nj``), and passes in which energy was by its word
     (``untold``). ``told`` keeps the totals at the records that were named to it: of the host (shared by all) and its own.
     """
 
