@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nvml_fake import build
 from support import PATIENCE_S
-from test_agent_running import scraped
+from test_agent_running import Container, scraped
 
 from frugal_meter.agent.accounts import WHOLE, Account, Member
 from frugal_meter.agent.gpus import divide, owners
@@ -354,6 +355,18 @@ def test_a_host_with_gpus_and_no_rapl_has_an_agent_all_the_same(tmp_path: Path) 
         told = row(service)
     assert sources == [["model:cpu", "model:memory", "model:board", GPU]] * 2
     assert told["mine_nj"] == 10 * J
+
+
+def test_doctor_tells_of_a_gpu_that_the_agent_reads_and_misses_no_driver_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    container, boards = Container(Host(tmp_path), monkeypatch), Boards(tmp_path, more="mig=1")
+    with Agent(tmp_path, *OPTIONS, env=boards.env):
+        told = json.loads(container.doctor(capsys, "--json"))
+    codes = {finding["code"]: finding["where"] for finding in told["findings"]}
+    assert codes["nvml-mig-shared"] == "GPU-fake-0"
+    assert not {"nvml-no-driver", "nvml-extra-missing"} & set(codes)
+    assert {source["name"] for source in told["sources"] if source["component"] == "gpu"} == {GPU}
 
 
 # -- the division itself
