@@ -40,13 +40,24 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Two more tries where real CPU is burned or real processes share the machine, told in the report; none elsewhere."""
     modules = {item.module for item in items if isinstance(item, pytest.Function)}
     unsteady = {module for module in modules if any(_of_the_machine(thing) for thing in vars(module).values())}
     for item in items:
         if isinstance(item, pytest.Function) and item.module in unsteady:
             item.add_marker(pytest.mark.flaky(reruns=2))
+        if config.getoption("loadgroup", False):
+            _keep_together(item)
+
+
+def _keep_together(item: pytest.Item) -> None:
+    """Name the group in the item's id, by which `--dist loadgroup` sends it to one process: pytest-xdist 3.8 writes it where
+    pytest 9.2 no longer reads it, and each process then made a module's servers anew.
+    """
+    mark, id = item.get_closest_marker("xdist_group"), getattr(item, "_id", None)
+    if mark is not None and id is not None and not item.nodeid.endswith(suffix := f"@{mark.args[0]}"):
+        item._id = type(id).parse(f"{item.nodeid}{suffix}")  # type: ignore[attr-defined]
 
 
 def _of_the_machine(thing: object) -> bool:
