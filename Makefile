@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: help demo test check bench bench-attribution bench-budgets docs clean
 
 help:  ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## a public-service assistant with two tiers of AI, metered (ARGS="--once --json", ARGS="--lang fr")
 	@$(BIN)/python -m examples.assistant $(ARGS)

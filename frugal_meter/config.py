@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from .budgets.budget import Budget
 from .errors import ConfigurationError
+from .tables import only, read_tables
 
 DEFAULT_PATH: Final = "frugal.toml"
 METER_KEYS: Final = (
@@ -74,21 +73,12 @@ def load(path: str | Path | None = None) -> dict[str, Any]:
     the file and the key, for a file that cannot be read, a key that does not exist or a value that cannot mean anything.
     """
     file = Path(path or os.environ.get("FRUGAL_CONFIG") or DEFAULT_PATH)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read ({error.strerror}); name the file, or set FRUGAL_CONFIG") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{file}: is not UTF-8 text; save it as UTF-8") from None
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
-    _only(file, "the file", tables, ("meter", "budget", "otel", "declaration"))
+    _, tables = read_tables(file, "name the file, or set FRUGAL_CONFIG")
+    only(f"{file}: the file", tables, ("meter", "budget", "otel", "declaration"))
     meter = tables.get("meter", {})
     if not isinstance(meter, dict):
         raise ConfigurationError(f"{file}: [meter] is a table")
-    _only(file, "[meter]", meter, METER_KEYS)
+    only(f"{file}: [meter]", meter, METER_KEYS)
     if "service" not in meter:
         raise ConfigurationError(f'{file}: [meter] needs service = "…", the name of what is metered')
     for name in ("calibration", "factor_pack"):
@@ -108,7 +98,7 @@ def _otel(file: Path, tables: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not isinstance(otel, dict):
         raise ConfigurationError(f"{file}: [otel] is a table")
-    _only(file, "[otel]", otel, OTEL_KEYS)
+    only(f"{file}: [otel]", otel, OTEL_KEYS)
     return {"otel": otel}
 
 
@@ -120,7 +110,7 @@ def _tables(file: Path, budgets: Any) -> list[dict[str, Any]]:
 
 def _budget(file: Path, table: dict[str, Any]) -> Budget:
     where = f"[[budget]] {table.get('name', '')!r}"
-    _only(file, where, table, BUDGET_KEYS)
+    only(f"{file}: {where}", table, BUDGET_KEYS)
     missing = [key for key in ("name", "limit", "per") if key not in table]
     if missing:
         raise ConfigurationError(f"{file}: {where} needs {', '.join(missing)}")
@@ -130,14 +120,6 @@ def _budget(file: Path, table: dict[str, Any]) -> Budget:
         return Budget(**table)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
-
-
-def _only(file: Path, where: str, table: Mapping[str, Any], known: Collection[str]) -> None:
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ConfigurationError(f"{file}: {where} has no setting {key!r}; {hint}")
 
 
 class WatchedFile:

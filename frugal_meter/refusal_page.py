@@ -2,60 +2,31 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from string import Template
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from .exporters.page_figures import bounds, figure, tier_words
-from .exporters.page_markup import Html, el, join
-from .exporters.page_texts import LANGUAGES, MONTHS, Lang
+from .exporters.page_figures import bounds, day, figure, tier_words
+from .exporters.page_frame import GROUND, NAMES, framed, policy
+from .exporters.page_markup import Html, contact_link, el, join
+from .exporters.page_texts import LANGUAGES, Lang
 from .records import Interval
 from .refusal import Refusals, spoken, waiting
 
-_STYLE: Final = """
-:root { color-scheme: light dark; --paper: #fbfaf7; --ink: #1b222c; --soft: #505a67; --rule: #d8d4ca; --link: #144f7d; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #14181d; --ink: #e9e7e1; --soft: #aab2bc; --rule: #333a43; --link: #93c4ea; }
-}
-* { box-sizing: border-box; }
-html { font: 106.25%/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; }
-body { margin: 0 auto; max-width: 42rem; padding: 1.5rem clamp(1rem, 5vw, 2.5rem) 3rem;
-  background: var(--paper); color: var(--ink); overflow-wrap: break-word; }
-header { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 2rem; color: var(--soft); }
-header p { margin: 0; }
-h1, h2, h3 { line-height: 1.2; letter-spacing: -.01em; text-wrap: balance; }
-h1 { margin: 2rem 0 0; font-size: clamp(1.7rem, 1.3rem + 2vw, 2.3rem); }
-h2 { margin: 2.2rem 0 0; font-size: 1.25rem; }
-h3 { margin: 1.8rem 0 0; font-size: 1.05rem; }
-.lead { font-size: 1.15rem; }
-a { color: var(--link); text-underline-offset: .15em; }
-.counter { display: inline-block; padding: .7rem 1.2rem; border-radius: .3rem; background: var(--link); color: var(--paper);
-  font-weight: 600; text-decoration: none; }
+_STYLE: Final = (
+    GROUND
+    + """.counter { display: inline-block; padding: .7rem 1.2rem; border-radius: .3rem; background: var(--link);
+  color: var(--paper); font-weight: 600; text-decoration: none; }
 .counter:hover { text-decoration: underline; }
-:focus-visible { outline: 3px solid var(--link); outline-offset: 3px; }
 code { white-space: nowrap; font-size: .8rem; }
 ul { padding: 0; list-style: none; }
 li { margin: 1rem 0 0; }
-dl { margin: 1rem 0 0; }
-dl div { display: grid; grid-template-columns: minmax(0, 17rem) minmax(0, 1fr); gap: 0 1.5rem; margin: .4rem 0 0; }
-dt { color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
 section { margin-top: 3rem; border-top: 1px solid var(--rule); }
-@media (max-width: 30rem) { dl div { grid-template-columns: 1fr; margin-top: .7rem; } }
 """
-_CSP: Final = (
-    "default-src 'none'; style-src 'sha256-"
-    + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    + "'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_PAGE: Final = Template((Path(__file__).parent / "refusal_page.html").read_text(encoding="utf-8"))
-_NAMES: Final = {"fr": "Français", "en": "English"}
+_CSP: Final = f"{policy(_STYLE)}; frame-ancestors 'none'"
 #: French and English; the typographer's spaces are written in
 _WORDS: Final[dict[str, tuple[str, str]]] = {
     "title": ("Votre demande n’a pas été traitée", "Your request was not processed"),
@@ -122,15 +93,10 @@ def refusal_page(
     """The page, whole in ``lang`` and whole again in the other language. ``now_s`` is Unix time."""
     other: Lang = next(each for each in LANGUAGES if each != lang)
     parts = {each: _body(refusal, settings, each, now_s, request_id, heading=1 if each == lang else 2) for each in (lang, other)}
-    return _PAGE.substitute(
-        lang=lang,
-        title=join(_title(refusal, lang)),
-        service=join(service),
-        style=_STYLE,
-        other_language=el("a", _NAMES[other], href=f"#{other}", lang=other, hreflang=other),
-        first=parts[lang],
-        second=el("section", parts[other], id=other, lang=other),
-    )
+    switch = el("a", NAMES[other], href=f"#{other}", lang=other, hreflang=other)
+    head = join(el("p", service), el("p", switch))
+    body = el("main", parts[lang], el("section", parts[other], id=other, lang=other))
+    return framed(lang, f"{_title(refusal, lang)} – {service}", head, body, style=_STYLE)
 
 
 def page(
@@ -216,7 +182,7 @@ def _ways(refusal: Mapping[str, Any], settings: Refusals, lang: Lang, now_s: flo
     else:
         ways.append(el("li", _say("again_soon", lang).format(spoken(wait))))
     if settings.contact is not None:
-        ways.append(el("li", _say("contact", lang), _link(settings.contact), "."))
+        ways.append(el("li", _say("contact", lang), contact_link(settings.contact), "."))
     if request_id is not None:
         ways.append(el("li", _say("quote", lang), el("code", request_id), "."))
     return ways
@@ -227,21 +193,8 @@ def _moment(at_s: float, timezone: str, lang: Lang) -> Html:
     up = math.ceil(at_s / 60) * 60
     local = datetime.fromtimestamp(up, ZoneInfo(timezone))
     hour = f"{local.hour} h {local.minute:02d}" if lang == "fr" else f"{local:%H:%M}"
-    shown = f"{local.day} {MONTHS[lang][local.month - 1]} {local.year} {_say('at', lang)} {hour} {local:%Z}"
+    shown = f"{day(local, lang)} {_say('at', lang)} {hour} {local:%Z}"
     return el("time", shown, datetime=datetime.fromtimestamp(up, UTC).strftime("%Y-%m-%dT%H:%MZ"))
-
-
-def _link(contact: str) -> Html:
-    """The contact as something to follow: an address to write to, a page, a number to call, or the words as they are."""
-    bare = contact.strip()
-    number = bare.replace(" ", "").replace(".", "").replace("\u00a0", "")
-    if bare.startswith(("https://", "http://")):
-        return el("a", bare, href=bare)
-    if "@" in bare and " " not in bare:
-        return el("a", bare, href=f"mailto:{bare}")
-    if number.lstrip("+").isdecimal():
-        return el("a", bare, href=f"tel:{number}")
-    return join(bare)
 
 
 def _settled(refusal: Mapping[str, Any], lang: Lang) -> str:
@@ -274,4 +227,4 @@ def _figures(refusal: Mapping[str, Any], lang: Lang) -> Html:
         "estimate": shown("estimate"),
         "evidence": _say("counted", lang) if tier is None else _evidence(refusal, tier_words(tier, lang)),
     }
-    return el("dl", *(el("div", el("dt", _say(key, lang)), el("dd", said)) for key, said in rows.items()))
+    return el("dl", *(el("div", el("dt", _say(key, lang)), el("dd", said)) for key, said in rows.items()), class_="pairs")

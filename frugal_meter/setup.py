@@ -112,7 +112,7 @@ class Setup(msgspec.Struct, frozen=True):
     @property
     def embodied_spread(self) -> tuple[float, float]:
         """Low and high of embodied carbon as multiples of its mid: the same for any time and share."""
-        if self.embodied is None:
+        if self.embodied is None or not self.embodied.te_kg.mid:
             return 1.0, 1.0
         second = self.embodied.grams(1.0)
         return second.low / second.mid, second.high / second.mid

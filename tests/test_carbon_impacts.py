@@ -9,10 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from frugal_meter import Meter
 from frugal_meter.carbon import Embodied, Factor, Pue, add, alternatives, factor, operational, per_unit, scenarios, total
 from frugal_meter.carbon.embodied import SECONDS_PER_YEAR
 from frugal_meter.errors import ConfigurationError
 from frugal_meter.records import Interval
+from frugal_meter.testing import SyntheticSource
 
 # The same examples on every run, and no clock: the machines that run this are shared.
 steady = settings(derandomize=True, deadline=None)
@@ -271,6 +273,16 @@ def test_an_interval_holds_its_figure() -> None:
         with pytest.raises(msgspec.ValidationError, match="lies outside its own range"):
             msgspec.json.decode(msgspec.json.encode(dict(zip(("low", "mid", "high"), ends, strict=True))), type=Interval)
     assert Interval(1.0, 0.9999999999999999, 2.0).mid < 1.0, "what floats lose is no disorder"
+
+
+def test_hardware_that_was_declared_free_of_carbon_adds_none_and_has_no_spread() -> None:
+    reused = Embodied.declared(0.0, 4.0, source="a server out of another's waste")
+    with Meter(service="guichet", zone="FR", sources=[SyntheticSource(idle_watts=1.0)], embodied=reused) as meter:
+        with meter.measure("index") as span:
+            pass
+        meter.settle()
+    assert meter.setup.embodied_spread == (1.0, 1.0)
+    assert span.reading.carbon_g is not None
 
 
 def test_a_machine_without_cpu_or_memory_is_refused() -> None:

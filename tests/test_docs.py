@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +83,12 @@ def parameters(function: Any) -> list[str]:
 
 
 # -- metrics
+
+
+def test_every_extra_is_in_the_table_of_extras() -> None:
+    extras = tomllib.loads(read(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+    told = {name.strip("[]") for name in names(rows("settings.md", "Extras"))}
+    assert told == extras.keys() - {"docs", "test", "dev"}
 
 
 def test_metrics_are_documented_with_their_type_and_labels_and_no_other_is() -> None:

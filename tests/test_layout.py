@@ -18,7 +18,7 @@ PACKAGE = ROOT / "frugal_meter"
 
 #: each room and the floor it is on; imports run down. A room is a folder of the package, or a module beside the folders
 FLOORS: Final = {
-    **dict.fromkeys(("errors", "links", "records", "routes", "trees", "units"), 0),
+    **dict.fromkeys(("errors", "links", "records", "routes", "tables", "trees", "units"), 0),
     "sources": 1,
     **dict.fromkeys(("carbon", "ring"), 2),
     "attribution": 3,

@@ -110,8 +110,14 @@ def test_a_count_keeps_its_digits_and_an_unknown_one_is_said():
     assert (count(None, "fr"), count(float("inf"), "en")) == ("inconnu", "unknown")
 
 
+def test_the_first_of_a_month_is_said_as_french_says_it():
+    first = AT - 17 * 86_400
+    assert ">1er\u00a0novembre\u00a02026, " in clock(first, "Europe/Paris", "fr", with_date=True)
+    assert ">1\u00a0November\u00a02026, " in clock(first, "Europe/Paris", "en", with_date=True)
+
+
 def test_a_clock_names_its_zone_and_falls_back_to_utc():
-    assert ">18 novembre 2026, 12:06:40 CET<" in clock(AT, "Europe/Paris", "fr", with_date=True)
+    assert ">18\u00a0novembre\u00a02026, 12:06:40 CET<" in clock(AT, "Europe/Paris", "fr", with_date=True)
     assert clock(AT, "Nowhere/Land", "en") == '<time datetime="2026-11-18T11:06:40Z">11:06:40 UTC</time>'
 
 

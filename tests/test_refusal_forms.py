@@ -196,9 +196,9 @@ def test_the_page_says_whose_limit_it_is_what_it_counts_and_until_when() -> None
     said = text_of(page)
     assert "Votre compte a une limite d’énergie à ne pas dépasser, et elle est atteinte pour aujourd’hui." in said
     assert "1,5 kJ par jour" in said
-    assert "à partir du 2 janvier 2026 à 0 h 00 CET" in re.sub(r" +", " ", said)
+    assert "à partir du 2 janvier 2026 à 0 h 00 CET" in re.sub(r"\s+", " ", said)
     assert "Your account has a limit of energy" in said
-    assert "from 2 January 2026 at 00:00 CET" in re.sub(r" +", " ", said)
+    assert "from 2 January 2026 at 00:00 CET" in re.sub(r"\s+", " ", said)
 
 
 def test_nothing_reserved_is_0_requests_in_english_and_0_requête_in_french() -> None:

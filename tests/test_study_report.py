@@ -571,6 +571,13 @@ def test_the_same_study_gives_the_same_bytes(tmp_path: Path) -> None:
     assert once == {path.name: path.read_bytes() for path in write(tmp_path)}
 
 
+def test_a_folder_that_takes_no_file_is_told_in_one_line(tmp_path: Path) -> None:
+    folder = put(tmp_path)
+    (tmp_path / ".report.fr.html.part").mkdir()  # root may write everywhere, but not over a folder
+    with pytest.raises(ConfigurationError, match=r"report\.fr\.html: cannot be written \(Is a directory\)"):
+        write(folder)
+
+
 @pytest.mark.parametrize(
     "content", [None, b"", b"{}", b'{"schema": "frugal-meter-study/1", "title": 3}', encoded(STUDIES["whole"])[:5000]]
 )

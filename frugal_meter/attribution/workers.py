@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from ..errors import ConfigurationError
 from ..ring.election import is_one_of_several, ring_name, run_folder
@@ -23,7 +23,6 @@ from .ledger import Ledger, SourceBooks
 from .shared_pools import SharedPools
 from .shares import Step, advance, book, book_own, hold, part_of, rest_of
 
-Mode = Literal["auto", "shared", "single"]
 MODES: Final = ("auto", "shared", "single")
 #: many workers start at once, one after another
 _JOIN_PATIENCE_S: Final = 0.5

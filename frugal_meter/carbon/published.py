@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from ..errors import UnknownZoneError
+from ..errors import FrugalMeterError, UnknownZoneError
 from . import grid
 from .factors import Factor
 from .zones import canonical
@@ -71,3 +71,11 @@ def published(zone: str) -> tuple[Factor, ...]:
         if not found:
             raise
     return tuple(sorted(found, key=lambda factor: (factor.grams_per_kwh, factor.id)))
+
+
+def by_id(id: str) -> Factor | None:
+    """The published factor of this id ("ember:FR:2024"); None for one that is not known here, such as an operator's own."""
+    try:
+        return next((each for each in published(id.split(":")[-2]) if each.id == id), None)
+    except (FrugalMeterError, IndexError):
+        return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, time
 from hashlib import sha256
@@ -16,6 +14,7 @@ import msgspec
 
 from ..errors import ConfigurationError, UnitError
 from ..periods import LEAST_PUBLIC
+from ..tables import only, read_tables
 from ..units import parse_quantity
 
 Figure = Literal["energy", "carbon", "measured", "quality", "degraded", "refused", "failed", "degraded or refused"]
@@ -81,15 +80,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(file: Path) -> Contract:
     """The contract in ``file``. Raises ConfigurationError in one line with the file, the place and what would do."""
-    try:
-        raw = file.read_bytes()
-        tables = tomllib.loads(raw.decode())
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{file}: is not UTF-8 text; save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
+    raw, tables = read_tables(file)
     try:
         return _contract(tables, sha256(raw).hexdigest())
     except ConfigurationError as error:
@@ -97,7 +88,7 @@ def load(file: Path) -> Contract:
 
 
 def _contract(tables: Mapping[str, Any], digest: str) -> Contract:
-    _only("the file", tables, _TOP)
+    only("the file", tables, _TOP)
     unit = _text("the file", tables, "unit") or "request"
     zone = _text("the file", tables, "timezone") or "Europe/Paris"
     try:
@@ -130,7 +121,7 @@ def _contract(tables: Mapping[str, Any], digest: str) -> Contract:
 def _clause(number: int, table: Mapping[str, Any], unit: str) -> Clause:
     id = _text(f"[[clause]] {number}", table, "id") or str(number)
     where = f"[[clause]] {id!r}"
-    _only(where, table, _CLAUSE)
+    only(where, table, _CLAUSE)
     figure = _one_of(where, "figure", table.get("figure"), tuple(KINDS))
     kind = KINDS[figure]
     weighed = kind in ("energy", "carbon")
@@ -214,7 +205,7 @@ def _periods(tables: Collection[Mapping[str, Any]], timezone: ZoneInfo) -> tuple
     for number, table in enumerate(tables, 1):
         name = _text(f"[[period]] {number}", table, "name") or str(number)
         where = f"[[period]] {name!r}"
-        _only(where, table, _PERIOD)
+        only(where, table, _PERIOD)
         begin, end = (_moment(where, key, table.get(key), timezone) for key in ("begin", "end"))
         if begin >= end:
             raise ConfigurationError(f"{where}: ends before it begins")
@@ -247,7 +238,7 @@ def _unit_names(given: object) -> Mapping[str, Mapping[str, str]]:
     except msgspec.ValidationError:
         raise ConfigurationError('unit_names: write unit_names.answer = {fr = "réponse", en = "answer"}') from None
     for unit, said in names.items():
-        _only(f"unit_names.{unit}", said, ("fr", "en"))
+        only(f"unit_names.{unit}", said, ("fr", "en"))
     return names
 
 
@@ -256,13 +247,6 @@ def _tables(tables: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
         raise ConfigurationError(f"{name}: write [[{name}]] above each of them")
     return given
-
-
-def _only(where: str, table: Mapping[str, Any], known: Collection[str]) -> None:
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            raise ConfigurationError(f"{where} has no key {key!r}{f': did you mean {near[0]!r}?' if near else ''}")
 
 
 def _one_of(where: str, name: str, given: object, known: Collection[str]) -> str:

@@ -5,23 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
-from string import Template
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from ..exporters.page_figures import NARROW, bounds, count, figure, percent, tier_words
+from ..exporters.page_figures import HOLD, NARROW, bounds, count, day, figure, localised, percent, tier_words
+from ..exporters.page_frame import GROUND, NAMES, TABLES, framed
 from ..exporters.page_markup import Html, cell, el, join, notes, row, row_head
-from ..exporters.page_texts import LANGUAGES, MONTHS, Lang, word
+from ..exporters.page_texts import LANGUAGES, Lang, word
 from ..records import Interval
 from .contract import KINDS, Clause, Contract
 from .judging import Judgement, Reason, Verdict, overall
 from .texts import words
 
 _UNITS: Final = {"energy": "J", "carbon": "gCO2e"}
-_PAGE: Final = Template((Path(__file__).parent / "report.html").read_text(encoding="utf-8"))
+_STYLE: Final = (
+    GROUND
+    + TABLES
+    + """body { max-width: 60rem; }
+:root { --kept: #1d5e33; --broken: #9b2413; --open: #6b4a00; }
+@media screen and (prefers-color-scheme: dark) { :root { --kept: #83cf9b; --broken: #f0a08e; --open: #e3bd6a; } }
+.kept { color: var(--kept); }
+.broken { color: var(--broken); }
+.cannot_be_judged { color: var(--open); }
+.skip { position: absolute; left: -100rem; }
+.skip:focus { position: static; }
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+@media (min-width: 48.01rem) { tbody th { min-width: 7rem; } td:nth-child(2) { width: 34%; } }
+section { margin-top: 3.5rem; border-top: 2px solid var(--rule); padding-top: .5rem; }
+@media print { header { display: none; } }
+"""
+)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -65,20 +80,17 @@ class Report(msgspec.Struct, frozen=True):
                 told = (_found(verdict, self.contract, lang), _verdict(verdict, lang), *_reasons(verdict, self.contract, lang))
                 lines += [f"    {line}" for line in told]
         lines += ["", words(f"how_{self.contract.proof}", lang)]
-        return "\n".join(lines).replace(NARROW, " ").replace("\u00a0", " ")
+        return "\n".join(lines).replace(NARROW, " ").replace(HOLD, " ")
 
     def html(self, lang: Lang) -> str:
         """The page: whole in ``lang``, and whole again in the other language below."""
         other: Lang = next(each for each in LANGUAGES if each != lang)
         title = self.contract.title or words("heading", lang)
-        return _PAGE.substitute(
-            lang=lang,
-            title=join(title),
-            skip=el("a", words("skip", lang), href=f"#overall-{lang}", class_="skip"),
-            other_language=el("a", words("other_language", lang), href=f"#{other}", lang=other, hreflang=other),
-            first=self._body(lang, 1),
-            second=el("section", self._body(other, 2), id=other, lang=other),
-        )
+        skip = el("a", words("skip", lang), href=f"#overall-{lang}", class_="skip")
+        switch = el("a", NAMES[other], href=f"#{other}", lang=other, hreflang=other)
+        below = el("section", self._body(other, 2), id=other, lang=other)
+        head = join(skip, el("span"), switch)
+        return framed(lang, title, head, el("main", self._body(lang, 1), below), style=_STYLE)
 
     def _body(self, lang: Lang, level: int) -> Html:
         contract = self.contract
@@ -153,7 +165,7 @@ def _evidence(of: Judgement, lang: Lang) -> Html:
 
 
 def _pairs(rows: Sequence[tuple[str, str]]) -> Html:
-    return el("dl", *(el("div", el("dt", name), el("dd", said)) for name, said in rows)) if rows else Html()
+    return el("dl", *(el("div", el("dt", name), el("dd", said)) for name, said in rows), class_="pairs") if rows else Html()
 
 
 def _labelled(key: str, said: str, lang: Lang) -> str:
@@ -171,8 +183,7 @@ def _day(at_s: float, contract: Contract, lang: Lang) -> str:
         moment = datetime.fromtimestamp(at_s, ZoneInfo(contract.timezone))
     except (KeyError, ValueError, OSError):
         moment = datetime.fromtimestamp(at_s, UTC)
-    first = "1er" if lang == "fr" and moment.day == 1 else f"{moment.day}"
-    return f"{first} {MONTHS[lang][moment.month - 1]} {moment.year}"
+    return day(moment, lang)
 
 
 def _promise(clause: Clause, contract: Contract, lang: Lang) -> str:
@@ -195,7 +206,7 @@ def _amount(value: float, clause: Clause, lang: Lang, *, exact: bool = False) ->
     if kind == "share":
         return _decimal(value * 100, lang) + (f"{NARROW}%" if lang == "fr" else "%") if exact else percent(value, lang)
     if kind == "score":
-        return f"{value:.3g}".replace(".", "," if lang == "fr" else ".")
+        return localised(f"{value:.3g}", lang)
     if exact:  # a limit is what was signed, to its last digit
         return _signed(value, _UNITS[kind], lang)
     return figure(value, _UNITS[kind], lang)
@@ -208,8 +219,7 @@ def _signed(value: float, unit: str, lang: Lang) -> str:
 
 
 def _decimal(value: float, lang: Lang) -> str:
-    digits = f"{value:.15g}"
-    return digits.replace(".", ",") if lang == "fr" else digits
+    return localised(f"{value:.15g}", lang)
 
 
 def _found(verdict: Verdict, contract: Contract, lang: Lang) -> str:

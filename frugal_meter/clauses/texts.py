@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..exporters.page_texts import Lang
+from ..exporters.page_texts import Lang, typeset
 
 #: key: (French, English)
 _WORDS: Final[dict[str, tuple[str, str]]] = {
@@ -144,7 +144,6 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "Trop peu de demandes dans la période pour en dire davantage.",
         "Too few requests in the period to tell more of them.",
     ),
-    "other_language": ("English", "Français"),
     "skip": ("Aller à la conclusion", "Go to the conclusion"),
 }
 
@@ -153,10 +152,3 @@ def words(key: str, lang: Lang, **values: object) -> str:
     """The text of ``key`` with its blanks filled; KeyError for a key nobody wrote."""
     french, english = _WORDS[key]
     return (typeset(french) if lang == "fr" else english).format(**values)
-
-
-def typeset(french: str) -> str:
-    """Hold French double punctuation to its word (Imprimerie nationale, Lexique, 2002)."""
-    for mark in ":;?!»":
-        french = french.replace(f" {mark}", f"\u00a0{mark}")
-    return french.replace("« ", "«\u00a0")

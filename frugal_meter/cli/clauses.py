@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from ..clauses.contract import load
 from ..clauses.judging import chosen, judged
 from ..clauses.report import Report
-from ..errors import ConfigurationError
 from ..exporters.page_texts import Lang
 from ..journal.opening import open_store
+from .writing import new_file
 
 
 def checked(file: Path, where: str, period: str | None) -> Report:
@@ -24,10 +23,5 @@ def checked(file: Path, where: str, period: str | None) -> Report:
 
 def write_page(report: Report, out: Path, lang: Lang) -> None:
     """Write the page to a file that is not there yet. Raises ConfigurationError."""
-    try:
-        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:
-            file.write(report.html(lang))
-    except FileExistsError:
-        raise ConfigurationError(f"{out}: is there already; name another file") from None
-    except OSError as error:
-        raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
+    with new_file(out, 0o644) as file:
+        file.write(report.html(lang))

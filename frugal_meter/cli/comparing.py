@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ..carbon.published import published
-from ..errors import ConfigurationError, FrugalMeterError
+from ..carbon.published import by_id
+from ..errors import ConfigurationError
 from ..records import Interval, Reading
 from .readings import Book, File, Kept, found, is_journal
 from .texts import Words
@@ -119,10 +119,8 @@ def compared(a: Side, b: Side, words: Words) -> tuple[str, dict[str, Any]]:
 
 def _kind(id: str) -> str:
     """Scope and basis of a factor; its own id where nobody here knows it, so that it equals only itself."""
-    try:
-        return next(f"{f.scope}, {f.basis}" for f in published(id.split(":")[-2]) if f.id == id)
-    except (FrugalMeterError, IndexError, StopIteration):
-        return id
+    found = by_id(id)
+    return id if found is None else f"{found.scope}, {found.basis}"
 
 
 def _plus(one: Interval | None, low: float | None, mid: float | None, high: float | None) -> Interval | None:

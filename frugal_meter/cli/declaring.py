@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +22,7 @@ from ..setup import emission_factor
 from .journal import moment
 from .public_texts import said
 from .texts import Words
+from .writing import put
 
 NOTICES = {"fr": "notice.fr.html", "en": "notice.en.html"}
 Period = tuple[str | None, str | None]
@@ -104,26 +102,3 @@ def _files(made: Declaration, statement: Statement) -> dict[str, bytes]:
         base = statement.url.rstrip("/")
         files[CARBON_TXT] = carbon_txt(made, base, notice=f"{base}/{NOTICES['fr']}").encode()
     return files
-
-
-def put(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write each file whole: who reads while it is replaced gets the old or the new one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            _replace(folder / name, data)
-    except OSError as error:
-        raise ConfigurationError(f"{folder}: cannot be written ({error.strerror})") from None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    number, spare = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), 0o644)  # a web server of another user gives it out
-        os.replace(spare, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(spare)
-        raise

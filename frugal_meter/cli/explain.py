@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
-from ..carbon.published import published
-from ..errors import FrugalMeterError
+from ..carbon.published import by_id
 from ..records import MAX_CALLS, Interval, Reading, RemoteCall
 from ..units import J_PER_KWH
 from .texts import Words
@@ -153,10 +152,8 @@ def _cited(id: str, words: Words) -> str:
     if id.startswith("ecologits:"):
         _, zone, version = (*id.split(":"), "", "")[:3]
         return words("x_ecologits", zone=zone, version=version)
-    try:
-        return next(f.cite() for f in published(id.split(":")[-2]) if f.id == id)
-    except (FrugalMeterError, IndexError, StopIteration):  # the operator's own, or a live grid's
-        return words("x_own_factor")
+    found = by_id(id)  # None: the operator's own, or a live grid's
+    return words("x_own_factor") if found is None else found.cite()
 
 
 def _numbers(words: Words) -> _Number:

@@ -11,10 +11,10 @@ from ..harvest.gathering import gathered, sources_of
 from ..harvest.harvest import Harvest, harvest
 from ..harvest.observatory import CSV_FILE, FILES, JSON_FILE, observatory
 from ..harvest.tables import as_csv, as_json
-from .declaring import put
 from .options import say
 from .public_texts import said
 from .texts import Words
+from .writing import put
 
 TAKEN, SOME_REFUSED, NONE_TAKEN = 0, 1, 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..journal.opening import is_server, open_store
 from ..periods import LEAST_PUBLIC, Period, public
 from ..records import Interval
 from .texts import Words
+from .writing import new_file
 
 
 def moment(given: str) -> int:
@@ -73,14 +73,8 @@ def exported(where: str, format: str, out: Path | None) -> tuple[int, str | None
             return parquet(journal, out), journal.damage
         if out is None:
             return TEXTS[format](journal, sys.stdout), journal.damage
-        try:
-            # Tenants and routes are in it; and a file that is there is somebody's.
-            with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
-                return TEXTS[format](journal, file), journal.damage
-        except FileExistsError:
-            raise ConfigurationError(f"{out}: is there already; name another file") from None
-        except OSError as error:
-            raise ConfigurationError(f"{out}: cannot be written ({error.strerror})") from None
+        with new_file(out, 0o600, newline="") as file:  # its owner's alone: tenants and routes are in it
+            return TEXTS[format](journal, file), journal.damage
 
 
 def figures(where: str, begin: str | None, end: str | None, unit: str, for_public: bool) -> Period:

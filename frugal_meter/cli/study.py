@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ConfigurationError
+from ..exporters.page_figures import localised
 from ..exporters.page_texts import LANGUAGES, Lang
 from ..records import Interval
 from ..study import afterwards, folder
@@ -174,5 +175,5 @@ def _cost(of: Cost, words: Words) -> str:
 
 
 def _ratio(of: Interval, words: Words) -> str:
-    low, mid, high = (f"{value:.3g}".replace(".", "," if words.lang == "fr" else ".") for value in (of.low, of.mid, of.high))
+    low, mid, high = (localised(f"{value:.3g}", words.lang) for value in (of.low, of.mid, of.high))
     return f"{mid} ({low}–{high})"

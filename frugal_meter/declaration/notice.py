@@ -6,17 +6,30 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from ..exporters.page_figures import percent
+from ..exporters.page_figures import day, percent
+from ..exporters.page_frame import GROUND, NAMES, framed
 from ..exporters.page_markup import Html, el, join
 from ..exporters.page_texts import LANGUAGES
+from ..units import J_PER_KWH
 from .document import Bounds, BudgetLine, Code, Declaration, Language, Model, Said, Service
-from .frame import NAMES, framed
 from .notice_texts import NoticeWords, unit_words
-from .plain_figures import GRAMS, JOULES, KILOWATT_HOURS, LITRES, around, between, date, whole
+from .plain_figures import GRAMS, JOULES, KILOWATT_HOURS, LITRES, around, between, whole
 
 #: joules that heat a litre of water from 15 to 100 °C: 4.18 J/(g·K) (CRC Handbook of Chemistry and Physics, properties of water)
 LITRE_J: Final = 4.18 * 1000 * (100 - 15)
 _MANY: Final = 1000.0
+STYLE: Final = (
+    GROUND
+    + """:root { --card: #f2efe8; }
+@media screen and (prefers-color-scheme: dark) { :root { --card: #1d232a; } }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); gap: 1rem; margin: 1.2rem 0 0; }
+.figures div { padding: 1rem 1.2rem; border-radius: .4rem; background: var(--card); }
+.figures dt { color: var(--soft); }
+.figures dd { margin: .3rem 0 0; }
+.figures dd.main { font-size: 1.25rem; font-weight: 600; line-height: 1.3; }
+footer { margin-top: 3rem; border-top: 1px solid var(--rule); font-size: .92rem; }
+"""
+)
 
 
 def notice(
@@ -40,7 +53,8 @@ def notice(
         el("p", lead, class_="lead"),
         *(el("section", el("h2", words(key), id=key), *parts, aria_labelledby=key) for key, parts in sections),
     )
-    return framed(lang, words("title", name=name), head, join(el("main", body), _foot(of, service, words, document)))
+    whole = join(el("main", body), _foot(of, service, words, document))
+    return framed(lang, words("title", name=name), head, whole, style=STYLE)
 
 
 def _languages(words: NoticeWords, links: dict[Language, str]) -> Html:
@@ -87,7 +101,7 @@ def _model(model: Model, words: NoticeWords) -> str:
 
 def _costs(of: Declaration, service: Service, words: NoticeWords) -> Iterator[Html]:
     lang, period = words.lang, of.period
-    yield el("p", words("period", begin=date(period.begin, lang), end=date(period.end - timedelta(seconds=1), lang)))
+    yield el("p", words("period", begin=day(period.begin, lang), end=day(period.end - timedelta(seconds=1), lang)))
     if service.it_energy_kwh is None or service.co2e is None:
         yield el("p", el("strong", words.absent(_why(of, "/services/0/it_energy_kwh"))))
         return
@@ -100,8 +114,8 @@ def _costs(of: Declaration, service: Service, words: NoticeWords) -> Iterator[Ht
     yield el("p", words("whole"))
     if period.covered_share is not None and period.covered_share < 0.99:
         yield el("p", words("covered", percent(period.covered_share, lang)))
-    if service.per_year and (litres := service.per_year.it_energy_kwh).low * 3.6e6 >= LITRE_J:
-        yield el("p", words("kettle", litres=between(litres, LITRES, lang, 3.6e6 / LITRE_J)))
+    if service.per_year and (litres := service.per_year.it_energy_kwh).low * J_PER_KWH >= LITRE_J:
+        yield el("p", words("kettle", litres=between(litres, LITRES, lang, J_PER_KWH / LITRE_J)))
 
 
 def _figures(service: Service, words: NoticeWords) -> Iterator[Html]:
@@ -109,7 +123,7 @@ def _figures(service: Service, words: NoticeWords) -> Iterator[Html]:
     if (each := service.per_unit) is None:
         yield el("div", el("dt", words("per_unit", one=unit_words(service.unit.name, words))), el("dd", words("each_unknown")))
     else:
-        many = words("per_thousand", between(each.it_energy_j, KILOWATT_HOURS, lang, _MANY / 3.6e6))
+        many = words("per_thousand", between(each.it_energy_j, KILOWATT_HOURS, lang, _MANY / J_PER_KWH))
         yield _card(
             words("per_unit", one=unit_words(service.unit.name, words)),
             words("of_electricity", between(each.it_energy_j, JOULES, lang)),
@@ -186,7 +200,7 @@ def _foot(of: Declaration, service: Service, words: NoticeWords, document: str |
     lang = words.lang
     links = [(document, "document"), (service.impact_study_url, "study"), (service.rgesn_url, "design")]
     lines = [
-        el("p", words("dated", declared=date(of.declared_at, lang), until=date(of.valid_until, lang))),
+        el("p", words("dated", declared=day(of.declared_at, lang), until=day(of.valid_until, lang))),
         *(el("p", el("a", words(key), href=address)) for address, key in links if address),
         el("p", words("licence", of.licence)),
     ]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
-from ..exporters.page_texts import MONTHS
+from ..exporters.page_figures import HOLD, localised
 from .document import Bounds, Language
 
-NARROW: Final = "\u202f"
-SPACE: Final = "\u00a0"
 #: the size of a unit in the base unit; its French singular and plural; its English ones
 Scale = tuple[float, str, str, str, str]
 JOULES: Final[Sequence[Scale]] = (
@@ -44,17 +41,17 @@ def between(of: Bounds, scales: Sequence[Scale], lang: Language, factor: float =
     name = _name(scale, most, lang)
     both, under, around = _BETWEEN[lang]
     if least == most:
-        return around.format(_shown(most, lang)) + SPACE + name
+        return around.format(_shown(most, lang)) + HOLD + name
     if not least:
-        return under.format(_shown(most, lang)) + SPACE + name
-    return both.format(_shown(least, lang), _shown(most, lang)) + SPACE + name
+        return under.format(_shown(most, lang)) + HOLD + name
+    return both.format(_shown(least, lang), _shown(most, lang)) + HOLD + name
 
 
 def around(value: float, scales: Sequence[Scale], lang: Language) -> str:
     """``"3,2 joules"``: a middle figure without its bounds."""
     scale = next((each for each in scales if value >= each[0]), scales[-1])
     number = _two(value / scale[0], ROUND_HALF_EVEN)
-    return _shown(number, lang) + SPACE + _name(scale, number, lang)
+    return _shown(number, lang) + HOLD + _name(scale, number, lang)
 
 
 def _name(scale: Scale, most: Decimal, lang: Language) -> str:
@@ -71,15 +68,9 @@ def _two(value: float, rounding: str) -> Decimal:
 
 def _shown(value: Decimal, lang: Language) -> str:
     text = f"{value.normalize():,f}" if value else "0"
-    return text.replace(",", NARROW).replace(".", ",") if lang == "fr" else text
+    return localised(text, lang)
 
 
 def whole(number: float, lang: Language) -> str:
     """A whole number to two digits, with its thousands apart."""
     return _shown(_two(number, ROUND_HALF_EVEN), lang)
-
-
-def date(moment: datetime, lang: Language) -> str:
-    """``"1er novembre 2026"``, ``"1 November 2026"``: the day as its own clock has it."""
-    day = f"1er{SPACE}" if lang == "fr" and moment.day == 1 else f"{moment.day}{SPACE}"
-    return f"{day}{MONTHS[lang][moment.month - 1]}{SPACE}{moment.year}"

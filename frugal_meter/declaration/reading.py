@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import DeclarationError
+from ..units import J_PER_KWH
 from .document import SCHEMA, Bounds, Declaration, Service, nulls
 
 #: a declaration is tens of kilobytes; nothing larger is read
@@ -117,7 +118,7 @@ def _check_sums(service: Service) -> None:
     if each is None or count is None or count < _ENOUGH:
         return
     if service.it_energy_kwh is not None:
-        _divided(f"{said}: energy per unit is not the energy divided", each.it_energy_j, service.it_energy_kwh, 3.6e6 / count)
+        _divided(f"{said}: energy per unit is not the energy divided", each.it_energy_j, service.it_energy_kwh, J_PER_KWH / count)
     if carbon is not None:
         _divided(f"{said}: carbon per unit is not the carbon divided", each.co2e_g, carbon.total_kg, 1000 / count)
 

@@ -9,17 +9,17 @@ from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from ..budgets.budget import Budget
-from ..carbon.published import published
+from ..carbon.published import by_id
 from ..errors import FrugalMeterError
 from ..exporters.ops import PublicPage
+from ..exporters.page_frame import policy
 from ..journal.store import JournalStore
 from .calendar import last_whole
 from .carbon_txt import carbon_txt
 from .declaring import Lookup, declare
 from .document import Declaration, Language, as_json
-from .frame import policy
 from .keeping import kept_of
-from .notice import notice
+from .notice import STYLE, notice
 from .statement import Statement, statement_of
 
 DECLARATION: Final = "frugal-ai.json"
@@ -80,7 +80,7 @@ class CitizenPages:
             return PublicPage(503, headers, b"The journal cannot be read now.\n")
         if path == "/notice":
             page = notice(made, lang).encode("utf-8", "replace")
-            told = {"content-language": lang, "content-security-policy": f"{policy()}; frame-ancestors 'none'"}
+            told = {"content-language": lang, "content-security-policy": f"{policy(STYLE)}; frame-ancestors 'none'"}
             return self._page(page, "text/html; charset=utf-8", **told, vary="accept-language")
         if path == f"/{DECLARATION}":
             return self._page(as_json(made), "application/json")
@@ -126,13 +126,4 @@ def public_pages(meter: Any) -> CitizenPages:
 def finder(own: Sequence[Any], pack: Any = None) -> Lookup:
     """Finds a factor by its id: among one's ``own``, in a loaded factor pack, in the bundled tables."""
     known = {each.id: each for each in (*own, *(() if pack is None else (*pack.yearly, *pack.hourly)))}
-
-    def find(id: str) -> Any:
-        if id in known:
-            return known[id]
-        try:
-            return next((each for each in published(id.split(":")[-2]) if each.id == id), None) if ":" in id else None
-        except FrugalMeterError:
-            return None
-
-    return find
+    return lambda id: known.get(id) or by_id(id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 from zoneinfo import ZoneInfo
@@ -10,6 +9,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from ..errors import ConfigurationError
+from ..tables import only
 from .calendar import Span
 from .document import PATTERNS, Legal, Line, Model, Objective, Record, Said, Siret, Supplier, Url
 
@@ -107,12 +107,7 @@ def _check_zone(name: str) -> None:
 def _filled(where: str, table: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The table with its texts in a language, and with None for what a part does not say. Raises ConfigurationError."""
     known = kind.__struct_fields__
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            raise ConfigurationError(
-                f"{where} has no setting {key!r}; {f'did you mean {near[0]}?' if near else 'known: ' + ', '.join(known)}"
-            )
+    only(where, table, known)
     filled = dict.fromkeys(known) if kind is not Statement else {}
     return filled | {key: _value(f"{where} {key}", key, value, kind) for key, value in table.items()}
 

@@ -15,6 +15,7 @@ import msgspec
 
 from ..records import as_dict
 from .page_figures import clock
+from .page_frame import NAMES, PALETTE
 from .page_markup import Html, el, join
 from .page_sections import PARTS
 from .page_state import MOST_REQUESTS, BudgetState, FactorLine, LiveState, SourceState
@@ -87,6 +88,7 @@ def render_page(state: LiveState, *, lang: Lang, nonce: str | None = None) -> st
         words | _parts(state, lang),
         lang=lang,
         nonce=join(Html(' nonce="'), nonce, Html('"')) if nonce else "",
+        palette=PALETTE,
         service=join(state.service),
         zone=join(state.zone),
         languages=_language_switch(lang),
@@ -112,10 +114,9 @@ def _parts(state: LiveState, lang: Lang) -> dict[str, str]:
 
 
 def _language_switch(current: Lang) -> Html:
-    names: dict[Lang, str] = {"fr": "Français", "en": "English"}
     links = (
         el("a", name, href=f"?lang={lang}", lang=lang, hreflang=lang, aria_current="true" if lang == current else None)
-        for lang, name in names.items()
+        for lang, name in NAMES.items()
     )
     return join(*(el("li", link) for link in links))
 

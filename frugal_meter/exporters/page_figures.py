@@ -15,6 +15,7 @@ from .page_texts import MONTHS, Lang, text, word
 
 #: how many digits a figure keeps: these are estimates, a third digit would promise what no source here holds
 DIGITS: Final = 2
+HOLD: Final = "\u00a0"  # no-break space: what is read in one breath is not parted
 NARROW: Final = "\u202f"  # narrow no-break space: between a figure and its unit (BIPM SI brochure 2019, §5.4.3)
 _PREFIXES: Final = (("G", 9), ("M", 6), ("k", 3), ("", 0), ("m", -3), ("µ", -6), ("n", -9))
 #: the largest prefix that people use with a unit; a unit that is not here is a count and takes none
@@ -22,8 +23,12 @@ _LARGEST: Final = {"J": 9, "Wh": 9, "W": 9, "gCO2e": 3, "s": 0, "CPU-s": 0, "GPU
 
 
 def _plain(number: Decimal, decimals: int, lang: Lang) -> str:
-    grouped = f"{number:,.{max(0, decimals)}f}"
-    return grouped.replace(",", NARROW).replace(".", ",") if lang == "fr" else grouped
+    return localised(f"{number:,.{max(0, decimals)}f}", lang)
+
+
+def localised(digits: str, lang: Lang) -> str:
+    """Digits as Python groups them, in the marks of a language: ``localised("1,200.5", "fr") == "1 200,5"``."""
+    return digits.replace(",", NARROW).replace(".", ",") if lang == "fr" else digits
 
 
 def _split(value: float, unit: str, lang: Lang, rounding: str, kept: int = DIGITS) -> tuple[str, str]:
@@ -107,10 +112,16 @@ def _zone(name: str) -> tzinfo:
         return UTC
 
 
+def day(moment: datetime, lang: Lang) -> str:
+    """``"1er novembre 2026"``, ``"1 November 2026"``: the day as its own clock has it, held together."""
+    number = "1er" if lang == "fr" and moment.day == 1 else f"{moment.day}"
+    return f"{number}{HOLD}{MONTHS[lang][moment.month - 1]}{HOLD}{moment.year}"
+
+
 def clock(at: float, timezone: str, lang: Lang, *, with_date: bool = False) -> Html:
     """A ``<time>`` with its zone: "12:03:07 CET", and the date in words before it when asked."""
     moment = datetime.fromtimestamp(at, _zone(timezone))
     shown = moment.strftime("%H:%M:%S %Z")
     if with_date:
-        shown = f"{moment.day} {MONTHS[lang][moment.month - 1]} {moment.year}, {shown}"
+        shown = f"{day(moment, lang)}, {shown}"
     return el("time", shown, datetime=datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))

@@ -33,6 +33,19 @@ def amount(shown: str, *lines: str | None) -> Html:
     return join(el("span", shown, class_="amount"), notes(*lines))
 
 
+def contact_link(contact: str) -> Html:
+    """The contact as something to follow: an address to write to, a page, a number to call, or the words as they are."""
+    bare = contact.strip()
+    number = bare.replace(" ", "").replace(".", "").replace("\u00a0", "")
+    if bare.startswith(("https://", "http://")):
+        return el("a", bare, href=bare)
+    if "@" in bare and " " not in bare:
+        return el("a", bare, href=f"mailto:{bare}")
+    if number.lstrip("+").isdecimal():
+        return el("a", bare, href=f"tel:{number}")
+    return join(bare)
+
+
 # The roles below repeat what the tags say: in the narrow layout rows become blocks, and browsers then forget the table.
 
 

@@ -330,22 +330,22 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
 }
 
 
-def _typeset(french: str) -> str:
+def typeset(french: str) -> str:
     """Hold French double punctuation to its word (Imprimerie nationale, Lexique, 2002)."""
-    for mark in ":;?!»":
+    for mark in ":;?!»%":
         french = french.replace(f" {mark}", f"\u00a0{mark}")
     return french.replace("« ", "«\u00a0")
 
 
 TEXTS: Final[dict[Lang, dict[str, str]]] = {
-    "fr": {key: _typeset(french) for key, (french, _) in _WORDS.items()},
+    "fr": {key: typeset(french) for key, (french, _) in _WORDS.items()},
     "en": {key: english for key, (_, english) in _WORDS.items()},
 }
 
 
 # what a model of power assumes is told here in the words that doctor has for it
 for _flag, _said in ASSUMPTIONS.items():
-    TEXTS["fr"].setdefault(f"flag_{_flag}", _typeset(_said["fr"].replace("'", "’")))
+    TEXTS["fr"].setdefault(f"flag_{_flag}", typeset(_said["fr"].replace("'", "’")))
     TEXTS["en"].setdefault(f"flag_{_flag}", _said["en"])
 
 

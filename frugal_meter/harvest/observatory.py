@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from ..declaration.document import Bounds, Language
-from ..declaration.frame import NAMES, framed
 from ..declaration.notice import spoken
 from ..declaration.notice_texts import NoticeWords, unit_words
-from ..declaration.plain_figures import GRAMS, JOULES, KILOWATT_HOURS, Scale, between, date
-from ..exporters.page_figures import percent
+from ..declaration.plain_figures import GRAMS, JOULES, KILOWATT_HOURS, Scale, between
+from ..exporters.page_figures import day, percent
+from ..exporters.page_frame import GROUND, NAMES, TABLES, framed
 from ..exporters.page_markup import Html, cell, el, join, row, row_head
 from ..exporters.page_texts import LANGUAGES
 from .gathering import is_address
@@ -21,6 +21,18 @@ from .observatory_texts import said, term
 FILES: Final[dict[Language, str]] = {"fr": "observatoire.html", "en": "observatory.html"}
 JSON_FILE: Final = "observatory.json"
 CSV_FILE: Final = "observatory.csv"
+_STYLE: Final = (
+    GROUND
+    + TABLES
+    + """body { max-width: 76rem; }
+@media (min-width: 48.01rem) { tbody th { min-width: 11rem; } td { min-width: 6.5rem; } }
+th button { padding: 0; border: 0; background: none; color: var(--link); font: inherit; text-align: left; cursor: pointer;
+  text-decoration: underline; text-underline-offset: .15em; }
+th[aria-sort=ascending] button::after { content: " ↑"; }
+th[aria-sort=descending] button::after { content: " ↓"; }
+@media print { th button { color: inherit; text-decoration: none; } }
+"""
+)
 #: heads of columns become buttons; a click sorts, a second one turns the order round
 _SCRIPT: Final = """
 for (const table of document.querySelectorAll('table')) table.querySelectorAll('thead th').forEach((head, column) => {
@@ -47,7 +59,7 @@ def observatory(harvest: Harvest, lang: Language, *, now: datetime) -> str:
     entries = harvest.entries
     other: Language = next(each for each in LANGUAGES if each != lang)
     head = el("nav", el("a", NAMES[other], href=FILES[other], lang=other, hreflang=other), aria_label=said(lang, "languages"))
-    lead = said(lang, "lead" if len(entries) != 1 else "lead_one", services=len(entries), date=date(now, lang))
+    lead = said(lang, "lead" if len(entries) != 1 else "lead_one", services=len(entries), date=day(now, lang))
     body = join(
         el("h1", said(lang, "title")),
         el("p", lead, class_="lead"),
@@ -60,7 +72,7 @@ def observatory(harvest: Harvest, lang: Language, *, now: datetime) -> str:
         el("h2", said(lang, "data")),
         el("p", el("a", "JSON", href=JSON_FILE), ", ", el("a", "CSV", href=CSV_FILE), ". ", said(lang, "data_note")),
     )
-    return framed(lang, said(lang, "title"), head, el("main", body), script=_SCRIPT, wide=True)
+    return framed(lang, said(lang, "title"), head, el("main", body), style=_STYLE, script=_SCRIPT)
 
 
 def _group(of: Likeness, members: Sequence[Entry], lang: Language) -> Html:
@@ -97,7 +109,7 @@ def _figures(entry: Entry, columns: Sequence[str], lang: Language) -> Html:
         _bounds(columns[3], year.it_energy_kwh if year else None, KILOWATT_HOURS, lang),
         _value(columns[4], _share(entry, lang), service.method.measured_share),
         _value(columns[5], *_quality(entry, lang)),
-        _value(columns[6], said(lang, "to", date(period.begin, lang), date(end, lang)), period.end.timestamp()),
+        _value(columns[6], said(lang, "to", day(period.begin, lang), day(end, lang)), period.end.timestamp()),
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from ..budgets.stores import Entry
-from ..periods import Pass
-from ..records import Reading, Tick
+from ..periods import Pass, Weight, books_of
+from ..records import Interval, Reading, Tick
+
+if TYPE_CHECKING:
+    from ..figures import Figures
 
 #: fields of a reading that many readings share; what is not named here varies from one to the next
 _SHARED: Final = frozenset(
@@ -88,6 +91,41 @@ def reading_of(id: str, started_s: float, context: str, body: str) -> Reading:
     fields = {**dict.fromkeys(_REQUIRED), **told["shared"], **dict(zip(told["names"], msgspec.json.decode(body), strict=True))}
     fields |= {name: fields[name] or () for name in ("boundary", "factor_ids")}
     return msgspec.convert({**fields, "id": id, "started_at": started_s}, Reading)
+
+
+def pass_of(
+    figures: Figures,
+    ticks: Sequence[Tick],
+    *,
+    pue: Interval,
+    embodied_g: Callable[[float, float], float],
+    embodied_spread: tuple[float, float],
+    flags: Sequence[str],
+) -> Pass:
+    """The books of one tick of every source, with what they weigh.
+
+    ``embodied_g(seconds, share)`` are gCO2e (mid) of that share of the host; its bounds are ``embodied_spread`` times that.
+    """
+    t0_ns, t1_ns = (ns + figures.unix_offset_ns for ns in (ticks[0].t0_ns, ticks[0].t1_ns))
+    at, (low, high) = figures.in_force.over(t0_ns, t1_ns), embodied_spread
+    weight = Weight(
+        grams_per_joule=at.grams_per_joule,
+        pue=pue,
+        embodied_low=low,
+        embodied_high=high,
+        factor_ids=at.ids,
+        method_id=figures.method_id,
+        boundary=figures.boundary,
+        flags=tuple(dict.fromkeys((*flags, *at.flags))),
+    )
+    return Pass(
+        process=f"{figures.random:010x}",
+        t0_ns=t0_ns,
+        t1_ns=t1_ns,
+        weight=weight,
+        embodied_g=embodied_g((t1_ns - t0_ns) / 1e9, ticks[0].slice_share or 0.0),
+        books=tuple(map(books_of, ticks)),
+    )
 
 
 def spans_of(tick: Tick) -> tuple[dict[int, int], dict[int, int]]:

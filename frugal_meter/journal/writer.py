@@ -15,10 +15,9 @@ import msgspec
 
 from ..budgets.stores import Entry
 from ..errors import ConfigurationError
-from ..periods import Pass, Weight, books_of
 from ..records import Reading, Tick, label
 from .opening import is_server, open_store
-from .rows import Batch, Feedback, PassRow, reading_row, spans_of
+from .rows import Batch, Feedback, PassRow, pass_of, reading_row, spans_of
 
 if TYPE_CHECKING:
     from ..exporters.view import MeterView
@@ -128,26 +127,13 @@ class Journal:
 
     def _pass(self, meter: MeterView, ticks: Sequence[Tick]) -> PassRow:
         figures = meter.figures
-        t0_ns, t1_ns = (ns + figures.unix_offset_ns for ns in (ticks[0].t0_ns, ticks[0].t1_ns))
-        at, (low, high) = figures.in_force.over(t0_ns, t1_ns), figures.embodied_spread
-        weight = Weight(
-            grams_per_joule=at.grams_per_joule,
+        books = pass_of(
+            figures,
+            ticks,
             pue=figures.pue.interval,
-            embodied_low=low,
-            embodied_high=high,
-            factor_ids=at.ids,
-            method_id=figures.method_id,
-            boundary=figures.boundary,
-            flags=tuple(dict.fromkeys((*figures.flags, *at.flags))),
-        )
-        seconds, share = (t1_ns - t0_ns) / 1e9, ticks[0].slice_share or 0.0
-        books = Pass(
-            process=f"{figures.random:010x}",
-            t0_ns=t0_ns,
-            t1_ns=t1_ns,
-            weight=weight,
-            embodied_g=meter.ledger.embodied(seconds, share),
-            books=tuple(map(books_of, ticks)),
+            embodied_g=meter.ledger.embodied,
+            embodied_spread=figures.embodied_spread,
+            flags=figures.flags,
         )
         spans = {tick.source: spans_of(tick) for tick in ticks}
         return PassRow(books, spans if any(dynamic or idle for dynamic, idle in spans.values()) else {})

@@ -21,8 +21,6 @@ FINEST_NS: Final = 100_000_000
 #: bytes of a question, and of an answer
 MAX_QUESTION: Final = 4096
 MAX_ANSWER: Final = 65_536
-#: no process clock reaches this
-MAX_NS: Final = 2**63 - 1
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):

@@ -10,10 +10,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ..carbon.factors import Factor
-from ..carbon.published import published
+from ..carbon.published import by_id
 from ..carbon.sci import NOT_COUNTED
-from ..errors import ConfigurationError, UnknownZoneError
+from ..errors import ConfigurationError
 from ..journal.opening import open_store
 from ..journal.store import JournalStore, Range
 from ..periods import Pass
@@ -104,7 +103,7 @@ def _head(passes: list[Pass], service: str, began_at: str) -> raw.Head:
         began_at=began_at,
         service=service,
         zone=ids[0].split(":")[-2] if ids and ids[0].count(":") >= 2 else _UNTOLD,
-        factors=tuple(found for id in ids if (found := _factor(id)) is not None),
+        factors=tuple(found for id in ids if (found := by_id(id)) is not None),
         pue=_pue(passes),
         embodied=None,
         machine=Machine(
@@ -116,13 +115,6 @@ def _head(passes: list[Pass], service: str, began_at: str) -> raw.Head:
         not_counted=NOT_COUNTED,
         versions={"frugal-meter": metadata.version("frugal-meter")},
     )
-
-
-def _factor(id: str) -> Factor | None:
-    try:
-        return next((each for each in published(id.split(":")[-2]) if each.id == id), None)
-    except (UnknownZoneError, IndexError):
-        return None
 
 
 def _pue(passes: list[Pass]) -> Pue:

@@ -18,6 +18,7 @@ from ..carbon.zones import canonical
 from ..config import METER_KEYS
 from ..errors import ConfigurationError
 from ..records import Interval
+from ..tables import only, read_tables
 from .results import Kind, Lang, Upstream
 
 #: a figure, or its low, mid and high
@@ -159,15 +160,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(file: Path) -> Plan:
     """A checked ``study.toml``. Raises ConfigurationError, in one line with the file and the key."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigurationError(f"{file}: cannot be read ({error.strerror}); frugal-meter study init writes one") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{file}: is not UTF-8 text; save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{file}: not valid TOML: {error}") from None
+    raw, tables = read_tables(file, "frugal-meter study init writes one")
     try:
         known_keys(tables, Declared, "the file")
         declared = msgspec.convert(tables, Declared)
@@ -176,7 +169,7 @@ def load(file: Path) -> Plan:
         raise ConfigurationError(f"{file}: {error}") from None
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{file}: {said(error)}") from None
-    return Plan(declared=declared, folder=file.absolute().parent, text=text)
+    return Plan(declared=declared, folder=file.absolute().parent, text=raw.decode())
 
 
 def said(error: msgspec.ValidationError) -> str:
@@ -192,11 +185,8 @@ def known_keys(table: Any, of: Any, where: str) -> None:
     if not isinstance(table, dict):
         return
     fields = {field.name: field.type for field in msgspec.structs.fields(of)}
+    only(where, table, fields)
     for key, value in table.items():
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
-            raise ConfigurationError(f"{where} has no setting {key!r}; {hint}")
         inner = _struct(fields[key])
         if inner is not None:
             for place, each in enumerate(value if isinstance(value, list) else [value], 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..loading import load_object
+from ..tables import only
 from .declaring import Plan, VariantTable
 
 #: a load is read into memory before anything runs
@@ -94,11 +94,7 @@ def _request(number: int, line: Any, variant: VariantTable, source: str) -> Requ
     where = f"load {source}, line {number}"
     if not isinstance(line, Mapping):
         raise ConfigurationError(f'{where}: is {type(line).__name__}; write an object, such as {{"path": "/ask", "json": {{…}}}}')
-    for key in line:
-        if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(KEYS)}"
-            raise ConfigurationError(f"{where}: has no key {key!r}; {hint}")
+    only(f"{where}:", line, KEYS, what="key")
     said = dict(line)
     path = variant.path or said.get("path", "")
     if not isinstance(path, str) or not path.startswith("/") or any(ord(c) <= 32 or ord(c) > 126 for c in path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,7 +22,6 @@ from ..records import Reading
 from .results import Embodied, Machine, Pue
 
 Phase = Literal["start", "rest", "load"]
-PHASES: Final[tuple[Phase, ...]] = ("start", "rest", "load")
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="head"):
@@ -134,7 +134,8 @@ def write(file: Path, lines: Iterable[bytes]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise ConfigurationError(f"{file}: cannot be written ({error.strerror}); what was measured before is kept") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -12,9 +11,10 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..exporters.page_texts import LANGUAGES, Lang
+from . import raw
 from .report_citation import bibtex, citation_cff
 from .report_page import page
-from .report_pdf import pdf
+from .report_pdf import pdf as as_pdf
 from .report_view import Seal, View
 from .results import Study, decoded
 
@@ -35,7 +35,8 @@ def write(folder: str | Path, langs: Iterable[Lang] = LANGUAGES, *, pdf: bool = 
     """Write the reports of the study in ``folder`` beside it, and say which files were written.
 
     ``report.fr.html``, ``report.en.html``, with ``pdf`` the same as ``.pdf``; ``CITATION.cff`` and ``citation.bib``.
-    Raises ConfigurationError where ``folder`` holds no study that can be read, MissingExtraError where ``pdf`` needs a library.
+    Raises ConfigurationError where ``folder`` holds no study that can be read, or cannot be written; MissingExtraError where
+    ``pdf`` needs a library.
     """
     folder = Path(folder)
     study, seals = _read(folder)
@@ -45,15 +46,14 @@ def write(folder: str | Path, langs: Iterable[Lang] = LANGUAGES, *, pdf: bool = 
         other = next((f"report.{each}.html" for each in wanted if each != lang), None)
         texts[f"report.{lang}.html"] = html(study, lang, seals=seals, other=other).encode()
         if pdf:
-            texts[f"report.{lang}.pdf"] = _as_pdf(
+            texts[f"report.{lang}.pdf"] = as_pdf(
                 html(study, lang, seals=seals), quoted_lang=None if study.lang == lang else study.lang
             )
     texts["CITATION.cff"] = citation_cff(study, seals).encode()
     texts["citation.bib"] = (bibtex(study, seals) + "\n").encode()
-    return [_put(folder / name, content) for name, content in texts.items()]
-
-
-_as_pdf = pdf
+    for name, content in texts.items():
+        raw.write(folder / name, [content])
+    return [folder / name for name in texts]
 
 
 def _read(folder: Path) -> tuple[Study, tuple[Seal, ...]]:
@@ -69,11 +69,3 @@ def _read(folder: Path) -> tuple[Study, tuple[Seal, ...]]:
         raise ConfigurationError(f"{path}: not a study ({problem}): restore it, or run the study again") from problem
     sealed = ((name, folder / name) for name in SEALED)
     return study, tuple(Seal(name, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in sealed if file.exists())
-
-
-def _put(path: Path, content: bytes) -> Path:
-    """Whole or not at all: a reader never finds half a report."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
-    return path

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from string import Template
 from typing import Final
 
-from ..exporters.page_markup import Html, el, join
+from ..exporters.page_frame import PALETTE, policy
+from ..exporters.page_markup import Html, contact_link, el, join
 from ..exporters.page_texts import LANGUAGES, Lang
 from .report_answer import answer
 from .report_method import cite, data, method, recompute
@@ -39,18 +38,16 @@ SECTIONS: Final[dict[str, Callable[[View], Html]]] = {
 }
 _HERE: Final = Path(__file__).parent
 _PAGE: Final = Template((_HERE / "report.html").read_text(encoding="utf-8"))
-_STYLE: Final = (_HERE / "report.css").read_text(encoding="utf-8")
-_POLICY: Final = "default-src 'none'; style-src 'sha256-{}'; img-src data:; base-uri 'none'; form-action 'none'"
+_STYLE: Final = PALETTE + (_HERE / "report.css").read_text(encoding="utf-8")
 
 
 def page(view: View, *, other: str | None = None) -> str:
     """The whole page; ``other`` is the address of the one in the other language, beside it."""
     study = view.study
     style = _STYLE.replace("$footer", _css(f"{study.title} – {view.say('page')} "))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return _PAGE.substitute(
         lang=view.lang,
-        policy=_POLICY.format(digest),
+        policy=join(policy(style)),
         style=style,
         title=join(study.title),
         author=join(study.organisation or study.author or study.service),
@@ -103,14 +100,6 @@ def _sections(view: View) -> list[Html]:
 
 def _foot(view: View) -> Html:
     study = view.study
-    contact = el("p", view.say("contact"), _link(study.contact)) if study.contact else None
+    contact = el("p", view.say("contact"), contact_link(study.contact)) if study.contact else None
     quoted = el("p", view.say(f"written_in_{study.lang}")) if view.theirs_lang else None
     return join(contact, el("p", view.say("made_with")), quoted)
-
-
-def _link(contact: str) -> Html:
-    """An address to write to or a page to open as a link; anything else as it stands."""
-    bare = contact.strip()
-    if bare.startswith(("https://", "http://")):
-        return el("a", bare, href=bare)
-    return el("a", bare, href=f"mailto:{bare}") if "@" in bare and " " not in bare else join(bare)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from ..exporters.page_markup import Html, el, join
-from ..exporters.page_texts import LANGUAGES, Lang
-from .report_texts import typeset
+from ..exporters.page_texts import LANGUAGES, Lang, typeset
 from .report_view import View, table
 from .results import Study
 

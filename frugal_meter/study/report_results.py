@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR
 
 from ..carbon.uncertainty import digits
-from ..exporters.page_figures import DIGITS, count, figure, percent, tier_words
+from ..exporters.page_figures import DIGITS, HOLD, count, figure, percent, tier_words
 from ..exporters.page_markup import Html, el, join
 from ..records import Interval
 from .report_plots import pareto_plot
 from .report_view import View, facts, table
-from .report_words import HOLD, counted, plain, score, shown, upside_down, watt_hours
+from .report_words import counted, plain, score, shown, upside_down, watt_hours
 from .results import Comparison, Cost, Variant
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..exporters.page_texts import LANGUAGES, Lang
+from ..exporters.page_texts import LANGUAGES, Lang, typeset
 
 #: key: (French, English)
 _WORDS: Final[dict[str, tuple[str, str]]] = {
@@ -524,13 +524,6 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "here": ("Ce que cette étude apporte", "What this study brings"),
     "human": ("Ce qu’une personne doit compléter", "What a person must still fill in"),
 }
-
-
-def typeset(french: str) -> str:
-    """Hold French double punctuation to its word (Imprimerie nationale, Lexique, 2002)."""
-    for mark in ":;?!»%":
-        french = french.replace(f" {mark}", f"\u00a0{mark}")
-    return french.replace("« ", "«\u00a0")
 
 
 TEXTS: Final[dict[Lang, dict[str, str]]] = {

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ..exporters.page_markup import Html, cell, el, join, notes, row, row_head
-from ..exporters.page_texts import Lang
+from ..exporters.page_texts import Lang, typeset
 from ..periods import public
-from .report_texts import TEXTS, say, typeset
+from .report_texts import TEXTS, say
 from .results import Comparison, Cost, Study, Variant
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -13,9 +13,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from typing import Final
 
 from ..carbon.uncertainty import digits
-from ..exporters.page_figures import DIGITS, NARROW, bounds, figure
+from ..exporters.page_figures import DIGITS, HOLD, bounds, day, figure, localised
 from ..exporters.page_markup import Html, el, join
-from ..exporters.page_texts import MONTHS, Lang
+from ..exporters.page_texts import Lang
 from ..records import Interval
 from ..units import J_PER_KWH
 from .report_texts import said_of, say
@@ -36,15 +36,13 @@ _PREFIXES: Final[dict[int, tuple[str, str]]] = {
     -9: ("nano", "nano"),
 }
 _AFTER: Final[dict[str, tuple[str, str]]] = {"gCO2e": (" de CO₂e", " of CO₂e")}
-HOLD: Final = "\u00a0"  # no-break space: a figure is not parted from its unit
 
 
 def plain(value: float, lang: Lang, kept: int = DIGITS, rounding: str = ROUND_HALF_EVEN) -> str:
     """``value`` in ``kept`` significant digits, without unit: "1 200" and "0,35" in French, "1,200" and "0.35" in English."""
     rounded = Context(prec=max(1, kept), rounding=rounding).create_decimal(repr(float(value)))
     decimals = max(0, kept - 1 - rounded.adjusted()) if rounded else 0
-    grouped = f"{rounded:,.{decimals}f}"
-    return grouped.replace(",", NARROW).replace(".", ",") if lang == "fr" else grouped
+    return localised(f"{rounded:,.{decimals}f}", lang)
 
 
 def between(of: Interval, unit: str, lang: Lang) -> str:
@@ -111,14 +109,12 @@ def counted(of: Interval, lang: Lang) -> str:
 
 
 def _whole(value: float, lang: Lang) -> str:
-    grouped = f"{round(value):,d}"
-    return grouped.replace(",", NARROW) if lang == "fr" else grouped
+    return localised(f"{round(value):,d}", lang)
 
 
 def score(value: float, lang: Lang) -> str:
     """A quality score, two decimals: finer than its interval ever is."""
-    shown = f"{value:.2f}"
-    return shown.replace(".", ",") if lang == "fr" else shown
+    return localised(f"{value:.2f}", lang)
 
 
 def apart(one: Interval, other: Interval) -> bool:
@@ -140,8 +136,7 @@ def in_words(share: str, lang: Lang) -> str:
 def date(iso: str, lang: Lang) -> Html:
     """``<time>`` of an ISO 8601 moment, the day in words."""
     moment = datetime.fromisoformat(iso)
-    day = "1er" if lang == "fr" and moment.day == 1 else str(moment.day)
-    return el("time", f"{day}{HOLD}{MONTHS[lang][moment.month - 1]}{HOLD}{moment.year}", datetime=moment.strftime("%Y-%m-%d"))
+    return el("time", day(moment, lang), datetime=moment.strftime("%Y-%m-%d"))
 
 
 def listed(names: Sequence[Html], lang: Lang) -> Html:
@@ -155,6 +150,6 @@ def listed(names: Sequence[Html], lang: Lang) -> Html:
 def amount_of(value: float, unit: str, lang: Lang, *, bare: bool = False) -> str:
     """The value of an assumption: ``"44 gCO₂e/kWh"``, ``"1,56"``, ``"4 ans"``; ``bare`` leaves the unit out."""
     digits = f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:,.3g}"
-    shown = digits.replace(",", NARROW).replace(".", ",") if lang == "fr" else digits
+    shown = localised(digits, lang)
     named = said_of("unit", unit, lang) or unit.replace("gCO2e", "gCO₂e")
     return shown if bare or not unit else f"{shown}{HOLD}{named}"

@@ -21,11 +21,10 @@ import msgspec
 
 from ..carbon.sci import NOT_COUNTED
 from ..errors import ConfigurationError, FrugalMeterError, MissingExtraError
-from ..journal.rows import PassRow, spans_of
+from ..journal.rows import PassRow, pass_of, spans_of
 from ..loading import load_app, meter_of
 from ..meter import Meter
 from ..middleware import MeterMiddleware
-from ..periods import Pass, Weight, books_of
 from ..records import Reading, Tick
 from ..sources.cpuinfo import cpu_model
 from ..sources.procfs import memory_bytes
@@ -99,30 +98,15 @@ class Recorder:
     def _row(self, ticks: Sequence[Tick]) -> PassRow:
         meter = self._meter
         assert isinstance(meter, Meter)
-        figures, setup = meter.figures, meter.setup
-        t0_ns, t1_ns = (ns + figures.unix_offset_ns for ns in (ticks[0].t0_ns, ticks[0].t1_ns))
-        at = figures.in_force.over(t0_ns, t1_ns)
-        pue, hardware = pue_of(self._carbon) or setup.pue, embodied_of(self._carbon, setup.embodied)
-        seconds, share = max(0.0, (t1_ns - t0_ns) / 1e9), min(1.0, max(0.0, ticks[0].slice_share or 0.0))
-        grams = None if hardware is None else hardware.grams(seconds, share)
-        unit = None if hardware is None or not hardware.te_kg.mid else hardware.grams(1.0)
-        weight = Weight(
-            grams_per_joule=at.grams_per_joule,
+        pue = pue_of(self._carbon) or meter.setup.pue
+        setup = msgspec.structs.replace(meter.setup, embodied=embodied_of(self._carbon, meter.setup.embodied))
+        books = pass_of(
+            meter.figures,
+            ticks,
             pue=pue.interval,
-            embodied_low=1.0 if unit is None else unit.low / unit.mid,
-            embodied_high=1.0 if unit is None else unit.high / unit.mid,
-            factor_ids=at.ids,
-            method_id=figures.method_id,
-            boundary=figures.boundary,
-            flags=tuple(dict.fromkeys((*(f for f in figures.flags if f != "pue:default"), *pue.flags, *at.flags))),
-        )
-        books = Pass(
-            process=f"{figures.random:010x}",
-            t0_ns=t0_ns,
-            t1_ns=t1_ns,
-            weight=weight,
-            embodied_g=0.0 if grams is None else grams.mid,
-            books=tuple(map(books_of, ticks)),
+            embodied_g=setup.embodied_grams,
+            embodied_spread=setup.embodied_spread,
+            flags=(*(flag for flag in meter.figures.flags if flag != "pue:default"), *pue.flags),
         )
         return PassRow(books, {tick.source: spans_of(tick) for tick in ticks})
 
