@@ -97,6 +97,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     remote_nj: int | None = None
     quality_sum: float = 0.0
     quality_count: int = 0
+    metric: str | None = None  # what the scores are called
+    service: str | None = None  # None in sums of an older version
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +131,9 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     per_unit_g: Interval | None
     mean_request_j: float | None  # "while it ran"
     remote_j: float | None  # spent elsewhere, and not in the total
-    quality: float | None
+    quality: float | None  # None too where the scores are of several metrics, which have no common mean
     quality_count: int
+    quality_metrics: tuple[str, ...]  # "?" is a metric without a name
     tier: Tier | None
     measured_share: float | None
     factor_ids: tuple[str, ...]
@@ -213,6 +216,8 @@ def tally_of(reading: Reading) -> Tally:
         remote_nj=None if remote is None else _nj(remote),
         quality_sum=reading.quality or 0.0,
         quality_count=int(scored),
+        metric=reading.quality_metric if scored else None,
+        service=reading.service,
     )
 
 
@@ -224,7 +229,8 @@ def tallied(tallies: Iterable[Tally]) -> list[Tally]:
     """The same, with those of one kind summed."""
     by: dict[tuple[object, ...], Tally] = {}
     for each in tallies:
-        key = (each.kind, each.nested, each.outcome, each.route, each.model, each.unit, each.remote_nj is None)
+        names = (each.kind, each.nested, each.outcome, each.route, each.model, each.unit, each.metric, each.service)
+        key = (*names, each.remote_nj is None)
         had = by.get(key)
         by[key] = each if had is None else _sum_tallies(had, each)
     return list(by.values())
@@ -282,6 +288,7 @@ def period(passes: Iterable[Pass], tallies: Iterable[Tally], *, begin_s: float, 
         remote_j=work.remote_j,
         quality=work.quality,
         quality_count=work.quality_count,
+        quality_metrics=work.metrics,
         tier=tier,
         measured_share=measured,
         factor_ids=_all(p.weight.factor_ids for p in books),
@@ -314,12 +321,18 @@ class _Work:
         told = [t.remote_nj for t in tallies if t.remote_nj is not None]
         self.remote_j = sum(told) / NJ_PER_J if told else None
         self.quality_count = sum(t.quality_count for t in tallies)
-        self.quality = math.fsum(t.quality_sum for t in tallies) / self.quality_count if self.quality_count else None
+        self.metrics = tuple(sorted({t.metric or "?" for t in tallies if t.quality_count}))
+        one = len(self.metrics) == 1
+        self.quality = math.fsum(t.quality_sum for t in tallies) / self.quality_count if one else None
 
 
 def public(figures: Period, least: int = LEAST_PUBLIC) -> Period | None:
-    """The same, fit to be published; None where fewer than ``least`` requests are in it."""
-    return figures if figures.requests >= least else None
+    """The same, fit to be published: None where fewer than ``least`` requests are in it, or one to ``least`` - 1 units; a score
+    of fewer than ``least`` is left out.
+    """
+    if figures.requests < least or 0 < figures.units < least:
+        return None
+    return figures if figures.quality_count >= least else msgspec.structs.replace(figures, quality=None)
 
 
 def _operational(of: Pass) -> Interval:

@@ -23,7 +23,14 @@ _REQUIRED: Final = {field.name: None for field in msgspec.structs.fields(Reading
 
 
 def a_pass(
-    joules: float, *, low: float = 0.5, high: float = 2.0, hours: float = 23.9, at_ns: int = BEGIN_NS, **more: Any
+    joules: float,
+    *,
+    low: float = 0.5,
+    high: float = 2.0,
+    hours: float = 23.9,
+    at_ns: int = BEGIN_NS,
+    spans: bool = False,
+    **more: Any,
 ) -> PassRow:
     """Books of ``hours`` in which the service drew ``joules``, known to within ``low`` and ``high`` times that."""
     nj = round(joules * 1e9)
@@ -32,9 +39,10 @@ def a_pass(
         source="rapl", component="cpu", energy_nj=nj, idle_nj=0, slice_nj=0, requests_nj=0, late_nj=0, overhead_nj=nj, other_nj=0,
         gap_nj=0, low_nj=round(nj * low), high_nj=round(nj * high), overhead_parts={}, **named,
     )  # fmt: skip
-    span_ns = int(hours * HOUR_NS)
-    made = Pass(process="0" * 10, t0_ns=BEGIN_NS, t1_ns=BEGIN_NS + span_ns, weight=WEIGHT, embodied_g=0.0, books=(books,))
-    return PassRow(made, {})
+    span_ns = round(hours * HOUR_NS)
+    named = {"process": "0" * 10, "weight": WEIGHT, "embodied_g": 0.1 if spans else 0.0, "books": (books,)}
+    made = Pass(t0_ns=at_ns, t1_ns=at_ns + span_ns, **named)
+    return PassRow(made, {"rapl": ({1: 0}, {})} if spans else {})
 
 
 def a_reading(number: int, joules: float | None = 1.0, *, wide: float = 1.0, **more: Any) -> Reading:

@@ -91,6 +91,7 @@ def period(joules: float, units: float, requests: int, failed: int = 0, seconds:
         remote_j=None,
         quality=None,
         quality_count=0,
+        quality_metrics=(),
         tier="modelled",
         measured_share=0.0,
         factor_ids=("ember:FR:2024",),

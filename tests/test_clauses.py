@@ -159,6 +159,17 @@ def test_quality_is_the_mean_of_the_scores_of_one_metric(house: House) -> None:
     assert house.check(clause("quality", "at_least", 0.1, metric="none"), code=3)["reasons"][0]["code"] == "hardly_any"
 
 
+def test_how_few_scores_there_are_is_told_nowhere(house: House, tmp_path: Path) -> None:
+    fill(house.journal, [a_reading(n) for n in range(30)], [a_pass(100)], [(n, 0.37, "thumb") for n in range(3)])
+    house.write(HEAD + clause("quality", "at_least", 0.5))
+    (judged,) = json.loads(house.run("--json", code=3))["periods"]
+    (verdict,) = judged["verdicts"]
+    assert (verdict["value"], verdict["counted"], [each["code"] for each in verdict["reasons"]]) == (None, None, ["hardly_any"])
+    assert judged["figures"]["quality"] is None
+    told = house.run("--html", str(tmp_path / "r.html"), code=3) + (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert not re.search(r"0[.,]37|3 notes|3 scores", told)
+
+
 def test_no_score_at_all_is_said_and_not_taken_for_bad(house: House) -> None:
     fill(house.journal, [a_reading(n) for n in range(30)], [a_pass(100)])
     found = house.check(clause("quality", "at_least", 0.5), code=3)
@@ -293,6 +304,14 @@ E = ENERGY.format(over="period", limit="10 J")
         (HEAD.replace('"UTC"', '"Mars/Olympus"') + E, "no time zone"),
         ('proof = "maybe"\n' + HEAD + E, '"probable" or "sure"'),
         ("unit = 5\n", "it is a text"),
+        ("[[period]]\nbegin = 0001-01-01\nend = 2026-01-01\n" + E, "begin is of the year 1: write one from 1970 to 2199"),
+        ('supplier = "a\\u001b[2J"\n' + HEAD + E, "without control characters"),
+        ('service = "a\\u202e"\n' + HEAD + E, "without control characters"),
+        ('unit_names.answer = {fr = "a\\nb"}\n' + HEAD + E, "without control characters"),
+        (
+            HEAD + clause("refused", "at_least", "10 %") + clause("degraded or refused", "at_most", "5 %", id="b"),
+            "clauses '1' and 'b' contradict each other: refused cannot be at least 0.1 and degraded or refused at most 0.05",
+        ),
         ("clause = 5\n", "write [[clause]]"),
         ("title = \n", "not valid TOML"),
     ],
@@ -304,6 +323,22 @@ def test_clauses_that_cannot_be_are_refused_in_one_line(text: str, says: str, ho
     assert says in output
     assert output.count("\n") == 1
     assert str(house.clauses) in output
+
+
+@pytest.mark.parametrize(
+    ("lang", "limit", "says"),
+    [
+        ("fr", "0.1 Wh", "au plus 0,1 Wh (360 J)"),
+        ("en", "2 kWh", "at most 2 kWh (7.2 MJ)"),
+        ("fr", "400 J", "au plus 400 J\n"),
+    ],
+)
+def test_a_limit_is_told_as_it_was_signed_and_in_the_unit_of_what_was_found(
+    lang: str, limit: str, says: str, house: House
+) -> None:
+    fill(house.journal, [a_reading(n) for n in range(30)], [a_pass(30)])
+    house.write(HEAD + ENERGY.format(over="period", limit=limit))
+    assert says in house.run("--lang", lang, code=0)
 
 
 def test_a_journal_that_is_not_there_is_said_in_one_line(house: House) -> None:

@@ -7,8 +7,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,17 @@ import pytest
 from postgres_server import Database
 
 from frugal_meter import Budget, Meter
-from frugal_meter.errors import BudgetRefused, ConfigurationError
+from frugal_meter.declaration.keeping import Kept, kept_of
+from frugal_meter.errors import BudgetRefused, ConfigurationError, StoreError
 from frugal_meter.journal import postgresql, sqlite, writer
 from frugal_meter.journal.figures import figures_of, span_of
 from frugal_meter.journal.opening import open_store
-from frugal_meter.journal.rows import Batch
+from frugal_meter.journal.rows import Batch, Feedback, reading_row
 from frugal_meter.journal.store import HOUR_NS, JournalStore
 from frugal_meter.journal.writer import Journal
 from frugal_meter.periods import period
 from frugal_meter.testing import FrozenClock, RecordingExporter, SyntheticSource
+from tests.clause_house import BEGIN_NS, a_pass, a_reading
 from tests.support import PATIENCE_S, burn, metered
 
 HOUR_S = 3600
@@ -285,6 +289,94 @@ def test_old_readings_become_hours_with_every_nanojoule_and_scores_too(place: Pl
         assert (before.quality, before.quality_count) == (after.quality, after.quality_count) == (0.5, 1)
         assert journal.verify() == []
     journal.close()
+
+
+def test_what_became_sums_stays_in_the_hour_in_which_it_ended(place: Place) -> None:
+    tick_ns = 7 * 10**8  # so that one lies across every full hour
+    ticks = range(BEGIN_NS, BEGIN_NS + 3 * HOUR_NS, tick_ns)
+    rows = [a_pass(1.0, at_ns=at, hours=tick_ns / HOUR_NS, spans=n % 2 == 0) for n, at in enumerate(ticks)]
+    with open_store(place.address) as journal:
+        journal.write(Batch(rows, [reading_row(a_reading(n), BEGIN_NS + n) for n in range(9)], (), ()))
+
+        def by_hour() -> list[int]:
+            hours = ((BEGIN_NS + n * HOUR_NS, BEGIN_NS + (n + 1) * HOUR_NS) for n in range(4))
+            return [figures_of(journal, hour).total_nj for hour in hours]
+
+        def declared() -> str:
+            begin = datetime.fromtimestamp(BEGIN_NS / 1e9, UTC)
+            kept = kept_of(journal, begin, begin + timedelta(hours=2), "answer")
+            assert isinstance(kept, Kept)
+            return kept.sha256
+
+        before, sealed = by_hour(), declared()
+        assert before == [sum(10**9 for at in ticks if (at + tick_ns - BEGIN_NS) // HOUR_NS == n) for n in range(4)]
+        journal.roll_up(BEGIN_NS + 24 * HOUR_NS)
+        assert (by_hour(), declared()) == (before, sealed)
+
+
+def test_quiet_ticks_are_not_kept_as_one_across_a_full_hour(place: Place) -> None:
+    tick_ns = 7 * 10**8
+    ticks = range(BEGIN_NS, BEGIN_NS + HOUR_NS + 60 * tick_ns, tick_ns)
+    with open_store(place.address) as journal:
+        journal.write(Batch([a_pass(1.0, at_ns=at, hours=tick_ns / HOUR_NS) for at in ticks], (), (), ()))
+        assert journal.info()["passes"] < len(ticks) / 10
+        first = figures_of(journal, (BEGIN_NS, BEGIN_NS + HOUR_NS)).total_nj
+    assert first == 10**9 * sum((at + tick_ns - BEGIN_NS) // HOUR_NS == 0 for at in ticks)
+
+
+def test_two_services_are_told_apart_when_their_readings_have_become_sums(place: Place) -> None:
+    rows = [reading_row(a_reading(n, service=f"service-{n}"), BEGIN_NS) for n in range(2)]
+    with open_store(place.address) as journal:
+        journal.write(Batch([a_pass(1.0)], rows, (), ()))
+        journal.roll_up(BEGIN_NS + 24 * HOUR_NS)
+        assert journal.services() == ["service-0", "service-1"]
+        with pytest.raises(ConfigurationError, match="holds 2 services"):
+            figures_of(journal, span_of(journal))
+
+
+def test_a_score_that_came_later_brings_its_metric(place: Place) -> None:
+    with open_store(place.address) as journal:
+        late = Feedback(a_reading(1).id, 1.0, 0.5, "thumb")
+        rows = [reading_row(a_reading(1, quality=1.0, quality_metric="exact"), BEGIN_NS)]
+        journal.write(Batch([a_pass(1.0)], rows, (), [late]))
+        (reading,) = journal.scored()
+        assert (reading.quality, reading.quality_metric) == (0.5, "thumb")
+        journal.roll_up(BEGIN_NS + 24 * HOUR_NS)
+        assert [(tally.quality_sum, tally.metric) for tally in journal.rolled()] == [(0.5, "thumb")]
+
+
+def test_a_range_beyond_what_a_database_counts_is_all_there_is(place: Place) -> None:
+    ever = (-(10**30), 10**30)
+    with open_store(place.address) as journal:
+        journal.write(Batch([a_pass(1.0)], [reading_row(a_reading(1), BEGIN_NS)], (), (), (1, 1)))
+        assert [len(list(found(ever))) for found in (journal.passes, journal.readings, journal.rolled)] == [1, 1, 0]
+        assert journal.losses(ever) == (1, 1)
+        assert journal.purge(ever[1], since_ns=ever[0])["readings"] == 1
+
+
+def test_what_is_lost_while_nothing_is_booked_is_told_of_now(place: Place) -> None:
+    now_ns = time.time_ns()
+    with open_store(place.address) as journal:
+        journal.write(Batch((), (), (), [Feedback(a_reading(1).id, 1.0, 0.5, None)], (3, 1)))
+        assert journal.losses((now_ns, 2**62)) == (3, 1)
+
+
+def test_purging_leaves_no_route_and_a_service_that_still_runs_writes_on(place: Place) -> None:
+    def batch(number: int, route: str, at_ns: int) -> Batch:
+        return Batch([a_pass(1.0, at_ns=at_ns)], [reading_row(a_reading(number, route=route), at_ns)], (), ())
+
+    with open_store(place.address) as running, open_store(place.address) as other:
+        running.write(batch(1, "/dossier/secret", BEGIN_NS))
+        other.purge(2**62)
+        assert b"/dossier/secret" not in place.content()
+        other.write(batch(2, "/autre", BEGIN_NS))
+        again = batch(3, "/dossier/secret", BEGIN_NS + HOUR_NS)
+        with suppress(StoreError):  # the database refuses what is gone, and the journal tries again
+            running.write(again)
+        running.write(again)
+        assert [(each.id, each.route) for each in running.readings()] == [
+            (a_reading(2).id, "/autre"), (a_reading(3).id, "/dossier/secret"),
+        ]  # fmt: skip
 
 
 def test_the_running_journal_rolls_up_and_deletes_what_is_old(place: Place) -> None:

@@ -28,6 +28,8 @@ from frugal_meter.journal.opening import open_store
 from frugal_meter.journal.rows import Batch
 from frugal_meter.journal.store import HOUR_NS, JournalStore
 from frugal_meter.journal.writer import Journal
+from frugal_meter.study import folder
+from frugal_meter.study.results import decoded
 from frugal_meter.testing import SyntheticSource
 from tests.support import burn, metered
 
@@ -385,6 +387,10 @@ def test_every_command_takes_the_address_of_a_database(database: Database, tmp_p
     )
     told = json.loads(run("clauses", "check", clauses, "--journal", at, "--json", code=3))
     assert told["journal"] == at.replace(":hunter2", "")
+    assert "over the period" in run("study", "from-journal", at, "--unit", "answer", "--out", tmp_path / "study", "--lang", "en")
+    (variant,) = decoded((tmp_path / "study/study.json").read_bytes()).variants
+    assert (variant.requests, variant.load.units, folder.verify(tmp_path / "study")[0]) == (6, 6.0, [])
+    assert "hunter2" not in "".join(file.read_text() for file in (tmp_path / "study").rglob("*") if file.is_file())
     assert json.loads(run("journal", "purge", at, "--before", "2100-01-01"))["readings"] == 6
     assert "is empty" in run("journal", "period", at, code=2)
 

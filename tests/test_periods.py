@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugal_meter.periods import Books, Pass, Weight, books_of, merged, period, public, tallied, tally_of
+from frugal_meter.periods import Books, Pass, Tally, Weight, books_of, merged, period, public, tallied, tally_of
 from frugal_meter.records import Interval, Reading
 from tests.support import burn, metered
 
@@ -137,6 +137,30 @@ def test_nothing_delivered_and_nothing_known_give_no_rate() -> None:
 def test_idle_that_is_not_known_is_none_and_not_zero() -> None:
     figures = period([a_pass(0, 1, some_books(5, slice_nj=None))], (), begin_s=0, end_s=1)
     assert (figures.slice_nj, figures.total_nj) == (None, 5)
+
+
+def test_scores_of_several_metrics_have_no_common_mean() -> None:
+    def scored(metric: str | None, score: float) -> Tally:
+        return Tally(
+            kind="http", nested=False, outcome="ok", route=None, model=None, unit=None, count=5, quality_sum=score * 5,
+            quality_count=5, metric=metric,
+        )  # fmt: skip
+
+    several = period((), [scored("thumb", 1.0), scored(None, 0.0)], begin_s=0, end_s=1)
+    assert (several.quality, several.quality_count, several.quality_metrics) == (None, 10, ("?", "thumb"))
+    one = period((), [scored("thumb", 1.0), scored("thumb", 0.5)], begin_s=0, end_s=1)
+    assert (one.quality, one.quality_metrics) == (0.75, ("thumb",))
+
+
+@pytest.mark.parametrize(("scores", "units"), [(4, 10), (10, 4)])
+def test_a_few_scores_or_units_among_many_requests_are_not_made_public(scores: int, units: int) -> None:
+    told = Tally(
+        kind="http", nested=False, outcome="ok", route=None, model=None, unit="answer", count=50, units=units,
+        quality_sum=scores, quality_count=scores,
+    )  # fmt: skip
+    shown = public(period((), [told], begin_s=0, end_s=1, unit="answer"))
+    assert (shown is None) == (units == 4)
+    assert shown is None or shown.quality is None
 
 
 def test_few_requests_are_not_made_public() -> None:

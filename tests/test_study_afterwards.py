@@ -13,10 +13,13 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from frugal_meter import Meter
 from frugal_meter.cli.app import app
 from frugal_meter.journal.sqlite import SqliteJournal
 from frugal_meter.journal.writer import Journal
+from frugal_meter.study import folder
 from frugal_meter.study.results import Study, decoded
+from frugal_meter.testing import SyntheticSource
 from tests.support import burn, metered
 
 
@@ -104,10 +107,11 @@ def test_tenants_are_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FRUGAL_JOURNAL_KEY", "a secret of sixteen")
     path, out = tmp_path / "journal.db", tmp_path / "study"
     with metered(journal=Journal(f"sqlite:///{path}", tenants="hash")) as (meter, _):
-        with meter.measure("answer", unit="answer", tenant="mairie") as span:
-            span.add_units(1)
+        for _ in range(5):
+            with meter.measure("answer", unit="answer", tenant="mairie") as span:
+                span.add_units(1)
         meter.settle()
-    (kept,) = SqliteJournal(path, create=False).readings()
+    kept = next(SqliteJournal(path, create=False).readings())
     assert kept.tenant
     run("from-journal", path, "--out", out, "--unit", "answer")
     assert kept.tenant not in (out / "raw/001-as-run.jsonl").read_text()
@@ -143,11 +147,53 @@ def test_a_pue_that_changed_is_no_single_study(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     for pue in (1.2, 1.5):
         with metered(journal=f"sqlite:///{path}", pue=pue) as (meter, _):
-            with meter.measure("answer"):
-                burn(0.002)
+            for _ in range(3):
+                with meter.measure("answer"):
+                    burn(0.002)
             meter.settle()
     said = run("from-journal", path, "--out", tmp_path / "study", code=2)
     assert "the PUE changed within the period (1.2, 1.5)" in said
+
+
+@pytest.mark.parametrize(("requests", "units", "lacking"), [(4, 4, "requests"), (6, 3, "units")])
+def test_a_period_in_which_one_persons_use_could_be_read_is_no_study(
+    tmp_path: Path, requests: int, units: int, lacking: str
+) -> None:
+    with metered(journal=f"sqlite:///{tmp_path / 'journal.db'}") as (meter, _):
+        for n in range(requests):
+            with meter.measure("answer", unit="answer" if n < units else None):
+                burn(0.001)
+        meter.settle()
+    said = run("from-journal", tmp_path / "journal.db", "--out", tmp_path / "study", "--unit", "answer", code=2)
+    assert f"fewer than 5 {lacking} are in that period" in said
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_journal_of_two_services_is_no_study_though_their_readings_are_sums_by_now(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    for name in ("one", "other"):
+        with Meter(name, zone="FR", sources=SyntheticSource(2.0, 10.0), journal=f"sqlite:///{path}", tick=60) as meter:
+            with meter.measure("answer"):
+                burn(0.001)
+            meter.settle()
+    with SqliteJournal(path) as journal:
+        journal.roll_up(2**62)
+    assert "holds several services (one, other)" in run("from-journal", path, "--out", tmp_path / "study", code=2)
+    assert not (tmp_path / "study").exists()
+
+
+def test_scores_of_several_metrics_are_not_averaged(tmp_path: Path) -> None:
+    with metered(journal=f"sqlite:///{tmp_path / 'journal.db'}") as (meter, _):
+        for n in range(6):
+            with meter.measure("answer", unit="answer") as span:
+                span.add_units(1)
+                span.quality(n % 2, metric="exact" if n % 2 else "thumb")
+        meter.settle()
+    out = tmp_path / "study"
+    run("from-journal", tmp_path / "journal.db", "--out", out, "--unit", "answer")
+    (variant,) = made(out).variants
+    assert (variant.quality, "study:several-metrics" in variant.flags) == (None, True)
+    assert folder.verify(out)[0] == []
 
 
 def changed(out: Path, **fields: Any) -> None:

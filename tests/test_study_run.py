@@ -174,6 +174,70 @@ def test_a_figure_changed_by_its_last_digit_is_named_with_what_it_should_be(copy
     assert "the raw data give" in fault
 
 
+def _first(text: Any, section: str) -> Any:
+    return text[section][0]
+
+
+@pytest.mark.parametrize(
+    ("forge", "says"),
+    [
+        (lambda s: _first(s, "variants")["tested"].update(saved_j=1e6), "variants.grand.tested.saved_j does not follow"),
+        (lambda s: _first(s, "variants")["load"]["overhead_parts"].update(gift=1), "overhead_parts.gift does not follow"),
+        (lambda s: s.update(rating="A"), "rating is none of its fields"),
+        (lambda s: s["comparisons"].clear(), "comparisons are not those"),
+        (lambda s: s["pareto"].pop(), "pareto does not hold"),
+        (lambda s: s["sensitivity"].pop(), "the sensitivity run has other lines"),
+        (lambda s: s["sensitivity"][0].update(in_force=True), "sensitivity.grand.grid is not the run"),
+        (lambda s: s["sensitivity"][0]["factor"].update(grams_per_kwh=1.0), "sensitivity.grand.grid is not the run"),
+        (lambda s: s["use"]["units"].update(high=1e9), "sensitivity.grand.use is not the run"),
+        (lambda s: s["factors"][0].update(year=2031), "factors is not what the raw data tell"),
+        (lambda s: s["embodied"]["te_kg"].update(mid=1.0), "embodied is not what the raw data tell"),
+        (lambda s: s["machine"].update(cpu="Frugal 1"), "machine is not what the raw data tell"),
+        (lambda s: s["boundary"].append("network"), "boundary are not those of the raw data"),
+        (lambda s: _first(s, "variants").update(flags=[]), "variants.grand.flags lack "),
+        (lambda s: s.update(flags=[]), "flags lack "),
+    ],
+)
+def test_what_study_json_tells_besides_is_held_to_the_raw_data(copy: Path, forge: Any, says: str) -> None:
+    text = json.loads((copy / "study.json").read_text())
+    forge(text)
+    (copy / "study.json").write_text(json.dumps(text))
+    resealed(copy)
+    assert any(says in fault for fault in folder.verify(copy)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "says"),
+    [
+        ("study.json", b'"schema"', b'"zone": "CH", "schema"', "a key is twice in one object"),
+        ("raw/001-grand.jsonl", b'"type":"exchange"', b'"type":"remark"', "a line of type 'remark' that has no place there"),
+        ("raw/001-grand.jsonl", b'"grams_per_kwh":44.1791', b'"grams_per_kwh":31.0', "not weighed by the factor ember:FR:2024"),
+        ("raw/001-grand.jsonl", b'"mid":1.56', b'"mid":1.2', "not weighed by the PUE"),
+    ],
+)
+def test_raw_data_and_figures_are_read_in_one_way_only(copy: Path, name: str, old: bytes, new: bytes, says: str) -> None:
+    content = (copy / name).read_bytes()
+    assert old in content
+    (copy / name).write_bytes(content.replace(old, new, 1))
+    resealed(copy)
+    assert any(says in fault for fault in folder.verify(copy)[0])
+
+
+def test_a_reading_that_is_told_twice_is_found(copy: Path) -> None:
+    file = copy / "raw/001-grand.jsonl"
+    lines = file.read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if '"type":"reading"' in line)
+    file.write_text("\n".join([*lines[: place + 1], *lines[place:]]) + "\n")
+    resealed(copy)
+    assert any("is there twice" in fault for fault in folder.verify(copy)[0])
+
+
+def test_a_byte_of_the_sums_that_changes_no_hash_is_noticed_too(copy: Path) -> None:
+    sums = copy / "SHA256SUMS"
+    sums.write_bytes(sums.read_bytes().replace(b"\n", b"\r\n"))
+    assert "SHA256SUMS: was changed: it is not one line for each file" in folder.verify(copy)[0]
+
+
 def test_a_declared_input_that_was_changed_moves_the_figures_that_rest_on_it(copy: Path) -> None:
     text = json.loads((copy / "study.json").read_text())
     text["use"]["units"]["mid"] *= 2
@@ -243,6 +307,14 @@ def test_the_grid_runs_through_every_published_factor(finished: Path) -> None:
     assert 98.0 in values
     assert [s.per_unit_g.mid for s in grid] == sorted(s.per_unit_g.mid for s in grid)
     assert all(s.factor is not None and s.factor.licence and s.factor.year for s in grid)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_variant_is_measured_first_more_often_than_another(tmp_path: Path, seed: int) -> None:
+    plan = load(declare(tmp_path / "declared", repetitions=4))
+    run = msgspec.structs.replace(plan.declared.run, seed=seed)
+    steps = order(msgspec.structs.replace(plan, declared=msgspec.structs.replace(plan.declared, run=run)))
+    assert sorted(step.variant.name for step in steps[::2]) == ["grand", "grand", "sans-ia", "sans-ia"]
 
 
 def test_variants_are_interleaved_in_an_order_drawn_from_the_seed(tmp_path: Path) -> None:

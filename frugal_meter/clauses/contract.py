@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, time
 from hashlib import sha256
@@ -31,6 +32,8 @@ KINDS: Final[Mapping[str, str]] = {
 LEAST_FOR_P95: Final = 20
 LEAST_UNITS: Final = 100
 LEAST_COVERED: Final = 0.9
+#: what ends a line, moves a cursor, or turns the direction of the text after it
+_FOREIGN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _TOP: Final = (
     *("title", "buyer", "supplier", "service", "unit", "timezone", "least_units", "least_scores", "least_covered", "proof"),
     *("period", "clause", "unit_names"),
@@ -49,6 +52,7 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
     unit: str
     metric: str | None
+    watt_hours: str | None = None  # the limit as it was signed, where that is in Wh
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -132,25 +136,28 @@ def _clause(number: int, table: Mapping[str, Any], unit: str) -> Clause:
         raise ConfigurationError(f'{where}: over is for "energy" and "carbon"; {figure!r} is always of the whole period')
     if "metric" in table and figure != "quality":
         raise ConfigurationError(f'{where}: metric is for "quality" alone')
+    limit, watt_hours = _limit(where, bounds[0], kind, table[bounds[0]])
     over = _one_of(where, "over", table.get("over", None if weighed else "period"), ("period", "p95"))
     return Clause(
         id=id,
         figure=figure,  # type: ignore[arg-type]
         over=over,  # type: ignore[arg-type]
         bound=bounds[0],  # type: ignore[arg-type]
-        limit=_limit(where, bounds[0], kind, table[bounds[0]]),
+        limit=limit,
         unit=_text(where, table, "unit") or unit,
         metric=_text(where, table, "metric"),
+        watt_hours=watt_hours,
     )
 
 
-def _limit(where: str, name: str, kind: str, given: object) -> float:
+def _limit(where: str, name: str, kind: str, given: object) -> tuple[float, str | None]:
+    """The limit, and as it was written where that is in Wh."""
     if kind == "share":
-        return _share(where, name, given)
+        return _share(where, name, given), None
     if kind == "score":
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
             raise ConfigurationError(f"{where}: {name} = {given!r} cannot be: quality is a score from 0 to 1")
-        return float(given)
+        return float(given), None
     try:
         quantity = parse_quantity(given)
     except UnitError as error:
@@ -158,7 +165,8 @@ def _limit(where: str, name: str, kind: str, given: object) -> float:
     if quantity.resource != kind:
         example = '"300 J" or "0.1 Wh"' if kind == "energy" else '"20 mgCO2e"'
         raise ConfigurationError(f"{where}: {name} = {given!r} is no amount of {kind}: write {example}")
-    return quantity.shown
+    text = quantity.text.strip()
+    return quantity.shown, text if text.endswith("Wh") else None
 
 
 def _share(where: str, name: str, given: object) -> float:
@@ -190,12 +198,24 @@ def _agree(clauses: Collection[Clause], least_units: int) -> None:
                 f"clauses {one.id!r} and {other.id!r} contradict each other: {one.figure} cannot be at least {low.limit:g} "
                 f"and at most {high.limit:g}"
             )
+    _agree_on_shares(clauses)
     for each in clauses:
         if each.over == "p95" and least_units < LEAST_FOR_P95:
             raise ConfigurationError(
                 f"least_units = {least_units} is too few for clause {each.id!r}: of fewer than {LEAST_FOR_P95} units there is "
                 "no 95th percentile"
             )
+
+
+def _agree_on_shares(clauses: Collection[Clause]) -> None:
+    """Refuse a least share of requests degraded, or refused, above the most that may be either."""
+    for most in (each for each in clauses if each.figure == "degraded or refused" and each.bound == "at_most"):
+        for least in (each for each in clauses if each.figure in ("degraded", "refused") and each.bound == "at_least"):
+            if least.limit > most.limit:
+                raise ConfigurationError(
+                    f"clauses {least.id!r} and {most.id!r} contradict each other: {least.figure} cannot be at least "
+                    f"{least.limit:g} and {most.figure} at most {most.limit:g}"
+                )
 
 
 def _periods(tables: Collection[Mapping[str, Any]], timezone: ZoneInfo) -> tuple[Stretch, ...]:
@@ -229,6 +249,8 @@ def _moment(where: str, key: str, given: object, timezone: ZoneInfo) -> float:
         given = datetime.combine(given, time())
     if not isinstance(given, datetime):
         raise ConfigurationError(f"{where}: {key} is a day or a moment: {key} = 2026-01-31")
+    if not 1970 <= given.year < 2200:
+        raise ConfigurationError(f"{where}: {key} is of the year {given.year}: write one from 1970 to 2199")
     return (given if given.tzinfo else given.replace(tzinfo=timezone)).timestamp()
 
 
@@ -239,6 +261,8 @@ def _unit_names(given: object) -> Mapping[str, Mapping[str, str]]:
         raise ConfigurationError('unit_names: write unit_names.answer = {fr = "réponse", en = "answer"}') from None
     for unit, said in names.items():
         only(f"unit_names.{unit}", said, ("fr", "en"))
+        for lang in said:
+            _text(f"unit_names.{unit}", said, lang)
     return names
 
 
@@ -258,8 +282,8 @@ def _one_of(where: str, name: str, given: object, known: Collection[str]) -> str
 
 def _text(where: str, table: Mapping[str, Any], name: str) -> str | None:
     given = table.get(name)
-    if given is not None and not (isinstance(given, str) and given.strip()):
-        raise ConfigurationError(f"{where}: {name} = {given!r} cannot be: it is a text")
+    if given is not None and not (isinstance(given, str) and given.strip() and not _FOREIGN.search(given)):
+        raise ConfigurationError(f"{where}: {name} = {given!r} cannot be: it is a text of one line, without control characters")
     return given
 
 

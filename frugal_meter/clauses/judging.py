@@ -15,7 +15,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..journal.store import JournalStore
-from ..periods import LEAST_PUBLIC, Period
+from ..periods import LEAST_PUBLIC, Period, public
 from ..records import Interval
 from .contract import Clause, Contract, Proof, Stretch
 from .evidence import Evidence
@@ -89,7 +89,7 @@ def judged(contract: Contract, stretch: Stretch, journal: JournalStore, now_s: f
     return Judgement(
         period=stretch,
         verdicts=verdicts,
-        figures=figures if figures.requests >= contract.least_units else None,
+        figures=public(figures) if figures.requests >= contract.least_units else None,
         lost_readings=evidence.lost_readings,
         lost_ticks=evidence.lost_ticks,
     )
@@ -218,16 +218,14 @@ def _quality(clause: Clause, contract: Contract, evidence: Evidence) -> _Found:
     if not figures.quality_count:
         found.against.append(Reason("no_score"))
         return found
-    found.notes.append(Reason("scores", {"scores": figures.quality_count, "units": figures.units}))
-    scores = list(evidence.scores())
-    metrics = sorted({metric or "–" for metric, _ in scores})
     if clause.metric is not None:
         _per_request(found, evidence)
-        said = [score for metric, score in scores if metric == clause.metric]
-        found.counted, found.value = len(said), _exact(sum(said) / len(said)) if said else None
-        found.notes[0] = Reason("scores", {"scores": len(said), "units": figures.units})
-    elif len(metrics) > 1:
-        found.against.append(Reason("metrics", {"metrics": ", ".join(metrics)}))
+        said = [score for metric, score in evidence.scores() if metric == clause.metric]
+        found.counted, found.value = len(said), _exact(math.fsum(said) / len(said)) if said else None
+    elif len(figures.quality_metrics) > 1:
+        found.against.append(Reason("metrics", {"metrics": ", ".join(figures.quality_metrics)}))
+    if min(found.counted, figures.units) >= LEAST_PUBLIC:  # of fewer, how few can itself tell of somebody
+        found.notes.append(Reason("scores", {"scores": found.counted, "units": figures.units}))
     return found
 
 

@@ -208,7 +208,11 @@ def _amount(value: float, clause: Clause, lang: Lang, *, exact: bool = False) ->
     if kind == "score":
         return localised(f"{value:.3g}", lang)
     if exact:  # a limit is what was signed, to its last digit
-        return _signed(value, _UNITS[kind], lang)
+        shown = _signed(value, _UNITS[kind], lang)
+        if clause.watt_hours is None:
+            return shown
+        written = clause.watt_hours.replace(".", ",") if lang == "fr" else clause.watt_hours
+        return f"{written} ({shown})"
     return figure(value, _UNITS[kind], lang)
 
 

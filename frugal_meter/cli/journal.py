@@ -84,7 +84,9 @@ def figures(where: str, begin: str | None, end: str | None, unit: str, for_publi
         found = figures_of(journal, within, unit)
     shown = public(found) if for_public else found
     if shown is None:
-        raise ConfigurationError(f"fewer than {LEAST_PUBLIC} requests are in that period: nothing of it can be made public")
+        raise ConfigurationError(
+            f"fewer than {LEAST_PUBLIC} requests or units are in that period: nothing of it can be made public"
+        )
     return shown
 
 
@@ -108,12 +110,20 @@ def shown(of: Period, words: Words) -> str:
         ("p_carbon", words.known(of.carbon_g, "gCO2e")),
         ("p_per_unit", f"{_known(of.per_unit_j, 'J', words)} · {_known(of.per_unit_g, 'gCO2e', words)}"),
         ("p_mean", mean),
-        ("p_quality", words("p_none") if of.quality is None else f"{of.quality:.2f} ({of.quality_count})"),
+        ("p_quality", _quality(of, words)),
         ("p_tier", f"{words.tier(of.tier)} · {words.percent(of.measured_share)}" if of.tier else words("unknown")),
         ("p_factors", ", ".join(of.factor_ids) or words("unknown")),
         ("method", ", ".join(of.method_ids) or words("unknown")),
     ]
     return "\n".join(f"{words(key)}{words.colon} {value}" for key, value in rows)
+
+
+def _quality(of: Period, words: Words) -> str:
+    if of.quality is not None:
+        return f"{of.quality:.2f} ({of.quality_count})"
+    if len(of.quality_metrics) > 1:
+        return words("p_metrics", names=", ".join(of.quality_metrics))
+    return words("p_few_scores" if of.quality_count else "p_none")
 
 
 def _joules(nj: int | None, words: Words) -> str:

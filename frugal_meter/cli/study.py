@@ -139,7 +139,8 @@ class _Lines:
 
 
 def _told(study: Study, out: Path, words: Words) -> str:
-    lines = [study.title, said("head", words, unit=study.unit.description)]
+    head = "head" if study.use is not None else "head_period"
+    lines = [study.title, said(head, words, unit=study.unit.description)]
     for each in study.variants:
         lines += _variant(each, words)
     lines += [

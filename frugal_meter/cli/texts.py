@@ -294,6 +294,8 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "p_mean": ("moyenne d'une requête, pendant son traitement", "mean of a request, while it ran"),
     "p_quality": ("qualité (notes)", "quality (scores)"),
     "p_none": ("aucune note", "no score"),
+    "p_metrics": ("notes de plusieurs mesures ({names}) : pas de moyenne", "scores of several metrics ({names}): no mean"),
+    "p_few_scores": ("trop peu de notes pour être publiées", "too few scores to be published"),
     "p_tier": ("nature des joules · part mesurée", "tier · share measured"),
     "p_factors": ("facteurs d'émission", "emission factors"),
     "books_close": (

@@ -98,8 +98,7 @@ def _public(kept: Kept | Code) -> tuple[Period | None, Code]:
     if not isinstance(kept, Kept):
         return None, kept
     figures = public(kept.figures)
-    # Few units among many requests are as telling as few requests; none at all says nothing of anybody.
-    if figures is None or 0 < figures.units < LEAST_PUBLIC:
+    if figures is None:
         return None, "too_few"
     return figures, "no_books"
 
@@ -126,7 +125,7 @@ def _service(
         reasons |= {
             f"{at}/per_unit": "none_delivered",
             f"{at}/per_year": "partly_covered",
-            f"{at}/quality": "too_few" if figures.quality_count else "not_measured",
+            f"{at}/quality": _no_quality(figures),
             f"{at}/elsewhere_kwh": "not_told",
             f"{at}/method/measured_share": "no_books",
         }
@@ -192,6 +191,12 @@ def _quality(figures: Period) -> Quality | None:
     if figures.quality is None or figures.quality_count < LEAST_PUBLIC:
         return None
     return Quality(mean=min(1.0, rounded(figures.quality, digits=2)), scores=in_fives(figures.quality_count))
+
+
+def _no_quality(figures: Period) -> Code:
+    if len(figures.quality_metrics) > 1:
+        return "several_metrics"
+    return "too_few" if figures.quality_count else "not_measured"
 
 
 def _method(kept: Kept | None, figures: Period | None, factor: Lookup, reasons: dict[str, Code]) -> Method:

@@ -48,6 +48,7 @@ Code = Literal[
     "none_delivered",
     "partly_covered",
     "not_measured",
+    "several_metrics",
     "not_told",
     "not_resolved",
 ]
@@ -60,6 +61,7 @@ REASONS: Final[dict[Code, str]] = {
     "none_delivered": "Nothing was delivered in this period: there is nothing to divide by.",
     "partly_covered": "Books cover less than half of the period: a year cannot be told from them.",
     "not_measured": "It was not measured.",
+    "several_metrics": "Scores are of several metrics, which have no common mean.",
     "not_told": "No model elsewhere told what it used.",
     "not_resolved": "The factor is in no table that is at hand.",
 }

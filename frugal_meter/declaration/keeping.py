@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -51,8 +51,19 @@ def kept_of(journal: JournalStore, begin: datetime, end: datetime, unit: str, *,
 
 
 def fingerprint(of: Period) -> str:
-    """sha256 of the figures as JSON: who holds the journal can show that a declaration is of it."""
-    return sha256(msgspec.json.encode(of, order="deterministic")).hexdigest()
+    """sha256 of the figures as JSON: who holds the journal can show that a declaration is of it.
+
+    Sums are of nine digits: the last ones of a float differ when the books are sums by the hour by then.
+    """
+    return sha256(msgspec.json.encode(_nine_digits(msgspec.to_builtins(of)), order="deterministic")).hexdigest()
+
+
+def _nine_digits(of: Any) -> Any:
+    if isinstance(of, dict):
+        return {name: _nine_digits(value) for name, value in of.items()}
+    if isinstance(of, list | tuple):
+        return [_nine_digits(value) for value in of]
+    return float(f"{of:.9g}") if isinstance(of, float) else of
 
 
 def _folded(passes: Iterable[Pass], pues: dict[Interval, None]) -> Iterator[Pass]:

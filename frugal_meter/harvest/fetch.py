@@ -26,8 +26,16 @@ TIMEOUT_S: Final = 10.0
 MOST_REDIRECTS: Final = 3
 _CHUNK: Final = 65_536
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-#: prefixes that carry an IPv4 address inside: NAT64 (RFC 6052), 6to4 (RFC 3056)
+#: a prefix that carries an IPv4 address inside: NAT64 (RFC 6052)
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+#: what not every Python's table has as private: IPv4-compatible (RFC 4291) and -translated (RFC 2765) addresses, local NAT64
+#: (RFC 8215), site-local (RFC 3879), documentation (RFC 9637), segment routing (RFC 9602), protocol assignments (RFC 6890)
+_NOT_PUBLIC: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        ("::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10", "3fff::/20", "5f00::/16", "192.0.0.0/24", "192.88.99.0/24"),
+    )
+)
 
 
 class Limits(NamedTuple):
@@ -205,4 +213,4 @@ def is_public(address: str) -> bool:
             inside = ipaddress.ip_address(int(ip) & 0xFFFF_FFFF)
         if inside is not None:
             return is_public(str(inside))
-    return bool(ip.is_global and not ip.is_multicast)
+    return bool(ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC))

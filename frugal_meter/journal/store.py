@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,8 @@ _PASSES: Final = (
 )
 _ALWAYS: Final = (0, 2**62)
 Range = tuple[int, int]
+#: a score that came after its reading, and its metric
+Score = tuple[float, str | None]
 
 
 class Db(Protocol):
@@ -58,6 +61,7 @@ class JournalStore(ABC):
 
     def __init__(self) -> None:
         self._contexts: dict[str, int] = {}
+        self._sure: set[int] = set()  # of them, those that this transaction has seen
         self._quiet: tuple[int, Pass] | None = None  # the last row, while nothing has run since
 
     # -- what each kind does in its own way
@@ -94,6 +98,10 @@ class JournalStore(ABC):
         """Whether ``batch`` is not kept yet: False for one whose commit was answered by silence and went through."""
         return True
 
+    def _holds(self, db: Db, number: int, body: str) -> bool:
+        """Whether a context still has the number that it had: another process may have purged it."""
+        return True
+
     def _alone(self, db: Db) -> bool:
         """Whether this transaction, and no other process, may roll up now."""
         return True
@@ -118,6 +126,7 @@ class JournalStore(ABC):
         with self._transaction() as db:
             if not self._is_new(db, batch):
                 return
+            self._sure = set()
             for row in batch.passes:
                 self._write_pass(db, row)
             db.executemany(
@@ -127,11 +136,11 @@ class JournalStore(ABC):
             db.executemany("INSERT INTO decisions(at_s, body) VALUES (?, ?)", [(e.at_s, packed(e)) for e in batch.decisions])
             db.executemany("INSERT INTO feedback(reading, at_s, score, metric) VALUES (?, ?, ?, ?)", batch.feedback)
             if any(batch.lost):
-                at_ns = max((row.books.t1_ns for row in batch.passes), default=0)
+                at_ns = max((row.books.t1_ns for row in batch.passes), default=time.time_ns())
                 db.execute("INSERT INTO losses(at_ns, readings, ticks) VALUES (?, ?, ?)", (at_ns, *batch.lost))
 
     def _write_pass(self, db: Db, row: PassRow) -> None:
-        if self._quiet is not None and not row.spans and (whole := merged(self._quiet[1], row.books)) is not None:
+        if self._quiet is not None and not row.spans and (whole := _same_hour(self._quiet[1], row.books)) is not None:
             number = self._quiet[0]
             values = (whole.t1_ns, whole.embodied_g, packed(whole.books), number, whole.process, whole.t0_ns)
             # Another process may have purged that row, and given its number to one of its own.
@@ -154,15 +163,18 @@ class JournalStore(ABC):
 
     def _context(self, db: Db, body: str) -> int:
         number = self._contexts.get(body)
-        if number is None:
+        if number is None or (number not in self._sure and not self._holds(db, number, body)):
             number = self._contexts[body] = self._new_context(db, body)
+        self._sure.add(number)
         return number
 
     # -- reading
 
     def readings(self, within: Range = _ALWAYS) -> Iterator[Reading]:
         """Readings that settled within a range of Unix nanoseconds, begin included and end not."""
-        for row in self._rows(f"{_JOINED} WHERE r.settled_ns >= ? AND r.settled_ns < ? ORDER BY r.settled_ns, r.id", within):
+        for row in self._rows(
+            f"{_JOINED} WHERE r.settled_ns >= ? AND r.settled_ns < ? ORDER BY r.settled_ns, r.id", _held(within)
+        ):
             yield reading_of(*row)
 
     def find(self, id: str) -> Reading | None:
@@ -198,12 +210,12 @@ class JournalStore(ABC):
 
     def passes(self, within: Range = _ALWAYS) -> Iterator[PassRow]:
         """Books of passes that ended within a range of Unix nanoseconds."""
-        for row in self._rows(f"{_PASSES} WHERE p.t1_ns >= ? AND p.t1_ns < ? ORDER BY p.t1_ns, p.id", within):
+        for row in self._rows(f"{_PASSES} WHERE p.t1_ns >= ? AND p.t1_ns < ? ORDER BY p.t1_ns, p.id", _held(within)):
             yield _pass_row(row)
 
     def rolled(self, within: Range = _ALWAYS) -> Iterator[Tally]:
         """What has been rolled up into hours that begin within a range."""
-        for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ? ORDER BY id", within):
+        for (body,) in self._rows("SELECT body FROM tallies WHERE settled_ns >= ? AND settled_ns < ? ORDER BY id", _held(within)):
             yield msgspec.json.decode(body, type=Tally)
 
     def tallies(self, within: Range = _ALWAYS) -> Iterator[Tally]:
@@ -213,10 +225,9 @@ class JournalStore(ABC):
 
     def scored(self, within: Range = _ALWAYS) -> Iterator[Reading]:
         """Readings that settled within a range, with the last score that came after each."""
-        scores = {f.reading: f.score for f in self.feedback()}
+        scores = {f.reading: (f.score, f.metric) for f in self.feedback()}
         for reading in self.readings(within):
-            score = scores.get(reading.id)
-            yield reading if score is None else msgspec.structs.replace(reading, quality=score)
+            yield _with_score(reading, scores.get(reading.id))
 
     def feedback(self) -> Iterator[Feedback]:
         """Scores that came after their readings, in their order."""
@@ -240,13 +251,14 @@ class JournalStore(ABC):
     def losses(self, within: Range = _ALWAYS) -> tuple[int, int]:
         """Readings and ticks that were let go while the journal could not be written, told within a range of Unix nanoseconds."""
         query = "SELECT coalesce(sum(readings), 0), coalesce(sum(ticks), 0) FROM losses WHERE at_ns >= ? AND at_ns < ?"
-        readings, ticks = next(self._rows(query, within))
+        readings, ticks = next(self._rows(query, _held(within)))
         return int(readings), int(ticks)
 
     def services(self) -> list[str]:
-        """The services whose readings are in it. Period figures are those of one."""
+        """The services whose readings are in it, also those that are sums by now. Period figures are those of one."""
         found = {msgspec.json.decode(body)["shared"]["service"] for body in self._reading_contexts()}
-        return sorted(found)
+        rolled = {tally.service for tally in self.rolled()}
+        return sorted(found | {name for name in rolled if name is not None})
 
     def _reading_contexts(self) -> Iterator[str]:
         for (body,) in self._rows("SELECT body FROM contexts WHERE id IN (SELECT context FROM readings)", ()):
@@ -270,7 +282,8 @@ class JournalStore(ABC):
         with self._transaction(upkeep=True) as db:
             if not self._alone(db):
                 return
-            scores = dict(db.execute("SELECT reading, score FROM feedback ORDER BY id").fetchall())
+            said = db.execute("SELECT reading, score, metric FROM feedback ORDER BY id").fetchall()
+            scores = {reading: (score, metric) for reading, score, metric in said}
             hours = db.execute(
                 f"SELECT DISTINCT settled_ns / {HOUR_NS} FROM readings WHERE settled_ns < ?", (before_ns,)
             ).fetchall()
@@ -288,16 +301,24 @@ class JournalStore(ABC):
             self._quiet = None
 
     @staticmethod
-    def _scored(db: Db, within: Range, scores: Mapping[str, float]) -> Iterator[Reading]:
+    def _scored(db: Db, within: Range, scores: Mapping[str, Score]) -> Iterator[Reading]:
         for row in db.execute(f"{_JOINED} WHERE r.settled_ns >= ? AND r.settled_ns < ?", within).fetchall():
             reading = reading_of(*row)
-            yield msgspec.structs.replace(reading, quality=scores[reading.id]) if reading.id in scores else reading
+            yield _with_score(reading, scores.get(reading.id))
+
+    def _forget_contexts(self) -> None:
+        """Delete contexts that nothing names any more: routes, models and hashed tenants must not outlive what is purged."""
+        named = "SELECT context FROM readings UNION SELECT context FROM passes"
+        with self._transaction(upkeep=True) as db:
+            db.execute(f"DELETE FROM contexts WHERE id NOT IN ({named})")
+            self._contexts = {}
 
     def purge(self, before_ns: int, *, since_ns: int = 0, shrink: bool = True) -> dict[str, int]:
         """Delete what ended before this moment (and not before ``since_ns``), and with ``shrink`` give its room back, which
         rewrites a file; how many rows of each went. Raises StoreError.
         """
         gone = {}
+        since_ns, before_ns = _held((since_ns, before_ns))
         with self._transaction(upkeep=True) as db:
             orphans = "DELETE FROM feedback WHERE reading NOT IN (SELECT id FROM readings)"
             for name, column, begin, limit in (
@@ -311,8 +332,15 @@ class JournalStore(ABC):
             gone["feedback"] = db.execute(orphans).rowcount
             self._quiet = None
         if shrink:
+            self._forget_contexts()
             self._shrink()
         return gone
+
+
+def _held(within: Range) -> Range:
+    """The same range as far as a database can count: a moment may be of the year 1, or 9999."""
+    begin_ns, end_ns = (max(-(2**62), min(each, 2**62)) for each in within)
+    return begin_ns, end_ns
 
 
 def _pass_row(row: tuple[Any, ...]) -> PassRow:
@@ -323,12 +351,20 @@ def _pass_row(row: tuple[Any, ...]) -> PassRow:
     return PassRow(parsed, by_span)
 
 
+def _with_score(reading: Reading, said: Score | None) -> Reading:
+    return reading if said is None else msgspec.structs.replace(reading, quality=said[0], quality_metric=said[1])
+
+
+def _same_hour(one: Pass, then: Pass) -> Pass | None:
+    """Both as one; None unless they belong together and end in one hour: a pass is of the period in which it ends."""
+    return merged(one, then) if one.t1_ns // HOUR_NS == then.t1_ns // HOUR_NS else None
+
+
 def _by_hour(passes: Iterator[Pass]) -> Iterator[Pass]:
-    """Passes in their order, those of one hour merged as far as they belong together."""
+    """Passes in their order, those that end in one hour merged as far as they belong together."""
     whole: Pass | None = None
     for each in passes:
-        same = whole is not None and whole.t0_ns // HOUR_NS == each.t0_ns // HOUR_NS
-        both = merged(whole, each) if whole is not None and same else None
+        both = None if whole is None else _same_hour(whole, each)
         if both is None and whole is not None:
             yield whole
         whole = both or each

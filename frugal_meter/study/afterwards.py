@@ -15,7 +15,7 @@ from ..carbon.sci import NOT_COUNTED
 from ..errors import ConfigurationError
 from ..journal.opening import open_store
 from ..journal.store import JournalStore, Range
-from ..periods import Pass
+from ..periods import LEAST_PUBLIC, Pass, Tally, period, public, tallied
 from ..records import Interval
 from . import raw
 from .building import Told, assembled
@@ -43,7 +43,12 @@ def run(asked: Asked, out: Path) -> Study:
     """The study of a period, its raw data in ``out/raw``. Raises ConfigurationError; an ``out`` that is there is left alone."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"{out}: is there already; name a folder that is not there")
-    journal = open_store(asked.journal, create=False)
+    with open_store(asked.journal, create=False) as journal:
+        _write(journal, asked, out)
+    return study_of(asked, out)
+
+
+def _write(journal: JournalStore, asked: Asked, out: Path) -> None:
     told = journal.info()
     if told["begin_ns"] is None:
         raise ConfigurationError(f"journal {journal.name}: is empty")
@@ -53,12 +58,28 @@ def run(asked: Asked, out: Path) -> Study:
     passes = [row.books for row in journal.passes((begin_ns, end_ns))]
     if not passes:
         raise ConfigurationError(f"journal {journal.name}: holds nothing of that period")
+    tallies = tallied(journal.tallies((begin_ns, end_ns)))
+    names = sorted({each.service for each in tallies if each.service is not None})
+    if len(names) > 1:
+        raise ConfigurationError(f"journal {journal.name}: holds several services ({', '.join(names)}); a study is of one")
+    if (few := _too_few(tallies, asked.unit.name)) is not None:
+        raise ConfigurationError(
+            f"journal {journal.name}: fewer than {LEAST_PUBLIC} {few} are in that period, and a study is made to be published: "
+            "one person's use could be read off it; name a longer period"
+        )
     try:
         (out / "raw").mkdir(parents=True)
     except OSError as error:
         raise ConfigurationError(f"{out}: cannot be made ({error.strerror})") from None
-    raw.write(out / "raw" / _FILE, _lines(journal, passes, (begin_ns, end_ns)))
-    return study_of(asked, out)
+    raw.write(out / "raw" / _FILE, _lines(journal, passes, (begin_ns, end_ns), names[0] if names else _UNTOLD))
+
+
+def _too_few(tallies: list[Tally], unit: str) -> str | None:
+    """What there is too little of to be published, "requests" or "units"; none delivered at all tells of nobody."""
+    found = period((), tallies, begin_s=0, end_s=1, unit=unit)
+    if found.requests < LEAST_PUBLIC:
+        return "requests"
+    return None if public(found) is not None else "units"
 
 
 def study_of(asked: Asked, out: Path) -> Study:
@@ -80,17 +101,15 @@ def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _lines(journal: JournalStore, passes: list[Pass], within: Range) -> Iterator[bytes]:
+def _lines(journal: JournalStore, passes: list[Pass], within: Range, service: str) -> Iterator[bytes]:
     begin_s, end_s = within[0] / 1e9, within[1] / 1e9
-    readings = list(journal.scored(within))
-    names = sorted({each.service for each in readings})
-    if len(names) > 1:
-        raise ConfigurationError(f"journal {journal.name}: holds several services ({', '.join(names)}); a study is of one")
-    yield raw.encoded(_head(passes, names[0] if names else _UNTOLD, _iso(begin_s)))
+    yield raw.encoded(_head(passes, service, _iso(begin_s)))
     yield raw.encoded(raw.Mark(name="load", at_s=begin_s))
     yield from (raw.encoded(raw.pass_line(row)) for row in journal.passes(within))
     yield from (raw.encoded(raw.TallyLine(tally=each)) for each in journal.rolled(within))
-    yield from (raw.encoded(raw.ReadingLine(reading=msgspec.structs.replace(each, tenant=None))) for each in readings)
+    yield from (
+        raw.encoded(raw.ReadingLine(reading=msgspec.structs.replace(each, tenant=None))) for each in journal.scored(within)
+    )
     yield raw.encoded(raw.Mark(name="end", at_s=end_s))
 
 

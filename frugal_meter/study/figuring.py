@@ -162,6 +162,8 @@ def _quality(exchanges: Sequence[Exchange], readings: Sequence[Reading], metric:
         return quality(metric, [x.score or 0.0 for x in judged], distinct=distinct, unjudged=len(exchanges) - len(judged))
     scored = [r for r in readings if r.quality is not None]
     names = sorted({r.quality_metric or "?" for r in scored})
+    if len(names) > 1:  # scores of two kinds have no common mean
+        return None
     top = sum(r.parent is None for r in readings)
     scores = [r.quality or 0.0 for r in scored]
     return quality(", ".join(names), scores, distinct=len(scored), unjudged=max(0, top - len(scored)))
@@ -193,6 +195,8 @@ def _flags(
         flags.append("study:remote-carbon-unknown")
     if any(call.energy_j is None for r in readings for call in r.remote):
         flags.append("study:remote-unknown")
+    if len(load.quality_metrics) > 1:
+        flags.append("study:several-metrics")
     standing = blocks is not None and blocks.rest is not None
     if standing and use is not None and use.units.mid * blocks.seconds > use.hours * 3600.0:  # type: ignore[union-attr]
         flags.append("study:beyond-one-machine")

@@ -6,7 +6,8 @@
 2. The books in ``raw/`` close: on each tick of each source, energy = idle + requests + late + overhead + other + gap, in whole
    nanojoules; what a tick bills to its spans sums to its requests; and a reading is what ticks billed to it.
 3. Every figure of ``study.json`` follows from ``raw/`` and from what is declared in it (use, factors, PUE, lifetimes), to the
-   last digit.
+   last digit; none is there besides, and none is left out.
+4. The factors, PUE, hardware, boundary, methods and flags that it tells are those of ``raw/``.
 
 Exit code 0: all of it is so. 1: it is not, and each fault is named. The equations are those of docs/study.md, by their numbers:
 (1) service energy, (2) operational and (3) embodied carbon, (4) per unit, (5) the year, (6) ratio, (7) quality.
@@ -17,7 +18,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,19 @@ def once(names: Iterable[Iterable[str]]) -> list[str]:
 # -- raw data
 
 
+def parsed(text: bytes) -> Json:
+    """A JSON object. Raises ValueError where a key is twice in one: readers would not agree on which one counts."""
+
+    def once_each(pairs: list[tuple[str, Any]]) -> Json:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(f"a key is twice in one object: {sorted(name for name, _ in pairs)}")
+        return found
+
+    found: Json = json.loads(text, object_pairs_hook=once_each)
+    return found
+
+
 class Run:
     """A file of raw data: its head, and by phase its books, readings and moments."""
 
@@ -76,9 +90,9 @@ class Run:
         self.marks: list[Json] = []
         phase = ""
         for text in (folder / file).read_bytes().splitlines():
-            line = json.loads(text)
+            line = parsed(text)
             kind = line["type"]
-            if kind == "head":
+            if kind == "head" and not hasattr(self, "head"):
                 self.head = line
             elif kind == "phase":
                 phase = line["name"]
@@ -92,6 +106,8 @@ class Run:
                 self.tallies.append(line["tally"])
             elif kind == "exchange":
                 self.exchanges.append(line)
+            else:
+                raise ValueError(f"{file}: a line of type {kind!r} that has no place there")
 
     def edges(self, phase: str) -> tuple[float, float] | None:
         """When a phase began and ended, Unix s; None where it was not."""
@@ -121,6 +137,21 @@ def open_books(run: Run) -> Iterator[str]:
                     yield f"{run.file}: what {books['source']} billed to spans until {each['t1_ns']} is not its requests"
 
 
+def readings_of(run: Run) -> list[Json]:
+    """Every reading of a file."""
+    return [r for each in run.readings.values() for r in each]
+
+
+def told_twice(runs: list[Run]) -> Iterator[str]:
+    """Readings that are there twice, and would deliver twice what they did."""
+    seen: set[str] = set()
+    for run in runs:
+        for r in readings_of(run):
+            if r["id"] in seen:
+                yield f"{run.file}: reading {r['id']} is there twice"
+            seen.add(r["id"])
+
+
 def strange_readings(run: Run) -> Iterator[str]:
     """Readings whose joules are not what ticks billed to their spans, or to those nested in them; in whole nanojoules."""
     billed: dict[int, list[int]] = {}
@@ -128,7 +159,7 @@ def strange_readings(run: Run) -> Iterator[str]:
         for kind, shares in enumerate(spans):
             for key, nj in shares.items():
                 billed.setdefault(int(key), [0, 0])[kind] += nj
-    readings = [r for each in run.readings.values() for r in each]
+    readings = readings_of(run)
     nested: dict[str, int] = {}
     for r in readings:
         # A span's key is the low 34 bits of its reading's id.
@@ -182,6 +213,7 @@ def tally_of(r: Json) -> Json:
         **{"inclusive_nj": nano(r["inclusive_energy_full_j"]), "known": int(r["inclusive_energy_full_j"] is not None)},
         **{"remote_nj": None if r["energy_remote_j"] is None else nano(r["energy_remote_j"])},
         **{"quality_sum": r["quality"] or 0.0, "quality_count": int(r["quality"] is not None)},
+        "metric": None if r["quality"] is None else r["quality_metric"],
     }
 
 
@@ -189,7 +221,8 @@ def tallied(tallies: Iterable[Json]) -> list[Json]:
     """Those of one kind summed."""
     by: dict[tuple[Any, ...], Json] = {}
     for each in tallies:
-        key = (*(each[name] for name in ("kind", "nested", "outcome", "route", "model", "unit")), each["remote_nj"] is None)
+        names = ("kind", "nested", "outcome", "route", "model", "unit", "metric")
+        key = (*(each[name] for name in names), each["remote_nj"] is None)
         had = by.get(key)
         if had is None:
             by[key] = dict(each)
@@ -213,6 +246,7 @@ def work(tallies: list[Json], unit: str) -> Json:
     known = sum(t["known"] for t in served)
     told = [t["remote_nj"] for t in tallies if t["remote_nj"] is not None]
     scored = sum(t["quality_count"] for t in tallies)
+    metrics = sorted({t["metric"] or "?" for t in tallies if t["quality_count"]})
     units = (
         float(requests - failed - refused) if unit == "request" else float(sum(t["units"] for t in tallies if t["unit"] == unit))
     )
@@ -222,8 +256,8 @@ def work(tallies: list[Json], unit: str) -> Json:
         "refused_nj": sum(t["dynamic_nj"] for t in tallies if t["outcome"] == "refused"),
         "mean_request_j": sum(t["inclusive_nj"] for t in served) / known / 1e9 if known else None,
         "remote_j": sum(told) / 1e9 if told else None,
-        "quality": math.fsum(t["quality_sum"] for t in tallies) / scored if scored else None,
-        "quality_count": scored,
+        "quality": math.fsum(t["quality_sum"] for t in tallies) / scored if len(metrics) == 1 else None,
+        **{"quality_count": scored, "quality_metrics": metrics},
     }
 
 
@@ -407,7 +441,10 @@ def quality(exchanges: list[Json], readings: list[Json], metric: str) -> Json | 
     else:
         scores = [r["quality"] for r in readings if r["quality"] is not None]
         distinct, whole = len(scores), max(len(scores), sum(r["parent"] is None for r in readings))
-        metric = ", ".join(sorted({r["quality_metric"] or "?" for r in readings if r["quality"] is not None}))
+        metrics = sorted({r["quality_metric"] or "?" for r in readings if r["quality"] is not None})
+        if len(metrics) > 1:  # scores of two kinds have no common mean
+            return None
+        metric = ", ".join(metrics)
     if not scores:
         return None
     p, n, z2 = math.fsum(scores) / len(scores), distinct, Z95 * Z95
@@ -546,9 +583,11 @@ def scenario(told: Json, blocks: Blocks, study: Json) -> Json:
 # -- the checks
 
 
-def differences(ours: Any, theirs: Any, where: str, count: list[int]) -> Iterator[str]:
-    """Where a figure of ours is not theirs; ``count`` counts what was compared."""
+def differences(ours: Any, theirs: Any, where: str, count: list[int], beside: Collection[str] = ()) -> Iterator[str]:
+    """Where a figure of ours is not theirs; ``count`` counts what was compared. ``beside`` is what they tell and is no figure."""
     if isinstance(ours, dict):
+        for key in sorted(theirs.keys() - ours.keys() - set(beside)) if isinstance(theirs, dict) else ():
+            yield f"study.json: {where}.{key} does not follow from the raw data"
         for key, value in ours.items():
             if not isinstance(theirs, dict) or key not in theirs:
                 yield f"study.json: {where}.{key} is missing"
@@ -577,31 +616,121 @@ def figures(folder: Path, study: Json, runs: list[Run], count: list[int]) -> Ite
             yield f"raw/: holds nothing of variant {told['name']}"
             return
         by[told["name"]], blocks[told["name"]] = variant(told, own, study)
-        yield from differences(by[told["name"]], told, f"variants.{told['name']}", count)
+        beside = ("name", "title", "kind", "models", "why_failed", "flags")
+        yield from differences(by[told["name"]], told, f"variants.{told['name']}", count, beside)
     for told in study["comparisons"]:
         where = f"comparisons.{told['variant']}"
-        yield from differences(comparison(told, by), told, where, count)
+        yield from differences(comparison(told, by), told, where, count, ("variant", "reference"))
     for told in study["pareto"]:
-        yield from differences(point(told["variant"], by), told, f"pareto.{told['variant']}", count)
+        yield from differences(point(told["variant"], by), told, f"pareto.{told['variant']}", count, ("variant",))
     for told in study["sensitivity"]:
         made_of, where = blocks[told["variant"]], f"sensitivity.{told['variant']}.{told['lever']}={told['value']:g}"
         if made_of is not None:
-            yield from differences(scenario(told, made_of, study), told, where, count)
+            other = ("variant", "lever", "value", "value_unit", "factor", "source", "in_force")
+            yield from differences(scenario(told, made_of, study), told, where, count, other)
+    yield from left_out(study, by, blocks)
+    yield from besides(study, runs, by)
+
+
+def left_out(study: Json, by: dict[str, Json], blocks: dict[str, Blocks | None]) -> Iterator[str]:
+    """Comparisons, points and lines of the sensitivity run that should be there, or should not."""
+    kinds = {told["name"]: told["kind"] for told in study["variants"]}
+    reference = next((name for name, kind in kinds.items() if kind == "ai"), next(iter(kinds)))
+    pairs = [(name, reference) for name in by if name != reference]
+    if [(told["variant"], told["reference"]) for told in study["comparisons"]] != pairs:
+        yield f"study.json: comparisons are not those of each variant with {reference}"
+    known = [name for name, each in by.items() if each["tested"] is not None and each["quality"] is not None]
+    if [told["variant"] for told in study["pareto"]] != known:
+        yield "study.json: pareto does not hold each variant that has a score and a cost"
+    use = study["use"]
+    weighed_ones = [name for name, each in blocks.items() if each is not None] if use is not None else []
+    for name in weighed_ones:
+        yield from unlike_levers(study, name, blocks[name])
+    lines = {name: [(s["lever"], s["value"]) for s in study["sensitivity"] if s["variant"] == name] for name in weighed_ones}
+    if len({tuple(each) for each in lines.values()}) > 1 or sum(map(len, lines.values())) != len(study["sensitivity"]):
+        yield "study.json: the sensitivity run has other lines for one variant than for another"
+
+
+def unlike_levers(study: Json, name: str, of: Blocks | None) -> Iterator[str]:
+    """Levers of a variant's sensitivity run that lack a value, or say wrongly which one is in force."""
+    use, units = study["use"], study["use"]["units"]
+    now: dict[str, Any] = {"use": units["mid"], "pue": study["pue"]["value"]["mid"]}
+    least = {"use": {units["low"], units["high"], units["mid"] / 10, units["mid"] * 10}}
+    if of is not None and of.rest is not None:
+        now["standing"], least["standing"] = use["hours"], {1607.0, 4380.0, 8760.0}
+    if len(study["factors"]) == 1:
+        now["grid"] = study["factors"][0]["id"]
+    if study["embodied"] is not None:
+        now["lifetime"] = study["embodied"]["lifespan_s"]["mid"] / SECONDS_PER_YEAR
+    for lever in sorted(now.keys() | {s["lever"] for s in study["sensitivity"] if s["variant"] == name}):
+        lines = [s for s in study["sensitivity"] if s["variant"] == name and s["lever"] == lever]
+        held = [s["factor"]["id"] if lever == "grid" else s["value"] for s in lines if s["in_force"]]
+        off = any(s["factor"]["grams_per_kwh"] != s["value"] for s in lines) if lever == "grid" else False
+        if off or lever not in now or held != [now[lever]] or not least.get(lever, set()) <= {s["value"] for s in lines}:
+            yield f"study.json: sensitivity.{name}.{lever} is not the run that the study's own values call for"
+
+
+# -- what is told beside the figures
+
+#: of a repetition, and of the study that it belongs to
+HEAD = ("service", "zone", "factors", "pue", "embodied", "machine", "not_counted")
+TOLD = (
+    *("title", "service", "lang", "origin", "purpose", "made_at", "author", "organisation", "contact", "unit", "use", "protocol"),
+    *("machine", "zone", "factors", "pue", "embodied", "variants", "no_alternative", "comparisons", "pareto", "sensitivity"),
+    *("upstream", "rebound", "limits", "boundary", "not_counted", "method_ids", "factor_ids", "versions", "flags", "schema"),
+)
+
+
+def besides(study: Json, runs: list[Run], by: dict[str, Json]) -> Iterator[str]:
+    """What study.json tells of factors, PUE, hardware, boundary, methods and flags, and the raw data do not."""
+    yield from (f"study.json: {name} is none of its fields" for name in sorted(study.keys() - set(TOLD)))
+    for name in HEAD:
+        if all(run.head[name] != study[name] for run in runs):
+            yield f"study.json: {name} is not what the raw data tell"
+    for name in ("boundary", "method_ids", "factor_ids"):
+        if study[name] != once(each["load"][name] for each in by.values()):
+            yield f"study.json: {name} are not those of the raw data"
+    for told in study["variants"]:
+        ours = by[told["name"]]
+        needed = {*ours["load"]["flags"]}
+        needed |= {"study:failed-many"} if ours["requests"] and ours["failed"] >= 0.05 * ours["requests"] else set()
+        for flag in sorted(needed - set(told["flags"])):
+            yield f"study.json: variants.{told['name']}.flags lack {flag}"
+        for flag in sorted({flag for flag in needed if not flag.startswith("study:")} - set(study["flags"])):
+            yield f"study.json: flags lack {flag}"
+    for run in runs:
+        yield from strange_weights(run)
+
+
+def strange_weights(run: Run) -> Iterator[str]:
+    """Joules that were weighed otherwise than the head of their file says: by another factor, or another PUE."""
+    factors = {each["id"]: each["grams_per_kwh"] / 3.6e6 for each in run.head["factors"]}
+    faults = {}
+    for weight in (each["weight"] for phase in run.passes.values() for each in phase):
+        ids = weight["factor_ids"]
+        if len(ids) == 1 and ids[0] in factors and weight["grams_per_joule"] != factors[ids[0]]:
+            faults[ids[0]] = f"{run.file}: carbon is not weighed by the factor {ids[0]} as its head tells it"
+        if weight["pue"] != run.head["pue"]["value"]:
+            faults["pue"] = f"{run.file}: carbon is not weighed by the PUE that its head tells"
+    yield from faults.values()
 
 
 def hashes(folder: Path) -> Iterator[str]:
     """Files that are not what the manifest says."""
     sums = {}
-    for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines():
+    text = (folder / "SHA256SUMS").read_bytes()
+    for line in text.decode().splitlines():
         digest, _, name = line.partition("  ")
         sums[name] = digest
+    if text != "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode():
+        yield "SHA256SUMS: was changed: it is not one line for each file"
     for name, digest in sums.items():
         file = folder / name
         if not file.is_file():
             yield f"{name}: is missing"
         elif hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             yield f"{name}: is not what SHA256SUMS says; it, or SHA256SUMS, was changed"
-    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest = parsed((folder / "manifest.json").read_bytes())
     told = {each["path"]: each["sha256"] for each in manifest["files"]}
     for name in sorted(told.keys() ^ (sums.keys() - {"manifest.json"})):
         yield f"{name}: is in one of manifest.json and SHA256SUMS only"
@@ -617,9 +746,10 @@ def check(folder: Path) -> tuple[list[str], int]:
     faults: list[str] = []
     try:
         faults += hashes(folder)
-        study = json.loads((folder / "study.json").read_bytes())
+        study = parsed((folder / "study.json").read_bytes())
         runs = [Run(folder, f"raw/{file.name}") for file in sorted((folder / "raw").glob("*.jsonl"))]
         faults += [fault for run in runs for fault in open_books(run)]
+        faults += told_twice(runs)
         if study["origin"] == "scenario":  # a journal rolls up, and cuts its period through what runs
             faults += [fault for run in runs for fault in strange_readings(run)]
         faults += figures(folder, study, runs, count)

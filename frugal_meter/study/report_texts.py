@@ -360,6 +360,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "{} : {} de l’énergie de la machine n’a pu être attribuée.",
         "{}: {} of the machine’s energy could not be attributed.",
     ),
+    "flag_study:several-metrics": (
+        "notes de qualité de plusieurs mesures : sans moyenne commune",
+        "scores of quality of several metrics: no common mean",
+    ),
     "flag_study:failed-many": ("plus de 5 % des requêtes ont échoué", "more than 5% of requests failed"),
     "flag_study:several-machines": (
         "les répétitions n’ont pas toutes tourné sur la même machine",

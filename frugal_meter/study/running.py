@@ -46,12 +46,18 @@ class Step(NamedTuple):
 
 
 def order(plan: Plan) -> list[Step]:
-    """Every repetition, round after round, the variants of each in an order drawn from the seed."""
+    """Every repetition, round after round: an order drawn from the seed, then its reverse, then another one drawn.
+
+    Over two rounds each variant has the same mean place, so that a steady drift (heat, a machine filling up) favours none.
+    """
     chance = random.Random(plan.declared.run.seed)
-    steps = []
+    steps: list[Step] = []
+    variants = list(plan.declared.variant)
     for number in range(1, plan.declared.run.repetitions + 1):
-        variants = list(plan.declared.variant)
-        chance.shuffle(variants)
+        if number % 2:
+            chance.shuffle(variants)
+        else:
+            variants.reverse()
         steps += [Step(number, each) for each in variants]
     return steps
 
