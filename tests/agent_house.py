@@ -143,21 +143,28 @@ def main(name: str, workers: str = "single") -> None:
     workers = os.environ.get("TEST_WORKERS", workers)
     meter = Meter(name, zone="FR", sources=os.environ.get("TEST_SOURCES", "agent"), tick=60, exporters=[out], workers=workers)
     print(json.dumps({"pid": os.getpid(), "sources": [s.name for s in meter.setup.sources]}), flush=True)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as sections:
         for line in sys.stdin:
             word, *rest = line.split()
             told: dict[str, Any] = {}
             if word == "start":
                 meter.start()
+                told = {"sources": [source.name for source in meter.setup.sources]}
             elif word == "burn":
                 with meter.measure("work"):
                     burn(float(rest[0]))
             elif word == "hold":
                 held.enter_context(meter.measure("held"))
+            elif word == "gpu":
+                span = sections.enter_context(meter.measure("on-gpu"))
+                sections.enter_context(span.section(rest[0] if rest else "gpu"))
+            elif word == "release":
+                sections.close()
             elif word == "tick":
                 assert meter.settle()
                 told = {"errors": meter.errors, "books": books(out), "readings": readings(out)}
             elif word == "stop":
+                sections.close()
                 held.close()
                 meter.stop()
             print(json.dumps(told), flush=True)
@@ -175,6 +182,7 @@ def books(out: RecordingExporter) -> dict[str, dict[str, Any]]:
         row["gap_nj"] += tick.gap_nj
         row["held_nj"] += sum(tick.idle_requests_nj.values())
         row["energy_nj"] += tick.energy_nj
+        row["parts"] = {**row.get("parts", {}), **tick.overhead_parts}
         row["last_nj"], row["tier"] = tick.energy_nj, tick.tier
         row["closes"] = row["closes"] and tick.closes
     return told
@@ -183,6 +191,6 @@ def books(out: RecordingExporter) -> dict[str, dict[str, Any]]:
 def readings(out: RecordingExporter) -> list[dict[str, Any]]:
     return [
         {"route": r.route, "cpu_s": r.cpu_s, "dynamic_j": r.energy_dynamic_j, "full_j": r.energy_full_j, "tier": r.tier}
-        | {"measured": r.measured_share, "flags": list(r.flags), "idle": r.idle_source}
+        | {"gpu_s": r.gpu_s, "measured": r.measured_share, "flags": list(r.flags), "idle": r.idle_source}
         for r in out.readings
     ]

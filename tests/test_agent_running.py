@@ -248,6 +248,7 @@ def test_doctor_says_that_the_agent_reads_for_this_service(
         told = json.loads(container.doctor(capsys, "--json"))
         shown = " ".join(container.doctor(capsys, "--lang", lang).replace("│", " ").split())
     assert "agent-used" in {finding["code"] for finding in told["findings"]}
+    assert "counter-still" in {finding["code"] for finding in told["findings"]}  # asked, and answered: nothing was drawn here
     assert told["exit_code"] == 0
     assert says in shown
 

@@ -13,12 +13,20 @@ from ..ring.peers import Peers
 from ..sources import Source, Window
 from ..sources.agent_protocol import FINEST_NS, Part, Told
 from ..sources.procfs import HostCpu, boot_offset_ns, slept_ns
-from .accounts import Account
+from .accounts import Account, Named
+from .gpus import divide
 
 #: shares of the host are weighed in billionths
 _WHOLE: Final = 1_000_000_000
-#: components that services are told of; GPUs they read themselves, since NVML asks for no right
+#: components that services are told of as one, whatever number of packages there is; GPUs one by one
 HANDED: Final = ("cpu", "dram")
+
+
+def handed(source: Source) -> str | None:
+    """By what name services are told of ``source``: its component, or what a GPU covers ("gpu:GPU-3f…"); None: not at all."""
+    if source.component == "gpu":
+        return source.covers[0]
+    return source.component if source.component in HANDED else None
 
 
 class Totals(NamedTuple):
@@ -132,11 +140,15 @@ class Host:
         if not whole and source.component in HANDED:  # nobody ran: whatever the baseline missed is idle too
             idle, dynamic = energy, 0
         self.totals[i] = _add(before, (energy, sample.low_nj, sample.high_nj, idle, 0), None)._replace(origin=origin)
-        if source.component in HANDED:
-            mine, held = Divider(dynamic, whole).take(used), Divider(idle, max(_WHOLE, sum(shares))).take(shares)
-            for account, used_nj, held_nj in zip(accounts, mine, held, strict=True):
-                account.mine_nj[i] += used_nj
-                account.held_nj[i] += held_nj
+        if (key := handed(source)) is None:
+            return
+        for account, held_nj in zip(accounts, Divider(idle, max(_WHOLE, sum(shares))).take(shares), strict=True):
+            account.held_nj[i] += held_nj
+        if source.component == "gpu":
+            divide(i, key, dynamic, sample.busy_ns or 0, sample.users, accounts)
+            return
+        for account, used_nj in zip(accounts, Divider(dynamic, whole).take(used), strict=True):
+            account.mine_nj[i] += used_nj
 
     def account(self, key: str) -> Account:
         """The account of ``key``, made if it is not there; it begins at the last pass."""
@@ -149,16 +161,15 @@ class Host:
             account.name(self.t_ns, self.snapshot)
         if known is None:
             return Told(0, self.t_ns, None, 0, {})
-        before, mine, held, cpu_ns = known
+        before = known.host
         assert isinstance(before, Snapshot)
         parts: dict[str, Part] = {}
         for i, source in enumerate(self.sources):
-            if source.component in HANDED:
-                part = _part(self.totals[i], before.totals[i], account.mine_nj[i] - mine[i], account.held_nj[i] - held[i])
-                parts[source.component] = _plus(parts.get(source.component), part)
+            if (key := handed(source)) is not None:
+                parts[key] = _plus(parts.get(key), _part(self.totals[i], before.totals[i], account, known, i))
         now = self.snapshot.host_ns
         host_ns = None if now is None or before.host_ns is None else max(0, now - before.host_ns)
-        return Told(since_ns, self.t_ns, host_ns, account.cpu_ns - cpu_ns, parts)
+        return Told(since_ns, self.t_ns, host_ns, account.cpu_ns - known.cpu_ns, parts)
 
     def close(self) -> None:
         """Let sensors and processes go."""
@@ -179,11 +190,18 @@ def _add(before: Totals, more: tuple[int, int, int, int, int], gap: str | None) 
     return Totals(energy, low, high, idle, gap_nj, gaps, before.silent, reason, before.origin)
 
 
-def _part(now: Totals, before: Totals, mine_nj: int, held_nj: int) -> Part:
+def _part(now: Totals, before: Totals, account: Account, since: Named, source: int) -> Part:
     energy, low, high, idle, gap_nj = (one - other for one, other in zip(now[:5], before[:5], strict=True))
     gap = now.reason if now.gaps != before.gaps else None
     silent = now.silent != before.silent
-    return Part(energy, low, high, idle, gap_nj, mine_nj, held_nj, gap, now.origin, silent)
+    mine_nj, held_nj = account.mine_nj[source] - since.mine_nj[source], account.held_nj[source] - since.held_nj[source]
+    users = {pid: nj - since.users_nj[source].get(pid, 0) for pid, nj in account.users_nj[source].items()}
+    return Part(
+        *(energy, low, high, idle, gap_nj, mine_nj, held_nj, gap, now.origin, silent),
+        busy_ns=account.busy_ns[source] - since.busy_ns[source],
+        untold=account.untold[source] != since.untold[source],
+        users={pid: nj for pid, nj in users.items() if nj > 0},
+    )
 
 
 def _plus(one: Part | None, other: Part) -> Part:

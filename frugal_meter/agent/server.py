@@ -16,7 +16,7 @@ import msgspec
 from ..ring.peers import started
 from ..sources.agent_protocol import MAX_QUESTION, PROTOCOL, Ask, Hello, Offered, Refused, Told, Welcome, line, question
 from .accounts import Account, Member
-from .host import HANDED, Host
+from .host import Host, handed
 
 #: connections at once; whoever comes after them is told so
 MAX_CONNECTIONS: Final = 1024
@@ -46,6 +46,7 @@ class Server:
     ) -> None:
         self.host, self.connections = host, 0
         self._tokens, self._period_s, self._after, self._fault = dict(tokens or {}), period_s, after, fault
+        self._gpus = {handed(source) for source in host.sources if source.component == "gpu"}
         self._next: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -171,10 +172,11 @@ class Server:
     def _offered(self) -> tuple[Offered, ...]:
         out: dict[str, Offered] = {}
         for source in self.host.sources:
-            if source.component in HANDED:
-                known = out.get(source.component)
+            if (key := handed(source)) is not None:
+                known = out.get(key)
                 told = f"{known.provenance}; {source.provenance}" if known is not None else source.provenance
-                out[source.component] = Offered(source.component, source.sensor, source.resolution_nj or 0, told)
+                busy, shared = getattr(source, "tells_busy", False), getattr(source, "shared", False)
+                out[key] = Offered(key, source.sensor, source.resolution_nj or 0, told, busy, shared)
         return tuple(out.values())
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, member: Member, account: Account) -> None:
@@ -185,6 +187,7 @@ class Server:
                 return
             member.say(asked.own_ns, asked.more_ns)
             if asked.fresh:
+                member.hold({key: ns for key, ns in asked.held.items() if key in self._gpus}, self._now_ns())
                 await self.record()
             told: Told = self.host.tell(account, asked.since_ns)
             writer.write(line(told))

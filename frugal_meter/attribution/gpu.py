@@ -190,6 +190,11 @@ class Gpus:
             _deal(held, _sum(loose[pool] for pool in share.names if pool in loose), work)
         return any(share.held.total for share in self.shares.values())
 
+    def held_ns(self, by_pool: Mapping[str, int]) -> dict[str, int]:
+        """Time that sections held each board, by what it covers ("gpu:GPU-3f…"), out of that of the pools."""
+        held = {share.names[-1]: sum(by_pool.get(name, 0) for name in set(share.names)) for share in self.shares.values()}
+        return {name: ns for name, ns in held.items() if ns}
+
     def weights_of(self, span: Span) -> tuple[TokenWeights, bool]:
         """The weights of the model that served ``span``, and whether somebody stated them."""
         stated = self.weights.get(span.model_served or span.model or "")

@@ -288,7 +288,8 @@ class Ledger:
         for books in self.books:
             if (prepare := getattr(books.source, "prepare", None)) is not None:
                 try:
-                    prepare(sum(self.lent_ns.values()))
+                    held = self.gpus.held_ns(self.sections.held_ns(self.sections.mono())) if self.gpus.shares else {}
+                    prepare(sum(self.lent_ns.values()), held)
                 except Exception as error:
                     self._fault("source", error)
 

@@ -149,6 +149,15 @@ class Sections:
             self._board.note(section.pool, micro - section.shown)
             section.shown = micro
 
+    def held_ns(self, now_ns: int) -> dict[str, int]:
+        """Time that sections held each pool since the last `use`, ns, summed over them; of a changed weight, by the one now."""
+        out: dict[str, int] = {}
+        with self._lock:
+            for section in self._listed:
+                ns = max(0, section.held(now_ns) - section.billed) // section.micro
+                out[section.pool] = out.get(section.pool, 0) + ns
+        return out
+
     def use(self, now_ns: int) -> dict[str, dict[int, int]]:
         """Weight × time held since the last call: book → span key → integer. Closed sections are then forgotten."""
         out: dict[str, dict[int, int]] = {}

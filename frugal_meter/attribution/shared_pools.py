@@ -106,7 +106,9 @@ class SharedPools:
                 seats[pid] = workers[worker]
         use = use_of(state, sample.users, seats, held_since(pool, self._now[place]))
         if sample.gap is None:
-            pool.untold = plus(pool.untold, not use.told)
+            own = sample.own
+            untold = not use.told if own is None else own.untold or (own.mine_nj > 0 and not use.told)
+            pool.untold = plus(pool.untold, untold)
             over_ns = told_over.t1_ns - told_over.t0_ns
             busy_ns = (sample.busy_ns or 0) * (record.t1_ns - record.t0_ns) // over_ns if over_ns > 0 else 0
             divide(state, pool, busy_ns, use.weights, use.whole)

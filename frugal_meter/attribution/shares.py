@@ -181,8 +181,10 @@ def book(
             totals.held[i] = plus(totals.held[i], nj)
 
 
-def book_own(state: State, step: Step, source: int, sample: Sample, own: Own) -> None:
-    """Add what a source told that divides its energy itself: ``own`` is the service's, and the seats' by their CPU."""
+def book_own(state: State, step: Step, source: int, sample: Sample, own: Own, use: Use | None = None) -> None:
+    """Add what a source told that divides its energy itself: ``own`` is the service's, and the seats' by their CPU; that of a
+    GPU by their ``use``.
+    """
     totals = state.sources[source]
     totals.energy_nj, totals.idle_nj = plus(totals.energy_nj, sample.energy_nj), plus(totals.idle_nj, sample.idle_nj or 0)
     totals.low_nj, totals.high_nj = plus(totals.low_nj, sample.low_nj), plus(totals.high_nj, sample.high_nj)
@@ -190,10 +192,12 @@ def book_own(state: State, step: Step, source: int, sample: Sample, own: Own) ->
     if sample.gap is not None:
         totals.gaps, totals.reason = plus(totals.gaps, 1), _reason(sample.gap)
     weights = _weights(state, step)
-    for i, (mine, held) in enumerate(zip(split(own.mine_nj, weights), split(own.held_nj, weights), strict=True)):
+    divider = Divider(own.mine_nj, sum(weights) if use is None else use.whole)
+    parts = divider.take(weights if use is None else use.weights)
+    for i, (mine, held) in enumerate(zip(parts, split(own.held_nj, weights), strict=True)):
         totals.mine[i], totals.held[i] = plus(totals.mine[i], mine), plus(totals.held[i], held)
-    given = own.mine_nj if any(weights) else 0
-    totals.other_nj = plus(totals.other_nj, sample.energy_nj - (sample.idle_nj or 0) - own.gap_nj - given)
+    others_nj = sample.energy_nj - (sample.idle_nj or 0) - own.gap_nj - own.mine_nj
+    totals.other_nj = plus(totals.other_nj, others_nj + divider.rest())
 
 
 def _reason(gap: str) -> int:
@@ -239,7 +243,7 @@ def part_by_source(sample: Sample) -> Part | None:
     if own is None:
         return None
     nj = (sample.energy_nj, sample.low_nj, sample.high_nj, sample.idle_nj or 0, own.gap_nj, own.mine_nj, own.held_nj)
-    return Part(*nj, sample.gap, own.origin)
+    return Part(*nj, sample.gap, own.origin, own.busy_ns, own.untold)
 
 
 def part_of(now: State, before: State, source: int, seat: int, place: int | None = None) -> Part:

@@ -253,8 +253,9 @@ class Workers:
         sample = books.sample
         if sample is None or sample.own is not None:
             if sample is not None and sample.own is not None:
-                book_own(state, step, i, sample, sample.own)
-            if getattr(books.source, "stood_in", False) or sample is not None:
+                use = None if place is None else self._pools.use(state, place, sample, record, told_over)
+                book_own(state, step, i, sample, sample.own, use)
+            if hasattr(books.source, "meet") or sample is not None:
                 totals.mark = _mark_of(books)  # while it is away, none: what another worker has read by itself is void too
             return
         books.baseline.observe(told_over, sample, on_gpu=books.on_gpu, name=books.source.name)

@@ -36,14 +36,23 @@ class Probe(Protocol):
 def watts_now(sources: Sequence[Source], host: HostCpu, *, pause: Callable[[float], None] = time.sleep) -> list[Now]:
     """Mean watts of every source over ``PAUSE_S`` seconds, in their order."""
     cpus, scope = host.cpus(), host.scope()
+    _prepare(sources)
     began_ns, busy_ns, process_ns = time.monotonic_ns(), host.busy_ns(), time.process_time_ns()
     for source in sources:
         source.read(Window(began_ns, began_ns, 0, cpus, 0, host_cpu_scope=scope))
     pause(PAUSE_S)
+    _prepare(sources)
     ended_ns, later_ns = time.monotonic_ns(), host.busy_ns()
     busy = None if busy_ns is None or later_ns is None else later_ns - busy_ns
     window = Window(began_ns, ended_ns, busy, cpus, time.process_time_ns() - process_ns, host_cpu_scope=scope)
     return [_now(source, source.read(window), window) for source in sources]
+
+
+def _prepare(sources: Sequence[Source]) -> None:
+    """Have the host agent read, where it reads for us."""
+    for source in sources:
+        if (prepare := getattr(source, "prepare", None)) is not None:
+            prepare(0, {})
 
 
 def _now(source: Source, sample: Sample | None, window: Window) -> Now:

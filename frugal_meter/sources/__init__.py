@@ -47,13 +47,16 @@ class Window(msgspec.Struct, frozen=True):
 class Own(msgspec.Struct, frozen=True):
     """This service's part of a sample, by a source that knows it, nJ: ``mine_nj`` of the dynamic energy, ``held_nj`` of the
     idle. ``gap_nj`` cannot be attributed; ``origin`` is where the idle baseline comes from. They are parts of one whole:
-    ``idle_nj + gap_nj + mine_nj <= energy_nj`` and ``held_nj <= idle_nj``.
+    ``idle_nj + gap_nj + mine_nj <= energy_nj`` and ``held_nj <= idle_nj``. Of a GPU also its busy time, and whether nobody told
+    whose some of it was (``untold``).
     """
 
     mine_nj: int
     held_nj: int
     gap_nj: int
     origin: str
+    busy_ns: int = 0
+    untold: bool = False
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -65,7 +68,8 @@ class Sample(msgspec.Struct, frozen=True):
 
     A GPU may also tell how long it was busy, which part of that was this process's work (0…1), and how much each
     process used it (``users``, by process id, relative to each other); None where the driver does not say.
-    With ``own`` the source has divided its energy already, and only ``own.gap_nj`` of it is a gap.
+    With ``own`` the source has divided its energy already, only ``own.gap_nj`` of it is a gap, and ``busy_ns`` and ``users`` are
+    this service's own.
     """
 
     energy_nj: int

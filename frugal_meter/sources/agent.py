@@ -6,13 +6,14 @@ other, and figures say which. When the agent is back its records count from that
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from ..records import Tier
 from . import Own, Sample, Scope, Sensor, Source, Window, agent_findings
 from .agent_link import AgentLink, agent_address, agent_token
 from .agent_protocol import Offered
-from .findings import Finding
+from .findings import Finding, nvml_mig_shared
 from .host_root import Roots
 from .power_model import ModelSource, SourceDescription
 from .procfs import HostCpu
@@ -20,11 +21,13 @@ from .procfs import HostCpu
 _KINDS: Final[tuple[Sensor, ...]] = ("physical", "on-chip estimate")
 #: what each component covers when an agent tells of it: all packages together
 _COVERS: Final = {"cpu": "package:*", "dram": "dram:*"}
+#: a GPU is told of by what it covers
+_GPU: Final = "gpu:"
 
 
 class AgentSource:
-    """A component by the records of the agent at the end of ``link``. ``leads``: the one of a link's sources that has the agent
-    read. ``stood_in``: whether a `StandIn` counts what it does not.
+    """A component ("cpu", "dram", one GPU: "gpu:GPU-3f…") by the records of the agent at the end of ``link``. ``leads``: the one
+    of a link's sources that has the agent read. ``stood_in``: whether a `StandIn` counts what it does not.
 
     Its samples know this service's own part, which the agent divided for all the services of the host at once.
     """
@@ -36,9 +39,11 @@ class AgentSource:
     integrates = True
 
     def __init__(self, link: AgentLink, component: str) -> None:
-        self.link, self.component, self.leads = link, component, False
+        self.link, self.leads, self._key = link, False, component
         self.name = f"agent:{component}"
-        self.covers: tuple[str, ...] = (_COVERS[component],)
+        self.component = component.partition(":")[0]
+        self.covers: tuple[str, ...] = (_COVERS.get(component, component),)
+        self.tells_busy = False
         self.stood_in = self.gave = False
         self._since_ns = 0
         self.sensor: Sensor = "unknown"
@@ -49,18 +54,19 @@ class AgentSource:
 
     def _learn(self) -> bool:
         """Take what the agent says of its sensor; False where it has not told of one."""
-        told = self.link.offered.get(self.component)
+        told = self.link.offered.get(self._key)
         if told is not None and told is not self._offered:
             self._offered, self.sensor = told, "unknown"
             for kind in _KINDS:
                 self.sensor = kind if told.sensor == kind else self.sensor
+            self.tells_busy = told.busy
             self.resolution_nj, self.provenance = told.resolution_nj, f"host agent at {self.link.address}: {told.provenance}"
         return told is not None
 
-    def prepare(self, more_ns: int) -> None:
+    def prepare(self, more_ns: int, held: Mapping[str, int]) -> None:
         """Have the agent read now, before clocks are: joules and CPU are then of the same moment. See `AgentLink.refresh`."""
         if self.leads:
-            self.link.refresh(self._since_ns, more_ns)
+            self.link.refresh(self._since_ns, more_ns, held)
 
     def read(self, window: Window) -> Sample | None:
         """The energy from the last record to the agent's newest; None while it is away, and in the tick in which it is back."""
@@ -69,7 +75,7 @@ class AgentSource:
         if told is None or not self._learn():
             self._since_ns = 0
             return None
-        part = told.parts.get(self.component)
+        part = told.parts.get(self._key)
         if before_ns and told.t1_ns == before_ns:  # nothing new
             self.gave = True
             return Sample(0, 0, 0, 0, own=Own(0, 0, 0, "none"))
@@ -79,8 +85,9 @@ class AgentSource:
         if part.silent:
             return None
         self.gave = True
-        own = Own(part.mine_nj, part.held_nj, part.gap_nj, part.origin)
-        return Sample(part.energy_nj, part.low_nj, part.high_nj, part.idle_nj, part.gap, own=own)
+        own = Own(part.mine_nj, part.held_nj, part.gap_nj, part.origin, part.busy_ns, part.untold)
+        users = part.users or None
+        return Sample(part.energy_nj, part.low_nj, part.high_nj, part.idle_nj, part.gap, part.busy_ns, users=users, own=own)
 
     @property
     def mark(self) -> int:
@@ -136,18 +143,22 @@ class StandIn:
 def agent_sources(link: AgentLink, models: list[ModelSource], findings: list[Finding]) -> list[Source]:
     """What the agent at ``link`` tells of, each with what stands in for it out of ``models``, and the rest of ``models``.
 
-    Of an agent that has not answered yet everything is expected that one can tell. ``findings`` gets what is to be known.
+    Of an agent that has not answered yet everything is expected that one can tell, but GPUs, whose names it alone knows.
+    ``findings`` gets what is to be known.
     """
     link.open()
     if not link.up:
         findings.append(agent_findings.agent_away(str(link.address), link.why))
-    offered = list(link.offered) if link.up else list(_COVERS)
-    leads = [AgentSource(link, component) for component in _COVERS if component in offered]
+    offered = link.offered if link.up else _COVERS
+    gpus = [key for key in offered if key.startswith(_GPU)]
+    leads = [AgentSource(link, component) for component in (*_COVERS, *gpus) if component in offered]
+    findings += [nvml_mig_shared(key.removeprefix(_GPU)) for key in gpus if link.offered[key].shared]
     if leads:
         leads[0].leads = True
     by = {lead.component: lead for lead in leads}
-    sources: list[Source] = [*leads]
-    return [*sources, *(StandIn(by[model.component], model) if model.component in by else model for model in models)]
+    sources: list[Source] = [lead for lead in leads if lead.component != "gpu"]
+    boards: list[Source] = [lead for lead in leads if lead.component == "gpu"]
+    return [*sources, *(StandIn(by[model.component], model) if model.component in by else model for model in models), *boards]
 
 
 def agent_link(sources: object, service: str, host_share: float | None, roots: Roots) -> AgentLink | None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -101,13 +102,13 @@ class AgentLink:
         """Whether the agent answered last."""
         return self._socket is not None
 
-    def refresh(self, since_ns: int, more_ns: int = 0) -> None:
+    def refresh(self, since_ns: int, more_ns: int = 0, held: Mapping[str, int] | None = None) -> None:
         """Have the agent read now, and hear what there was since the record ``since_ns``; at most `PATIENCE_S`.
 
-        ``more_ns``: CPU of companions in the last tick, that requests held.
+        ``more_ns``: CPU of companions in the last tick, that requests held; ``held``: time that they held each GPU, ns.
         """
         self._more_ns += more_ns
-        self._told = self._ask(since_ns, fresh=True)
+        self._told = self._ask(since_ns, fresh=True, held=held)
 
     def tell(self, since_ns: int) -> Told | None:
         """What there was since the record ``since_ns``; None while the agent is away. At the price of a look where it is what
@@ -160,11 +161,11 @@ class AgentLink:
             log.warning("frugal_meter: the host agent at %s answers again; figures are measured", self.address)
         self._was_up = True
 
-    def _ask(self, since_ns: int, *, fresh: bool) -> Told | None:
+    def _ask(self, since_ns: int, *, fresh: bool, held: Mapping[str, int] | None = None) -> Told | None:
         if not self.open():
             return None
         try:
-            told = self._say(line(Ask(since_ns, fresh, time.process_time_ns(), self._more_ns)))
+            told = self._say(line(Ask(since_ns, fresh, time.process_time_ns(), self._more_ns, dict(held or {}))))
             if not isinstance(told, Told) or not all(part.can_be for part in told.parts.values()):
                 raise ConnectionAbortedError(told.why if isinstance(told, Refused) else "its answer makes no sense")
         except OSError as error:

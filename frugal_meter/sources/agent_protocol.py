@@ -40,22 +40,29 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     """Tell what there was since the record that ended at ``since_ns`` (0: nothing, just name the last record).
 
     ``fresh``: wait for a record that begins its reading after this question. ``own_ns`` is the CPU of the asking process so
-    far (believed over TCP only, where nobody can see it), ``more_ns`` that of its companions that its requests held.
+    far (believed over TCP only, where nobody can see it), ``more_ns`` that of its companions that its requests held, ``held``
+    the time that its requests held each GPU since it asked for a fresh record last, ns, summed over them.
     """
 
     since_ns: int = 0
     fresh: bool = False
     own_ns: int = 0
     more_ns: int = 0
+    held: dict[str, int] = {}
 
 
 class Offered(msgspec.Struct, frozen=True):
-    """A component that the agent has sensors for: cpu or dram, all packages together."""
+    """What the agent has sensors for: cpu or dram, all packages together, or one GPU by what it covers ("gpu:GPU-3f…").
+
+    Of a GPU: ``busy`` tells whether its driver says how busy it is, ``shared`` whether MIG instances share it.
+    """
 
     component: str
     sensor: str
     resolution_nj: int
     provenance: str
+    busy: bool = False
+    shared: bool = False
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
@@ -74,6 +81,9 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 class Part(msgspec.Struct, frozen=True):
     """A component from one record to another, nJ: the host's, and of it the asker's (``mine_nj`` of what is dynamic,
     ``held_nj`` of what is idle). ``gap`` is why ``gap_nj`` of it cannot be attributed; ``origin`` where idle comes from.
+
+    Of a GPU also the asker's busy time, whether some of its part is by its word alone (``untold``), and what each of its own
+    processes used of it (``users``, nJ by process id as the agent sees it).
     """
 
     energy_nj: int
@@ -86,11 +96,14 @@ class Part(msgspec.Struct, frozen=True):
     gap: str | None = None
     origin: str = "none"
     silent: bool = False
+    busy_ns: int = 0
+    untold: bool = False
+    users: dict[int, int] = {}
 
     @property
     def can_be(self) -> bool:
         """Whether these are parts of one whole."""
-        parts = (self.low_nj, self.idle_nj, self.gap_nj, self.mine_nj, self.held_nj)
+        parts = (self.low_nj, self.idle_nj, self.gap_nj, self.mine_nj, self.held_nj, self.busy_ns, *self.users.values())
         return (
             min(parts) >= 0
             and self.low_nj <= self.energy_nj <= self.high_nj

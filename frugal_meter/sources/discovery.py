@@ -112,9 +112,9 @@ def discover(
     if sources == "agent" or (sources == "auto" and not any(source.component == "cpu" for source in sensors)):
         found = _of_agent(machine, agent, required=sources == "agent")
         if found is not None:
-            gpus = sensors if sources == "auto" else list(nvml.discover(proc_root).sources)
-            others = [finding for finding in findings if not finding.code.startswith("rapl")]
-            return machine.discovery((*found[0], *(each for each in gpus if each.component == "gpu")), found[1] + others)
+            told, notes = found
+            gpus, others = _gpus_beside(told, sensors if sources == "auto" else nvml.discover(proc_root).sources, findings)
+            return machine.discovery((*told, *gpus), notes + others)
     models, notes = machine.models({source.component for source in sensors}, codecarbon=sources == "codecarbon")
     return machine.discovery((*sensors, *models), findings + notes)
 
@@ -130,7 +130,7 @@ def _of_agent(machine: _Machine, link: AgentLink | None, *, required: bool) -> t
     link.open()
     if not link.up and not required and not link.address.asked:
         return None  # a socket that an agent has left behind
-    if link.up and "cpu" not in link.offered:
+    if link.up and "cpu" not in link.offered and not any(key.startswith("gpu:") for key in link.offered):
         link.close()
         if required:
             raise SourceError(agent_findings.agent_blind("").what, str(link.address), agent_findings.agent_blind("").remedy)
@@ -139,6 +139,23 @@ def _of_agent(machine: _Machine, link: AgentLink | None, *, required: bool) -> t
     models, of_models = machine.models(set(), codecarbon=False)
     sources = agent_sources(link, models, notes)
     return sources, notes + of_models
+
+
+def _gpus_beside(
+    told: Sequence[Source], sensors: Sequence[Source], findings: Sequence[Finding]
+) -> tuple[list[Source], list[Finding]]:
+    """The GPUs that this process reads itself: those that the agent does not tell of. It tells them better, seeing who used
+    them; and what is to be known of the others."""
+    covered = {cover for source in told if source.component == "gpu" for cover in source.covers}
+    gpus = [source for source in sensors if source.component == "gpu" and not covered.intersection(source.covers)]
+    said = [
+        finding
+        for finding in findings
+        if not finding.code.startswith("rapl")
+        and f"gpu:{finding.where}" not in covered
+        and not (covered and finding.code in ("nvml-extra-missing", "nvml-no-driver"))
+    ]
+    return gpus, said
 
 
 def _sensors(powercap: Path, host: HostCpu, scope: Scope, cpu: CpuModel | None) -> tuple[list[Source], list[Finding]]:
