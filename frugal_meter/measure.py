@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextvars import Token
 from types import TracebackType
@@ -416,11 +417,12 @@ class _Block:
         return SPAN.set(self.span)
 
     def reset(self, token: Token[Span | None]) -> None:
-        """Make the former one current again (a generator finished elsewhere has lost its context: then leave it)."""
+        """Make the former one current again; a generator finished elsewhere has lost its context, and leaves that one alone."""
         try:
             SPAN.reset(token)
         except ValueError:
-            SPAN.set(self.span.parent)
+            if SPAN.get() is self.span:
+                SPAN.set(self.span.parent)
 
     def take_over(self) -> asyncio.Task[Any] | None:
         """Charge this thread to the span: the body of a ``with``. Returns the task when it is bare."""
@@ -503,7 +505,8 @@ class _Block:
                     error = thrown
         finally:
             if hasattr(source, "close"):
-                self.inside(source.close)
+                # Before 3.12 the collector may do this in the middle of a `ContextVar.set`, where another one ends in a crash.
+                call(self.span, source.close) if sys.version_info < (3, 12) else self.inside(source.close)
 
 
 def _model_of(fallback: Callable[..., Any]) -> str:

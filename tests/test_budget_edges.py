@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import resource
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,6 +23,7 @@ from frugal_meter.budgets.leases import Claim
 from frugal_meter.budgets.stores import Account
 from frugal_meter.budgets.stores.memory import MAX_KEYS, MemoryStore
 from frugal_meter.budgets.survival import Record
+from frugal_meter.errors import BudgetRefused
 from frugal_meter.testing import FrozenClock
 
 Pair = Callable[[Budget], tuple[Meter, Meter]]
@@ -157,6 +160,14 @@ def test_a_full_table_is_not_searched_through_for_every_stranger() -> None:
     assert strange < 20 * known, "it took a hundred times as long"
 
 
+def test_in_a_full_table_a_tenant_called_other_has_no_more_room_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frugal_meter.budgets.stores.memory.MAX_KEYS", 3)
+    budget, store = Budget("each", "5 requests", per="day", key=("tenant", "model")), MemoryStore()
+    for number in range(20):
+        store.admit([Claim(budget, ("other", f"model-{number}"), 1, may_refuse=False, learn_as=(None, None))], AT_NS)
+    assert len(store.books(AT_NS)) == 4, "three, and the one that all the rest share"
+
+
 # -- several budgets spent at once
 
 
@@ -240,6 +251,123 @@ def test_tenants_whose_turn_cannot_come_do_not_keep_others_from_theirs() -> None
         for _ in range(3):
             meter.admission.line.next_turns()
         assert [tenant for tenant, span in waiting.items() if span.waiting.future.done()] == ["tenant-19"]
+
+
+class Silent:
+    """A bell that never rings: turns come when the test says so."""
+
+    def set(self, at_ns: int | None) -> None: ...
+    def sooner(self, at_ns: int) -> None: ...
+
+
+def paced(monkeypatch: pytest.MonkeyPatch) -> Meter:
+    """A meter whose one budget of 600 tokens a minute gives out 5 of them each second, and no more, from now on."""
+    meter = a_meter(budgets=[Budget("all", "600 tokens", per="minute", throttle_at=0.5, degrade_at=None, warn_at=0.5)])
+    monkeypatch.setattr(meter.admission.line, "_bell", Silent())
+    meter.start()
+    ended(meter, needing(meter, 300, None), 300)
+    return meter
+
+
+def needing(meter: Meter, tokens: int, tenant: str | None) -> Span:
+    span = meter.open_span("block")
+    span.tenant, span.estimates = tenant, {"tokens": tokens}
+    meter.decide(span, later=True)
+    return span
+
+
+def test_small_requests_do_not_keep_a_large_one_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = paced(monkeypatch)
+    large, small = needing(meter, 10, "large"), [needing(meter, 1, "small")]
+    served: list[Span] = []
+    second = 0
+    while not large.waiting.future.done() and second < 5:
+        second += 1
+        later(meter, 1)
+        meter.admission.line.next_turns()
+        served += [span for span in small if span.waiting.future.done()]
+        small.append(needing(meter, 1, "small"))
+    assert (second, served) == (2, []), "10 tokens come free in two seconds, and are saved for who asked for them first"
+    later(meter, 1)
+    for _ in range(5):
+        meter.admission.line.next_turns()
+    assert all(span.waiting.future.done() for span in small)
+    for span in (large, *small):
+        meter.admission.wait_here(span, meter.clock.time_ns)
+        ended(meter, span)
+    meter.stop()
+
+
+def test_work_that_may_not_wait_does_not_take_the_turn_of_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = paced(monkeypatch)
+    waits = needing(meter, 10, "large")
+    later(meter, 1)
+
+    async def at_once() -> None:
+        with meter.measure("at once", estimate="1 tokens"):
+            raise AssertionError("5 tokens have come free, and are another's")
+
+    with pytest.raises(BudgetRefused) as refused:
+        asyncio.run(at_once())
+    assert refused.value.refusal["reason"] == "throttled"
+    later(meter, 1)
+    meter.admission.line.next_turns()
+    assert meter.admission.wait_here(waits, meter.clock.time_ns) is None
+    ended(meter, waits)
+    meter.stop()
+
+
+# -- a store that does not answer
+
+
+def test_while_the_store_is_away_nobody_is_told_that_a_budget_with_room_is_spent(pair: Pair) -> None:
+    one, two = pair(Budget("all", "100 tokens", per="month", estimate="10 tokens"))
+    for meter in (one, two):
+        ended(meter, begun(meter), 10)
+        told(meter)
+    away(one)
+    spans = [begun(one) for _ in range(12)]
+    refusal = next(span.refusal for span in spans if span.refusal is not None)
+    assert (refusal["reason"], refusal["retry_after_s"]) == ("store", 1), "not the end of the month"
+    assert refusal["settled"] + refusal["reserved"] + refusal["estimate"] <= refusal["limit"]
+    for span in spans:
+        ended(one, span)
+
+
+@pytest.mark.parametrize(("policy", "reason"), [("open", None), ("local", "store"), ("closed", "store")])
+def test_who_may_not_wait_for_a_slow_store_is_decided_over_by_its_policy(tmp_path: Path, policy: str, reason: str | None) -> None:
+    store = f"sqlite://{tmp_path}/b.sqlite"
+    budget = Budget("all", "1000 tokens", per="month", estimate="100 tokens")  # more than a slice, of which the store is asked
+    with a_meter(budgets=[budget], store=store, on_store_error=policy) as meter, sqlite3.connect(tmp_path / "b.sqlite") as db:
+        told(meter)
+        db.execute("BEGIN IMMEDIATE")  # for less long than it takes to call the store away
+
+        async def at_once() -> Any:
+            try:
+                with meter.measure("at once"):
+                    return None
+            except BudgetRefused as refused:
+                return refused.refusal
+
+        refusal = asyncio.run(at_once())
+        db.execute("ROLLBACK")
+        assert not meter.errors
+        assert (refusal and refusal["reason"]) == reason
+        assert not refusal or refusal["retry_after_s"] == 1
+        told(meter)
+        assert account(meter, "all") == (0, 0)
+
+
+def test_what_a_store_has_denied_is_asked_for_again_although_the_clock_was_set_back(pair: Pair) -> None:
+    one, two = pair(Budget("all", "100 tokens", per="day", estimate="60 tokens"))
+    later(one, 7200)
+    later(two, 7200)
+    runs, refused = begun(two), begun(one)
+    assert refused.refusal is not None
+    later(one, -3600)
+    ended(two, runs)
+    told(two)
+    assert begun(one).refusal is None
 
 
 def test_a_turn_that_the_store_has_nothing_for_does_not_prolong_the_wait(pair: Pair) -> None:

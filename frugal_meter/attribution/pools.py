@@ -102,7 +102,7 @@ class Sections:
         self.mono, self.automatic = mono, automatic
         self._ticks = ticks
         self.native = NativePool()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a generator that is collected in the middle of a step closes its section there
         self._listed: list[Section] = []
         self._board: Board | None = None
 

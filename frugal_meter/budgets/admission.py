@@ -335,7 +335,7 @@ class Admission:
 
     def _smaller(self, span: Span, verdict: Verdict, now_ns: int) -> tuple[Sequence[Claim], Verdict] | None:
         """Ask again for the smaller model where the larger one's need does not fit: one degraded answer instead of none."""
-        if span.smaller is None or verdict.reason != "limit":
+        if span.smaller is None or verdict.reason not in ("limit", "store"):
             return None
         claims = self._claims(span, span.smaller)
         degrades = [claim.budget.degrade_at is not None for claim in claims]
@@ -412,6 +412,7 @@ class Admission:
 
     def correct(self, spans: Sequence[Span]) -> None:
         """After a tick has settled ``spans``: learn from them, and one summed correction per book."""
+        self.store.settle_late()
         corrections: dict[Book, int] = {}
         learnt = False
         for span in spans:

@@ -16,6 +16,8 @@ from .ladder import HYSTERESIS, rung_at
 Action = Literal["admit", "warn", "degrade", "throttle", "refuse", "would_refuse", "cut", "override"]
 ACTIONS: Final[tuple[Action, ...]] = ("admit", "warn", "degrade", "throttle", "refuse", "would_refuse", "cut", "override")
 Reason = Literal["limit", "in_flight", "throttled", "store"]
+#: what a shared store has just said it has not is not asked for again this long
+DENIED_NS: Final = 100_000_000
 
 
 class Flight:
@@ -106,6 +108,15 @@ class Book:
     def is_full(self) -> bool:
         """Whether as many are running as the budget allows at once."""
         return self.flight.is_full
+
+    def fits(self, estimate: int) -> bool:
+        """Whether ``estimate`` more is within the limit over all workers, whatever this one holds of it."""
+        return self.settled + self.reserved + self.elsewhere + estimate <= self.budget.limit.amount
+
+    def is_denied(self, estimate: int, now_ns: int) -> bool:
+        """Whether a shared store has just said that it has not so much; not for longer where the clock was set back since."""
+        amount, until_ns = self.denied
+        return until_ns - DENIED_NS <= now_ns < until_ns and estimate >= amount
 
     def step(self) -> Decision:
         """The rung of the ladder that is stood on now."""

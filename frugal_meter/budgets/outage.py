@@ -7,9 +7,10 @@ since: of ``n`` workers each then counts on a ``n``-th of it too much, so that t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal
 
-from .leases import Book
+from .leases import Book, Claim, Verdict
 from .slices import UNTOLD, Slices
 from .stores.memory import MemoryStore, Name
 
@@ -29,7 +30,7 @@ class Outage:
     def begins(self) -> None:
         """The store has just failed."""
         self._slices.watch_all()
-        self._books.closed_by_store = self._policy == "closed"
+        self._books.store_away, self._books.closed_by_store = True, self._policy == "closed"
         every = list(self._books.every())
         for book in sorted(every, key=lambda each: each.start_ns):
             if book.budget.sliding and book.left is not None:
@@ -56,6 +57,16 @@ class Outage:
                 book.flight.ceiling = max(1, most // self._slices.holders)
         book.reckon()
 
+    def admit(self, claims: Sequence[Claim], now_ns: int) -> Verdict:
+        """Decide over one whom the store has kept waiting for too long, and has not failed yet."""
+        for claim in claims if self._policy == "open" else ():
+            book = self._books.book(claim.budget, claim.key, now_ns)
+            book.ceiling = max(book.ceiling, book.committed + claim.estimate)
+            if book.flight.ceiling is not None:
+                book.flight.ceiling = max(book.flight.ceiling, book.flight.count + 1)
+            book.reckon()
+        return self._books.judge(claims, now_ns, asked=True, last=True, unanswered=True)
+
     def _slide(self, book: Book) -> None:
         """The latest part may take what this worker's part of the whole window leaves; earlier ones may grow no more."""
         name = book.budget.name, book.key
@@ -74,7 +85,7 @@ class Outage:
     def ends(self) -> None:
         """The store is back: what was allowed for the time alone is over."""
         self._caps = {}
-        self._books.closed_by_store = False
+        self._books.store_away = self._books.closed_by_store = False
         for book in self._books.every():
             book.ceiling, book.idle = book.committed, 0
             # What an exchange that failed asked for may have been granted all the same: all is told again.

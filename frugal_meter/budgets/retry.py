@@ -14,8 +14,8 @@ def fits_at_ns(book: Book, earlier: Sequence[Book], estimate: int, now_ns: int) 
     count; what other workers have spent in it is taken to be in the latest part.
     """
     excess = book.committed_by_all + estimate - book.budget.limit.amount
-    if excess <= 0 and now_ns < book.denied[1]:
-        return now_ns + 1_000_000_000  # only unused slices are in the way: they come back with the next ticks
+    if excess <= 0:
+        return now_ns + 1_000_000_000  # unused slices are in the way, or a store that is away: for some ticks
     if not book.budget.sliding:
         return book.end_ns
     for part in earlier:

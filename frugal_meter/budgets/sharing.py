@@ -70,12 +70,13 @@ class Sharing:
         self._folder, self._prefix = folder, prefix(service, address)
         self._slices = Slices(books, now_ns, spans_hosts=store.spans_hosts, share=share)
         self._outage = Outage(books, self._slices, on_error)
+        #: what the policy says to who has waited for an answer for too long; the books' lock is held
+        self.unanswered = self._outage.admit
         self._wake, self._exchanging = threading.Condition(), threading.Lock()
         self._thread: threading.Thread | None = None
-        self.exchanges = 0
+        self.exchanges = self._failures = 0
         self.overview = Overview(self._slices.name)
         self.down = False
-        self._failures = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -132,7 +133,7 @@ class Sharing:
         with self._books.lock:
             self._seq += 1
             last = [Report(self._slices.account(b), b.committed - b.base, 0, 0) for b in self._books.every()]
-            self._books.closed_by_store = False
+            self._books.store_away = self._books.closed_by_store = False
         try:
             self.store.release(self.holder, self._seq, last, self._now_ns() / 1e9)
             self._hand_over()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from .budget import Budget
-from .leases import Book
+from .leases import DENIED_NS, Book
 from .pace import line_at
 from .stores import SLICE, Account, Answer, Ask, Report
 from .stores.memory import MemoryStore
@@ -19,8 +19,6 @@ from .windows import SLIDING
 
 #: ticks without any work after which a slice is given back
 IDLE_TICKS: Final = 10
-#: what a store has just said it has not is not asked for again this long
-_DENIED_NS: Final = 100_000_000
 #: slots as last reported, where the store may have granted some since
 UNTOLD: Final = (-1, -1)
 #: an ask, and the book whose ceiling its grant raises
@@ -175,7 +173,7 @@ class Slices:
         granted: dict[tuple[object, ...], int] = {}
         for book, _ in reported:
             book.denied = (0, 0)
-        denied_ns = self._now_ns() + _DENIED_NS
+        denied_ns = self._now_ns() + DENIED_NS
         for group, grant in zip(groups, answer.grants, strict=True):
             for place, (ask, book) in enumerate(group):
                 if grant is None:

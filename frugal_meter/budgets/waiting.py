@@ -75,6 +75,9 @@ class Asked(Protocol):
     def serve(self, waiting: Waiting) -> None:
         """Put it here and now."""
 
+    def unanswered(self, claims: Sequence[Claim], now_ns: int) -> Verdict:
+        """The verdict without an answer; the books' lock is held."""
+
 
 class Turns:
     """The queue. Every method is for who holds the books' lock."""
@@ -194,7 +197,9 @@ class Line:
                 continue
             book = self._books.book(claim.budget, claim.key, now_ns)
             committed = book.committed_by_all - (book.reserved_by_all if hopeful else 0)
-            due_ns = max(due_ns, opens_at_ns(book, committed + claim.estimate, now_ns), 0 if hopeful else book.denied[1])
+            due_ns = max(due_ns, opens_at_ns(book, committed + claim.estimate, now_ns))
+            if not hopeful and book.is_denied(claim.estimate, now_ns):
+                due_ns = max(due_ns, book.denied[1])
         return due_ns
 
     def _count(self, waiting: Waiting, sign: int) -> None:
@@ -217,6 +222,8 @@ class Line:
 
     def next_turns(self) -> None:
         """Let in whose turn it is: after a settlement, at every tick, and when the pace allows for the next."""
+        if self._books.is_mine:  # the garbage collector has ended work in the middle of another step: the tick will do it
+            return
         with self._books.lock:
             self._next_turns()
 
@@ -226,11 +233,15 @@ class Line:
         # First come, first tried; and of all others some each time, for the first may wait for what is theirs alone.
         self._at = at = self._at + _TURNS_AT_ONCE if self._at + _TURNS_AT_ONCE < len(rest) else 0
         now_ns, due_ns, served = self._now_ns(), [], False
+        saved: set[Name] = set()
         for waiting in heads[:_TURNS_AT_ONCE] + rest[at : at + _TURNS_AT_ONCE]:
             self._take_up(waiting)
+            if any((claim.budget.name, claim.key) in saved for claim in waiting.claims):
+                continue
             verdict = self._books.judge(waiting.claims, now_ns)
             if verdict.then == "wait":
                 due_ns.append(self._due_ns(waiting, now_ns))  # not after now: a settlement or the tick will tell
+                saved |= self._saved_for(waiting, now_ns)
                 continue
             self._turns.served(waiting)
             self._count(waiting, -1)
@@ -242,6 +253,21 @@ class Line:
                 self._resolve(waiting, verdict)
         if self.queued:  # who comes after one that was served has not been looked at
             self._bell.set(now_ns if served else min((due for due in due_ns if due > now_ns), default=None))
+
+    def _saved_for(self, waiting: Waiting, now_ns: int) -> set[Name]:
+        """The part of a budget that will hold ``waiting`` last, if before its deadline: nobody behind it may take that meanwhile,
+        or small requests would keep a large one from its turn for ever.
+        """
+        books = [
+            (self._books.book(claim.budget, claim.key, now_ns), claim.estimate)
+            for claim in waiting.claims
+            if claim.budget.throttle_at is not None and claim.may_refuse and claim.budget.enforce
+        ]
+        dues = {(book.budget.name, book.key): opens_at_ns(book, book.committed_by_all + need, now_ns) for book, need in books}
+        last_ns = max(dues.values(), default=now_ns)
+        if not now_ns < last_ns <= now_ns + waiting.seconds * 1e9:
+            return set()
+        return {name for name, due_ns in dues.items() if due_ns == last_ns}
 
     def _take_up(self, waiting: Waiting) -> None:
         """What is asked may have changed with the configuration."""
@@ -299,7 +325,10 @@ class Line:
             return verdict
         with self._books.lock:
             waiting.claims = self._books.in_force(waiting.claims)
-            return self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True)
+            if self.store is not None and not waiting.queued:
+                return self.store.unanswered(waiting.claims, self._now_ns())
+            # Who may not wait, or no longer, does not take what others wait for.
+            return self._books.judge(waiting.claims, self._now_ns(), asked=True, last=True, behind=self._waits)
 
     def _out(self, waiting: Waiting) -> Verdict | None:
         with self._books.lock:

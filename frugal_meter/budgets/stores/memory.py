@@ -5,7 +5,8 @@ behind them (`sharing`) each holds what it was granted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
 import msgspec
@@ -31,17 +32,28 @@ class MemoryStore:
     """All-or-nothing admission under one short lock; settlement is idempotent per lease."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()  # held by whoever reads or changes a book
+        self._begin()
         self._books: dict[Name, Book] = {}
         self._closed: dict[Name, list[Book]] = {}
         self._forgot_ns = -_FORGET_NS
         self._in_force: dict[str, Budget] | None = None  # by name; None for as long as nothing was reloaded
         #: whether ceilings are granted by a shared store
         self.shared = False
-        #: whether that store is away and nothing may be admitted without it
-        self.closed_by_store = False
+        #: whether that store is away, and whether nothing may be admitted without it
+        self.store_away = self.closed_by_store = False
         #: called with the lock held for every book made for a shared store
         self.on_new: Callable[[Book], None] = lambda book: None
+
+    def _begin(self) -> None:
+        # Held by whoever reads or changes a book. The garbage collector may run a generator's last lines at any moment, in the
+        # middle of a step under this very lock too: what ends there must not wait for itself.
+        self.lock = threading.RLock()
+        self._late: deque[tuple[Iterable[Lease], Sequence[int | None]]] = deque()
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds the lock already."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # as `threading.Condition` asks
 
     # -- admission
 
@@ -54,8 +66,19 @@ class MemoryStore:
         with self.lock:
             return self.judge(claims, now_ns, asked=asked, last=last)
 
-    def judge(self, claims: Sequence[Claim], now_ns: int, *, asked: bool = False, last: bool = False) -> Verdict:
-        """`admit`, for who holds the lock."""
+    def judge(
+        self,
+        claims: Sequence[Claim],
+        now_ns: int,
+        *,
+        asked: bool = False,
+        last: bool = False,
+        unanswered: bool = False,
+        behind: Container[Name] = (),
+    ) -> Verdict:
+        """`admit`, for who holds the lock. ``unanswered``: the shared store was asked and has not answered in time.
+        ``behind``: what others wait for, who come first.
+        """
         decision: Decision = "admit"
         actions: list[Action] = []
         books: list[Book] = []
@@ -67,8 +90,12 @@ class MemoryStore:
             verdict, action, reason = _judge(book, claim, now_ns, asked)
             if self.closed_by_store and claim.may_refuse and claim.budget.enforce:
                 verdict, action, reason = "refuse", "refuse", "store"
+            if reason == "limit" and (unanswered or self.store_away) and book.fits(claim.estimate):
+                reason = "store"  # nobody has said that the budget is spent
             if verdict == "wait" and last:
                 verdict, action, reason = "refuse", "refuse", "throttled" if reason != "in_flight" else reason
+            elif verdict != "refuse" and (book.budget.name, book.key) in behind and claim.may_refuse and claim.budget.enforce:
+                verdict, action, reason = "refuse", "refuse", "throttled"
             actions.append(action)
             if verdict == "refuse":
                 # Of several the one that keeps the client away longest: who comes back when told must not find the next.
@@ -132,8 +159,15 @@ class MemoryStore:
     # -- settlement
 
     def settle(self, leases: Iterable[Lease], amounts_milli: Sequence[int | None]) -> None:
-        """Release each reservation and charge what was used, in thousandths of the unit; None charges the reservation."""
-        with self.lock:
+        """Release each reservation and charge what was used, in thousandths of the unit; None charges the reservation.
+
+        In the middle of another step of the same thread it is put off until `settle_late`, at the next tick at the latest.
+        """
+        lock = self.lock
+        if lock._is_owned():  # type: ignore[attr-defined]  # `is_mine`, without the call
+            self._late.append((leases, amounts_milli))
+            return
+        with lock:
             for place, lease in enumerate(leases):  # a strict `zip` costs as much as all the rest
                 if lease.charged_milli is not None:
                     continue
@@ -148,6 +182,11 @@ class MemoryStore:
                 book.reserved -= reserved
                 if book.shared:
                     book.note()
+
+    def settle_late(self) -> None:
+        """Settle what ended in the middle of another step."""
+        while self._late:
+            self.settle(*self._late.popleft())
 
     def correct(self, corrections: Mapping[Book, int]) -> None:
         """Apply one summed correction per book, in thousandths of the unit (the tick's, after settlement)."""
@@ -225,7 +264,7 @@ class MemoryStore:
 
     def after_fork_in_child(self) -> None:
         """A lock that the parent held would stay locked for ever; leases in flight stay the parent's."""
-        self.lock = threading.Lock()
+        self._begin()
         for book in self.every():
             book.reserved = book.flight.count = 0
 
@@ -254,7 +293,7 @@ class MemoryStore:
         name = (budget.name, key)
         if before is None and key and len(self._books) >= MAX_KEYS:
             self._forget(now_ns)
-            if len(self._books) >= MAX_KEYS and key[0] != OTHER:
+            if len(self._books) >= MAX_KEYS and key != (OTHER,) * len(key):
                 return self.book(budget, (OTHER,) * len(key), now_ns)
         window_s = budget.window(now_ns / 1e9)
         closed = self._closed.pop(name, [])
@@ -338,18 +377,18 @@ def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision
             return "warn", "warn", "limit"  # a budget that only watches degrades nothing
         return rung, cast("Action", rung), "limit"
     if not may_refuse:
-        over = book.committed_by_all + claim.estimate > budget.limit.amount  # whatever this worker holds of it
+        over = not book.fits(claim.estimate)
         weaker: Literal["degrade", "warn"] = (
             ("degrade" if budget.degrade_at is not None else "warn") if budget.enforce else "warn"
         )
         return weaker, "would_refuse" if over or full else weaker, "limit"
     reason: Reason = "limit" if over else "in_flight" if full else "throttled"
-    if rung == "throttle" and book.committed_by_all + claim.estimate <= budget.limit.amount:
+    if rung == "throttle" and book.fits(claim.estimate):
         if book.committed_by_all + claim.estimate > line_at(book, now_ns):
             return "wait", "throttle", reason if full else "throttled"  # its turn comes with time
         if not (over or full):
             return "throttle", "throttle", reason
-    if book.shared and not asked and not _known_short(book, claim.estimate, now_ns):
+    if book.shared and not asked and not book.is_denied(claim.estimate, now_ns):
         return "ask", "admit", reason
     if budget.throttle_at is not None and _gives_back(book, claim.estimate):
         return "wait", "throttle", reason
@@ -358,10 +397,4 @@ def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision
 
 def _gives_back(book: Book, estimate: int) -> bool:
     """Whether what is in the way may yet be given back: by work that runs, here or elsewhere, or of others' unused slices."""
-    fits = book.shared and book.committed_by_all + estimate <= book.budget.limit.amount
-    return bool(book.flight.count or book.elsewhere_reserved or fits)
-
-
-def _known_short(book: Book, estimate: int, now_ns: int) -> bool:
-    amount, until_ns = book.denied
-    return now_ns < until_ns and estimate >= amount
+    return bool(book.flight.count or book.elsewhere_reserved or (book.shared and book.fits(estimate)))
