@@ -20,7 +20,7 @@ _STYLE: Final = (
     + """.counter { display: inline-block; padding: .7rem 1.2rem; border-radius: .3rem; background: var(--link);
   color: var(--paper); font-weight: 600; text-decoration: none; }
 .counter:hover { text-decoration: underline; }
-code { white-space: nowrap; font-size: .8rem; }
+code { overflow-wrap: anywhere; font-size: .8rem; }
 ul { padding: 0; list-style: none; }
 li { margin: 1rem 0 0; }
 section { margin-top: 3rem; border-top: 1px solid var(--rule); }
@@ -68,9 +68,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "counter": ("S’adresser à une personne", "Ask a person"),
     "again": ("Réessayer dans {}, à partir du ", "Try again in {}, from "),
     "at": ("à", "at"),
+    "paris": ("heure de Paris", "Paris time"),
     "again_soon": ("Réessayer dans {}.", "Try again in {}."),
     "contact": ("Nous joindre\u00a0: ", "Contact: "),
-    "quote": ("Votre demande porte le numéro ", "The number of your request is "),
+    "quote": ("Numéro de votre demande\u00a0: ", "Number of your request: "),
     "figures": ("Les chiffres de cette limite", "The figures of this limit"),
     "budget": ("Nom", "Name"),
     "amount": ("Limite", "Limit"),
@@ -184,7 +185,7 @@ def _ways(refusal: Mapping[str, Any], settings: Refusals, lang: Lang, now_s: flo
     if settings.contact is not None:
         ways.append(el("li", _say("contact", lang), contact_link(settings.contact), "."))
     if request_id is not None:
-        ways.append(el("li", _say("quote", lang), el("code", request_id), "."))
+        ways.append(el("li", _say("quote", lang), el("code", request_id)))
     return ways
 
 
@@ -192,8 +193,10 @@ def _moment(at_s: float, timezone: str, lang: Lang) -> Html:
     """The minute from which to try again, rounded up, on the clock that the budget's window turns by."""
     up = math.ceil(at_s / 60) * 60
     local = datetime.fromtimestamp(up, ZoneInfo(timezone))
-    hour = f"{local.hour} h {local.minute:02d}" if lang == "fr" else f"{local:%H:%M}"
-    shown = f"{day(local, lang)} {_say('at', lang)} {hour} {local:%Z}"
+    hour = f"{local.hour}\u00a0h\u00a0{local.minute:02d}" if lang == "fr" else f"{local:%H:%M}"
+    # "CET" says nothing to most who live by it
+    clock = f" ({_say('paris', lang)})" if timezone == "Europe/Paris" else f"\u00a0{local:%Z}"
+    shown = f"{day(local, lang)} {_say('at', lang)} {hour}{clock}"
     return el("time", shown, datetime=datetime.fromtimestamp(up, UTC).strftime("%Y-%m-%dT%H:%MZ"))
 
 
@@ -215,9 +218,8 @@ def _figures(refusal: Mapping[str, Any], lang: Lang) -> Html:
     unit, tier = refusal["unit"], refusal["tier"]
 
     def shown(name: str) -> str:
-        text = figure(refusal[name], unit, lang)
-        one = refusal[name] < 2 if lang == "fr" else refusal[name] == 1  # French says 0 requête, English 0 requests
-        return text.removesuffix("s") if unit in ("requests", "tokens") and one else text
+        # the word of the sentences above: two for one thing would look like two things
+        return figure(refusal[name], unit, lang).replace("requête", "demande")
 
     rows = {
         "budget": refusal["budget"],

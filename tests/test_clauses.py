@@ -247,6 +247,9 @@ def test_the_report_is_in_both_languages_and_escapes_what_the_contract_says(hous
     assert "respectée, à coup sûr" in french
     page = (tmp_path / "fr.html").read_text(encoding="utf-8")
     assert page.startswith('<!doctype html>\n<html lang="fr">')
+    assert "<dd>journal.db</dd>" in page
+    assert str(tmp_path) not in page
+    assert "<dt>Périmètre</dt><dd>processeur" in page
     assert "<b>" not in page
     assert "Marché &lt;b&gt;&amp; fils&lt;/b&gt;" in page
     assert "while it ran" in page

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from frugal_meter import Budget, FrugalMeterError, Meter
 from frugal_meter.carbon import grid
-from frugal_meter.cli import texts
+from frugal_meter.cli import main, texts
 from frugal_meter.cli.account import Tally, account
 from frugal_meter.cli.app import app
 from frugal_meter.cli.budget_states import budget_states
@@ -763,3 +763,29 @@ def test_every_command_option_and_key_is_in_the_documentation(machine):
         options = [word for option in command.params if not getattr(option, "hidden", False) for word in option.opts]
         assert not [word for word in options if word.startswith("--") and f"`{word}" not in page]
     assert not [key for key in machine.json() if f"`{key}`" not in page]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["nosuch"], "no such command 'nosuch'; see frugal-meter --help"),
+        (["study", "run", "study.toml"], "missing option '--out'; see frugal-meter study run --help"),
+        (["compare", "a"], "missing argument 'B'; see frugal-meter compare --help"),
+    ],
+)
+def test_a_command_line_that_means_nothing_is_one_line(words, line, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"frugal-meter: {line}\n"
+
+
+def test_without_a_command_the_help_is_told_and_each_command_in_order(capsys):
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    told = "".join(capsys.readouterr())
+    names = [line.split()[0] for line in told.partition("Commands:")[2].splitlines() if line.strip()]
+    assert names[:3] == ["doctor", "run", "budget"]
+    assert sorted(names) == sorted(typer.main.get_command(app).commands)
+    assert "..." not in told.partition("Commands:")[2]

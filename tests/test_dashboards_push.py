@@ -224,7 +224,7 @@ def test_alerts_are_left_out_when_prometheus_evaluates_them(grafana: GrafanaServ
             EDITOR,
             "cannot be reached: Failed to establish a new connection: [Errno 111] Connection refused (",
         ),
-        ("http://127.0.0.1:1", "", "token is empty"),
+        ("http://127.0.0.1:1", "", "into GRAFANA_TOKEN"),
         ("http://127.0.0.1:1", "two words", "holds a space"),
     ],
 )

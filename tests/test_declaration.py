@@ -546,8 +546,23 @@ def test_what_cannot_be_written_is_one_line(
 
 def test_check_lists_what_is_missing_and_its_exit_code_says_so(config: Path) -> None:
     lines = run("check", "--config", config, "--lang", "fr", code=1).splitlines()
-    assert "[declaration] human_alternative : à remplir par une personne" in lines
+    assert "[declaration] human_alternative : comment être servi par une personne" in lines
     assert len(lines) == len(statement_of(load(config)["declaration"]).missing())
+
+
+def test_check_says_what_each_key_of_an_empty_declaration_asks(tmp_path: Path) -> None:
+    (tmp_path / "frugal.toml").write_text('[meter]\nservice = "guichet"\nzone = "FR"\n')
+    lines = run("check", "--config", tmp_path / "frugal.toml", "--lang", "en", code=1).splitlines()
+    assert "[declaration] users: who uses it: agents, public or both" in lines
+    assert not [line for line in lines if line.endswith("for a person to fill in")]
+
+
+def test_check_without_a_configuration_says_that_rather_than_that_all_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FRUGAL_CONFIG", raising=False)
+    assert "no configuration" in run("check", code=2)
 
 
 def test_the_schema_is_printed() -> None:

@@ -248,3 +248,22 @@ def test_every_figure_of_a_reading_carries_tier_interval_method_and_factors(expo
             assert call.energy_j.low < call.energy_j.mid < call.energy_j.high
             assert (call.tier, bool(call.method_id), bool(call.factor_ids)) == ("sourced", True, True)
         assert math.isclose(sum(p.dynamic_j + p.idle_j for p in reading.parts), reading.energy_full_j)
+
+
+@pytest.mark.parametrize("name", ["nowhere.db", "nowhere/readings"])
+def test_a_file_that_is_not_there_is_not_looked_up_as_a_reading(name: str) -> None:
+    code, _, said = run("compare", name, "other.db")
+    assert code == 2
+    assert said == f"frugal-meter: {name}: there is no such file\n"
+
+
+@pytest.mark.parametrize(("origin", "fr"), [("modelled", "modélisée"), ("observed", "observée"), (None, "inconnu")])
+def test_where_idle_watts_come_from_is_said_in_french(
+    exported: tuple[Path, list[Reading]], tmp_path: Path, origin: str | None, fr: str
+) -> None:
+    file = tmp_path / "one.jsonl"
+    reading = msgspec.structs.replace(exported[1][0], idle_source=origin)
+    file.write_bytes(msgspec.json.encode(as_dict(reading)) + b"\n")
+    code, said, _ = run("explain", reading.id, "--from", str(file), "--lang", "fr")
+    assert code == 0
+    assert f"puissance au repos : {fr}" in said

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from browser import axe_violations, chromium, console_errors, prefer, requested_urls, viewport
 from declaration_samples import EVIL, NOW, declared, hostile, kept, town
@@ -53,19 +54,38 @@ def many() -> Harvest:
     ("lang", "says"),
     [
         ("fr", ("entre 200 et 820 joules d’électricité", "entre 4,7 et 29 milligrammes de CO₂", "entre 8,1 et 33 kilowattheure",
-                "du 1er octobre 2026 au 31 octobre 2026", "50 kJ par jour", "environ 40 demandes refusées",
+                "du 1er octobre 2026 au 31 octobre 2026", "50 kilojoules d’électricité par jour", "environ 40 demandes refusées",
                 "Au guichet de la mairie", "la direction du numérique", "Elle n’est pas mesurée par un capteur",
-                "3,5 Wh par heure, pour chaque compte (pour l’instant, cette limite est seulement observée)",
+                "3,5 wattheures d’électricité par heure, pour chaque compte (pour l’instant, cette limite est",
                 "le réseau entre vous et le service", "article L. 311‑3‑1", "neuf chances sur dix")),
         ("en", ("between 200 and 820 joules of electricity", "between 4.7 and 29 milligrams of CO₂", "between 8.1 and 33 kilo",
-                "1 October 2026 to 31 October 2026", "50 kJ per day", "about 40 requests refused", "Without AI:",
-                "At the town hall", "the digital department", "It is not measured by a sensor", "nine times out of ten")),
+                "1 October 2026 to 31 October 2026", "50 kilojoules of electricity per day", "about 40 requests refused",
+                "Without AI:",
+                "At the town hall", "the digital department", "It is not measured by a sensor",
+                "nine times out of ten")),
     ],
 )  # fmt: skip
 def test_a_citizen_reads_what_it_does_what_it_costs_and_who_answers(lang: Any, says: tuple[str, ...]) -> None:
     text = text_of(notice(declared(), lang))
     for each in says:
         assert each in text
+
+
+@pytest.mark.parametrize(
+    ("limit", "fr", "en"),
+    [
+        ("60 requests", "60 demandes par jour", "60 requests per day"),
+        ("40 000 tokens", "40 000 jetons (morceaux de mots) par jour", "40 000 tokens (pieces of words) per day"),
+        ("2.5kWh", "2,5 kilowattheures d’électricité par jour", "2.5 kilowatt-hours of electricity per day"),
+        ("3 GPU-min", "3 GPU-min par jour", "3 GPU-min per day"),
+    ],
+)
+def test_a_limit_is_told_in_the_readers_words(limit: str, fr: str, en: str) -> None:
+    of = declared()
+    line = msgspec.structs.replace(of.services[0].budgets[0], limit=limit)
+    of = msgspec.structs.replace(of, services=(msgspec.structs.replace(of.services[0], budgets=(line,)),))
+    assert fr in text_of(notice(of, "fr"))
+    assert en in text_of(notice(of, "en"))
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -107,9 +127,10 @@ def test_ends_in_words_hold_the_interval(low: float, up: float, scales: Any, lan
 )
 def test_without_figures_the_page_says_so_in_words(figures: Any, fr: str, en: str) -> None:
     for lang, says in (("fr", fr), ("en", en)):
-        text = text_of(notice(declared(figures), lang))
+        page = notice(declared(figures), lang)
+        text = text_of(page)
         assert says in text
-        assert "joule" not in text
+        assert "joule" not in page[page.index('id="costs"') : page.index('id="budget"')]
         assert not re.search(r"\b0 (joule|gramme|gram|kilowatt)", text)
 
 

@@ -196,16 +196,16 @@ def test_the_page_says_whose_limit_it_is_what_it_counts_and_until_when() -> None
     said = text_of(page)
     assert "Votre compte a une limite d’énergie à ne pas dépasser, et elle est atteinte pour aujourd’hui." in said
     assert "1,5 kJ par jour" in said
-    assert "à partir du 2 janvier 2026 à 0 h 00 CET" in re.sub(r"\s+", " ", said)
+    assert "à partir du 2 janvier 2026 à 0 h 00 (heure de Paris)" in re.sub(r"\s+", " ", said)
     assert "Your account has a limit of energy" in said
-    assert "from 2 January 2026 at 00:00 CET" in re.sub(r"\s+", " ", said)
+    assert "from 2 January 2026 at 00:00 (Paris time)" in re.sub(r"\s+", " ", said)
 
 
-def test_nothing_reserved_is_0_requests_in_english_and_0_requête_in_french() -> None:
+def test_nothing_reserved_is_0_requests_in_english_and_0_demande_in_french() -> None:
     counted = a_refusal(unit="requests", resource="requests", limit=3.0, settled=3.0, reserved=0.0, estimate=1.0, tier=None)
     said = text_of(refusal_page(counted, Refusals(), lang="en", service="guichet", now_s=1_767_225_600.0))
     plain = re.sub(r"\s+", " ", said)
-    for shown in ("0 requests", "0 requête ", "1 request "):
+    for shown in ("0 requests", "0 demande ", "3 demandes par jour", "1 request "):
         assert shown in plain
 
 

@@ -96,7 +96,7 @@ def test_what_was_rolled_up_into_hours_is_in_it(journal: Path, tmp_path: Path) -
     keeper.roll_up(end_ns + 2 * 3600 * 10**9)
     keeper.close()
     out = tmp_path / "study"
-    text = run("from-journal", journal, "--out", out, "--unit", "answer", "--from", "2020-01-01", "--to", "2100-01-01")
+    text = run("from-journal", journal, "--out", out, "--unit", "answer", "--begin", "2020-01-01", "--end", "2100-01-01")
     (as_run,) = made(out).variants
     assert (as_run.requests, as_run.load.units) == (7, 6.0)
     assert "study verify" in text
@@ -120,12 +120,12 @@ def test_tenants_are_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--from", "2020-01-01"), "--from and --to come together"),
-        (("--from", "2020-01-01", "--to", "2020-01-02"), "holds nothing of that period"),
-        (("--from", "2020-01-02", "--to", "2020-01-01"), "ends before it begins"),
+        (("--begin", "2020-01-01"), "--begin and --end come together"),
+        (("--begin", "2020-01-01", "--end", "2020-01-02"), "holds nothing of that period"),
+        (("--begin", "2020-01-02", "--end", "2020-01-01"), "ends before it begins"),
         (("--per-year", "100"), "--source says who supposes so"),
         (("--per-year", "-1", "--source", "moi"), "is a number above 0"),
-        (("--from", "hier", "--to", "2020-01-01"), "'hier' is no moment"),
+        (("--begin", "hier", "--end", "2020-01-01"), "'hier' is no moment"),
     ],
 )
 def test_what_cannot_be_asked_of_a_journal_is_one_line_and_leaves_nothing(

@@ -41,7 +41,7 @@ def test_a_run_tells_its_progress_by_lines_and_what_it_found_in_both_languages(t
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("frugal-meter: 1:")
+    assert lines[0].startswith("frugal-meter: série 1, ")
     assert lines[0].endswith("(0 %)")
     assert "2 requêtes sur 4 ont échoué (2 × HTTP 500)" in done.stdout
     assert "qualité 0,6" in done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -20,9 +22,14 @@ def show(report: Report, words: Words, console: Console, factors: str, interval:
     _account(report, words, console)
     _quality(report, words, console)
     for step, key in ((report.degraded, "degraded"), (report.refused, "refused")):
-        console.print(_sentence(step, key, words), highlight=False, markup=False)
+        _say(console, _sentence(step, key, words))
     if report.client_error is not None:
         console.print(words("client_failed", n=report.requests, all=report.expected, why=report.client_error), style="red")
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    # rich breaks lines at a no-break space too: "« rapport »" would be torn
+    console.print(textwrap.fill(text, console.width), style=style, highlight=False, markup=False)
 
 
 def _table(words: Words, *columns: str) -> Table:
@@ -64,7 +71,7 @@ def _costs(report: Report, words: Words, console: Console, factors: str, interva
             _tier(cost, words),
         )
     _print(console, words("table"), table)
-    console.print(words("table_note", factors=factors, interval=interval), style="dim", highlight=False)
+    _say(console, words("table_note", factors=factors, interval=interval), "dim")
 
 
 def _account(report: Report, words: Words, console: Console) -> None:
@@ -79,7 +86,7 @@ def _account(report: Report, words: Words, console: Console) -> None:
     table.add_row(words("total"), _interval(books.energy_j, "J", words), "")
     _print(console, words("account", seconds=words.figure(books.seconds, "s")), table)
     sources = ", ".join(f"{name} ({words(tier)})" for name, tier in books.sources.items()) or words("unknown")
-    console.print(f"{words('closes', difference=books.difference_nj)} {sources}", highlight=False)
+    _say(console, f"{words('closes', difference=books.difference_nj)} {sources}")
 
 
 def _quality(report: Report, words: Words, console: Console) -> None:
@@ -92,7 +99,7 @@ def _quality(report: Report, words: Words, console: Console) -> None:
         joules = _interval(row.cost.full_j, "J", words)
         table.add_row(name, str(score.n), share, joules, _interval(row.joules_per_right, "J", words), _tier(row.cost, words))
     _print(console, words("answers"), table)
-    console.print(words("rule", n=max((row.of for row in report.quality), default=0)), style="dim", highlight=False)
+    _say(console, words("rule", n=max((row.of for row in report.quality), default=0)), "dim")
     for row in report.quality:
         if row.score.n < row.of:
             console.print(words("sample", model=row.model, n=row.score.n, all=row.of), style="dim", highlight=False)

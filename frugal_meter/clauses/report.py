@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -105,7 +106,8 @@ class Report(msgspec.Struct, frozen=True):
             el(f"h{level + 1}", words("sources_title", lang)),
             _pairs(
                 [
-                    (words("journal", lang), self.journal),
+                    # the other party learns which file, not where the supplier keeps it
+                    (words("journal", lang), self.journal if "://" in self.journal else Path(self.journal).name),
                     (words("contract_sha", lang), contract.sha256),
                     (words("made", lang), f"frugal-meter {metadata.version('frugal-meter')}, {self._when(lang)}"),
                 ]
@@ -158,7 +160,7 @@ def _evidence(of: Judgement, lang: Lang) -> Html:
         ("tier", f"{tier_words(figures.tier, lang)}, {percent(figures.measured_share, lang)}" if figures.tier else unknown),
         ("factors", ", ".join(figures.factor_ids) or unknown),
         ("methods", ", ".join(figures.method_ids) or unknown),
-        ("boundary", ", ".join(figures.boundary) or unknown),
+        ("boundary", ", ".join(word("component", part, lang) for part in figures.boundary) or unknown),
         ("lost", f"{count(of.lost_readings, lang)}, {count(of.lost_ticks, lang)}"),
     ]
     return _pairs([(words(key, lang), said) for key, said in rows])

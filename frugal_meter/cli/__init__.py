@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import MissingExtraError
 
@@ -22,4 +23,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"frugal-meter: {MissingExtraError('cli', 'the command line')}", file=sys.stderr)
         raise SystemExit(2) from None
-    app(args=None if arguments is None else list(arguments), prog_name="frugal-meter")
+    given = None if arguments is None else list(arguments)
+    try:
+        code = app(args=given, prog_name="frugal-meter", standalone_mode=False)
+    except Exception as error:  # typer brings its own copy of click from some version on: their classes are told by shape
+        if not hasattr(error, "format_message"):
+            raise
+        print(_mistyped(error), file=sys.stderr)
+        raise SystemExit(2) from None
+    raise SystemExit(code or 0)
+
+
+def _mistyped(error: Any) -> str:
+    """A command line that means nothing, in one line; the help where no command was named."""
+    told = str(error.format_message())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return told
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "frugal-meter"
+    return f"frugal-meter: {told[:1].lower()}{told[1:].rstrip('.')}; see {path} --help"

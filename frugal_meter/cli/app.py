@@ -7,9 +7,10 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from ..config import DEFAULT_PATH
 from ..errors import ConfigurationError, MissingExtraError, SourceError
@@ -23,7 +24,20 @@ from .options import Config, Json, Language, config_file, one_line, say, setting
 from .study_commands import study
 
 # plain help and plain errors: one line each, and an ordinary traceback should this code itself be wrong
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+#: help lists what a newcomer runs first, then who needs what
+_ORDER = (
+    "doctor", "run", "budget", "explain", "compare", "journal", "study", "declaration", "harvest", "clauses",
+    "factors", "calibrate", "agent", "dashboards", "version",
+)  # fmt: skip
+
+
+class _InOrder(typer.core.TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands by `_ORDER`; one that it forgets comes last."""
+        return sorted(super().list_commands(ctx), key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
+app = typer.Typer(cls=_InOrder, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 
 Zone = Annotated[str | None, typer.Option(metavar="FR", help="Electricity zone of the machine; never guessed.")]
 Sources = Annotated[str | None, typer.Option(metavar="auto|model|rapl|agent|codecarbon", help="What to read. [default: auto]")]
@@ -43,7 +57,7 @@ def frugal_meter(
     """Compute, energy and carbon of each request of an AI service."""
 
 
-@app.command()
+@app.command(short_help="What this machine can measure, at which tier.")
 @one_line
 def doctor(
     zone: Zone = None,
@@ -80,7 +94,7 @@ def doctor(
     raise typer.Exit(diagnosis.exit_code)
 
 
-@app.command()
+@app.command(short_help="Serve an ASGI application, metered, its code untouched.")
 @one_line
 def run(
     target: Annotated[str, typer.Argument(metavar="MODULE:APP", help="Any ASGI application, such as main:app.")],
@@ -112,7 +126,7 @@ def run(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(short_help="Narrow the interval of shares: measure kinds of work here.")
 @one_line
 def calibrate(
     seconds: Annotated[float, typer.Option(help="How long to measure, about.", min=1, max=3600)] = 20.0,
@@ -142,7 +156,7 @@ def calibrate(
     say(words("calibrated", low=words.number(found.key_low), high=words.number(found.key_high)))
 
 
-@app.command()
+@app.command(short_help="Read the host's sensors once, for all its services.")
 @one_line
 def agent(
     socket: Annotated[
@@ -210,7 +224,7 @@ app.add_typer(budget, name="budget")
 app.add_typer(dashboards, name="dashboards")
 app.add_typer(study, name="study")
 app.add_typer(declaration, name="declaration")
-app.command()(harvest)
+app.command(short_help="Make an observatory of what many services declare.")(harvest)
 app.add_typer(clauses, name="clauses")
 app.add_typer(journal, name="journal")
 Pack = Annotated[Path | None, typer.Option(metavar="FILE", help="A factor pack instead of the bundled tables.")]
@@ -302,7 +316,7 @@ From = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="One reading's joules and grams, step by step.")
 @one_line
 def explain(
     id: Annotated[str, typer.Argument(metavar="ID", help="A reading's id.")], where: From = None, lang: Language = None
@@ -315,7 +329,7 @@ def explain(
     print(explained(found(id, book_of(where)), Words(language_of(lang))))
 
 
-@app.command()
+@app.command(short_help="Two readings or exports, side by side, per unit.")
 @one_line
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A journal, a file of exported readings, or a reading's id.")],
@@ -342,7 +356,7 @@ def compare(
     print(json.dumps({"comparable": True, **record}, ensure_ascii=False) if as_json else text)
 
 
-@app.command()
+@app.command(short_help="Versions of frugal-meter, Python and the system.")
 def version() -> None:
     """The version of frugal-meter, Python and the system."""
     system = f"{platform.system()} {platform.machine()}"

@@ -68,7 +68,10 @@ class Opened(NamedTuple):
 def opened(settings: Mapping[str, Any]) -> Iterator[Opened]:
     """The store that the service of these settings uses. Raises ConfigurationError where the command line cannot reach it."""
     if "service" not in settings:
-        raise ConfigurationError("no configuration: name the service's frugal.toml with --config, or set FRUGAL_CONFIG")
+        raise ConfigurationError(
+            "no configuration: name the service's frugal.toml with --config, or set FRUGAL_CONFIG; "
+            "budgets that are declared in its code alone are not seen from here"
+        )
     budgets: list[Budget] = list(settings.get("budgets", ()))
     address = _address(settings.get("store", "auto"), settings["service"], budgets)
     store = open_store(address, settings["service"])

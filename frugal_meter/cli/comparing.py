@@ -68,8 +68,12 @@ def side(name: str, book: Book) -> Side:
     readings: Iterable[Reading]
     if is_journal(name):
         readings = Kept(name).readings()
+    elif Path(name).is_file():
+        readings = File(Path(name)).readings()
+    elif "/" in name or Path(name).suffix:  # no id of a reading has either
+        raise ConfigurationError(f"{out.name}: there is no such file")
     else:
-        readings = File(Path(name)).readings() if Path(name).is_file() else [found(name, book)]
+        readings = [found(name, book)]
     for each in readings:
         out.add(each)
     if not out.methods:

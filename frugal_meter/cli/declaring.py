@@ -20,7 +20,7 @@ from ..errors import ConfigurationError
 from ..journal.opening import open_store
 from ..setup import emission_factor
 from .journal import moment
-from .public_texts import said
+from .public_texts import meaning, said
 from .texts import Words
 from .writing import put
 
@@ -30,7 +30,10 @@ Period = tuple[str | None, str | None]
 
 def missing_lines(settings: Mapping[str, Any], words: Words) -> list[str]:
     """A line for each thing that people have not said yet."""
-    return [said(words.lang, "missing", key=key) for key in statement_of(settings.get("declaration")).missing()]
+    if not settings:
+        raise ConfigurationError("no configuration: name the service's frugal.toml with --config, or set FRUGAL_CONFIG")
+    keys = statement_of(settings.get("declaration")).missing()
+    return [said(words.lang, "missing", key=key, means=meaning(words.lang, key)) for key in keys]
 
 
 def written(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from ..attribution.shares import ORIGINS
 from ..carbon.published import by_id
 from ..records import MAX_CALLS, Interval, Reading, RemoteCall
 from ..units import J_PER_KWH
@@ -15,7 +16,6 @@ from .texts import Words
 #: significant digits of the workings; the figures above them show what their interval holds, and no more
 DIGITS: Final = 6
 #: where idle watts come from, as readings name it
-_IDLE: Final = ("configured", "observed", "modelled", "none")
 
 
 def explain(r: Reading, words: Words) -> str:
@@ -64,7 +64,7 @@ def _energy(r: Reading, words: Words) -> Iterator[str]:
         yield f"  {n(r.energy_full_j)} J ÷ {n(r.host_share)} = {n(r.energy_full_j / r.host_share)} J {words('x_host')}"
     if r.energy_low_j is not None and r.energy_high_j is not None:
         yield "  " + words("x_bounds", low=n(r.energy_low_j), high=n(r.energy_high_j), method=r.method_id)
-    origins = [words(f"x_idle_{o}") if o in _IDLE else o for o in (r.idle_source or "none").split("+")]
+    origins = [words(f"x_idle_{o}") if o in ORIGINS else words("unknown") for o in (r.idle_source or "none").split("+")]
     yield "  " + words("x_idle_source", source=", ".join(origins))
 
 

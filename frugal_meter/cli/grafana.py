@@ -37,7 +37,11 @@ class Grafana:
     def __init__(self, url: str, token: str, *, timeout_s: float = TIMEOUT_S) -> None:
         parts = _address(url)
         if not re.fullmatch(r"[!-~]+", token):
-            raise ConfigurationError("the token is empty or holds a space: copy it anew from Grafana")
+            raise ConfigurationError(
+                "no token: put one of a Grafana service account into GRAFANA_TOKEN"
+                if not token
+                else "the token holds a space: copy it anew from Grafana"
+            )
         if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise ConfigurationError(f"--url {url} is not encrypted: the token would be read on the way. Use https://")
         self.url = url.rstrip("/")

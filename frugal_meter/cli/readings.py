@@ -138,6 +138,8 @@ def found(id: str, book: Book) -> Reading:
     """The reading of that id; raises ConfigurationError."""
     reading = book.find(id)
     if reading is None:
+        if not isinstance(book, Ops):
+            raise ConfigurationError(f"no reading {id!r} in what --from names")
         raise ConfigurationError(
             f"no reading {id!r} there: a running meter without a journal keeps the last 10,000 of each process; "
             "give --from its pages (…/frugal), a journal or an export"

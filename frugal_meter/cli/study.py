@@ -72,7 +72,7 @@ def from_journal(
     if per_year is not None and not (0 < per_year < 1e15 and (source or "").strip()):
         raise ConfigurationError("--per-year is a number above 0, and --source says who supposes so")
     if (begin is None) != (end is None):
-        raise ConfigurationError("--from and --to come together, or neither for all that the journal holds")
+        raise ConfigurationError("--begin and --end come together, or neither for all that the journal holds")
     use = (
         None
         if per_year is None
@@ -83,7 +83,7 @@ def from_journal(
     called = title or shown.stem
     asked = afterwards.Asked(where, within, Unit(name=unit, description=description or unit), called, words.lang, use)
     study = afterwards.run(asked, out)
-    period = "" if within is None else f" --from {begin} --to {end}"
+    period = "" if within is None else f" --begin {begin} --end {end}"
     folder.save(out, study, f"frugal-meter study from-journal {shown.name}{period} --unit {unit} --out {out.name}")
     return _told(study, out, words)
 
@@ -110,7 +110,7 @@ def reported(out: Path, lang: str | None, pdf: bool) -> list[Path]:
 def _bar(words: Words) -> Iterator[Progress]:
     """A bar on a terminal; elsewhere a line per repetition."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _Lines(words)
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -121,7 +121,7 @@ def _bar(words: Words) -> Iterator[Progress]:
         task = bar.add_task(said("measuring", words), total=None)
 
         def move(done: float, total: float, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{said('measuring', words)} {what}")
+            bar.update(task, completed=done, total=total, description=_step(what, words))
 
         yield move
 
@@ -129,13 +129,19 @@ def _bar(words: Words) -> Iterator[Progress]:
 class _Lines:
     """Progress for a log: a line when another repetition begins."""
 
-    def __init__(self) -> None:
-        self._last = ""
+    def __init__(self, words: Words) -> None:
+        self._words, self._last = words, ""
 
     def __call__(self, done: float, total: float, what: str) -> None:
         if what != self._last:
             self._last = what
-            print(f"frugal-meter: {what} ({100 * done / total:.0f} %)", file=sys.stderr, flush=True)
+            print(f"frugal-meter: {_step(what, self._words)} ({100 * done / total:.0f} %)", file=sys.stderr, flush=True)
+
+
+def _step(what: str, words: Words) -> str:
+    """``"2:small"`` for people: the second round, of the variant ``small``."""
+    round_, _, variant = what.partition(":")
+    return said("step", words, round=round_, variant=variant) if variant else said("measuring", words)
 
 
 def _told(study: Study, out: Path, words: Words) -> str:

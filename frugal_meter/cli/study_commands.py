@@ -47,8 +47,8 @@ def study_run(
 def study_from_journal(
     where: Annotated[str, typer.Argument(metavar="JOURNAL", help="Its file, or the address of its database: postgresql://….")],
     out: Out,
-    begin: Annotated[str | None, typer.Option("--from", metavar="MOMENT", help="From: 2026-01-01.")] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="MOMENT", help="Until, not included.")] = None,
+    begin: Annotated[str | None, typer.Option(metavar="2026-01-01", help="First moment, with --end. [default: all]")] = None,
+    end: Annotated[str | None, typer.Option(metavar="2026-04-01", help="Moment after the last.")] = None,
     unit: Annotated[str, typer.Option(metavar="NAME", help="The functional unit that the service counts.")] = "request",
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="What one unit is, in words.")] = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="The study's title.")] = None,

@@ -8,6 +8,7 @@ from typing import Final
 WORDS: Final[dict[str, tuple[str, str]]] = {
     "wrote": ("{file} écrit : adaptez-le, puis {command}", "{file} written: adapt it, then {command}"),
     "measuring": ("mesure", "measuring"),
+    "step": ("série {round}, {variant}", "round {round}, {variant}"),
     "kept": (
         "étude interrompue ; répétitions gardées dans {out} : {done} sur {all} ; reprenez avec --resume",
         "study interrupted: {done} of {all} repetitions are kept in {out}; go on with --resume",
@@ -15,7 +16,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "done": ("étude terminée : {out}", "study finished: {out}"),
     "head": ("par {unit}, à l'usage déclaré", "per {unit}, at the declared use"),
     "head_period": ("par {unit}, sur la période", "per {unit}, over the period"),
-    "tested": ("essai", "test"),
+    "tested": ("pendant l'essai", "while tested"),
     "none_delivered": ("rien n'a été rendu : aucun chiffre par unité", "nothing was delivered: no figure per unit"),
     "failed": ("{failed} requêtes sur {all} ont échoué ({why})", "{failed} of {all} requests failed ({why})"),
     "quality": ("qualité {score} ({low} à {high})", "quality {score} ({low} to {high})"),
@@ -32,7 +33,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "l'usage déclaré dépasse ce qu'une machine rend en un an à ce rythme",
         "the declared use is more than one machine delivers in a year at this pace",
     ),
-    "ratio": ("{variant} ÷ {reference} : {ratio} en énergie", "{variant} ÷ {reference}: {ratio} in energy"),
+    "ratio": (
+        "{variant} ÷ {reference}, énergie pendant l'essai : {ratio}",
+        "{variant} ÷ {reference}, energy while tested: {ratio}",
+    ),
     "sound": (
         "intègre : toutes les empreintes sont justes, {figures} valeurs recalculées au dernier chiffre près\n"
         "à citer : sha256:{identity}",

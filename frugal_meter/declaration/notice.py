@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
@@ -30,6 +31,8 @@ STYLE: Final = (
 footer { margin-top: 3rem; border-top: 1px solid var(--rule); font-size: .92rem; }
 """
 )
+#: a limit as it is declared: its number, its unit
+_QUANTITY: Final = re.compile(r"([\d_ .]*\d)\s*(\D\S*)$")
 
 
 def notice(
@@ -169,15 +172,23 @@ def _budgets(service: Service, words: NoticeWords) -> Iterator[Html]:
 
 
 def _budget(budget: BudgetLine, words: NoticeWords) -> Iterator[Html]:
-    limit = budget.limit.replace(".", ",") if words.lang == "fr" else budget.limit
-    told = [words("limit", limit=limit, per=words(budget.per))]
+    told = [words("limit", limit=_limit(budget.limit, words), per=words(budget.per))]
     told += [words("keyed", words(key)) for key in budget.key]
     yield join(", ".join(told), None if budget.enforced else words("watched"), ".")
     if not budget.enforced or budget.refused is None or budget.degraded is None:
         return  # a limit that is only watched holds nobody back
     acted = budget.refused or budget.degraded
-    counts = {name: whole(getattr(budget, name), words.lang) for name in ("refused", "degraded")}
-    yield join(" ", words("acted", **counts) if acted else words("not_acted"), ".")
+    counts = (words(f"acted_{name}", n=whole(n, words.lang)) for name in ("refused", "degraded") if (n := getattr(budget, name)))
+    yield join(" ", words("acted", what=words("and").join(counts)) if acted else words("not_acted"), ".")
+
+
+def _limit(limit: str, words: NoticeWords) -> str:
+    """``"60 requests"`` in the reader's words: "60 demandes"; a unit that nobody put into words stays as it was declared."""
+    found = _QUANTITY.match(limit)
+    number, unit = found.groups() if found else ("", limit)
+    shown = number.replace(".", ",") if words.lang == "fr" else number
+    said = words(f"limit_{unit}") if words.known(f"limit_{unit}") else unit
+    return f"{shown}\u00a0{said}".lstrip()
 
 
 def _people(of: Declaration, service: Service, words: NoticeWords) -> Iterator[Html]:
@@ -193,7 +204,11 @@ def _people(of: Declaration, service: Service, words: NoticeWords) -> Iterator[H
     if not service.human_alternative and not service.human_alternative_url:
         yield el("p", words("people_unknown"))
     if of.organisation.contact:
-        yield el("p", words("contact"), of.organisation.contact)
+        yield el("p", words("contact"), _contact(of.organisation.contact))
+
+
+def _contact(told: str) -> Html | str:
+    return el("a", told, href=f"mailto:{told}") if "@" in told and " " not in told else told
 
 
 def _foot(of: Declaration, service: Service, words: NoticeWords, document: str | None) -> Html:
@@ -202,7 +217,7 @@ def _foot(of: Declaration, service: Service, words: NoticeWords, document: str |
     lines = [
         el("p", words("dated", declared=day(of.declared_at, lang), until=day(of.valid_until, lang))),
         *(el("p", el("a", words(key), href=address)) for address, key in links if address),
-        el("p", words("licence", of.licence)),
+        el("p", words("licence", words(of.licence) if words.known(of.licence) else of.licence)),
     ]
     if service.method.ids:
         lines.append(el("p", words("method", ", ".join(service.method.ids))))

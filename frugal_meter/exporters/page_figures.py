@@ -35,7 +35,8 @@ def _split(value: float, unit: str, lang: Lang, rounding: str, kept: int = DIGIT
     """The digits and the prefixed unit of a finite value."""
     shown = word("unit", unit, lang)
     if unit not in _LARGEST:
-        return count(value, lang), shown
+        # French says 0 requête, English 0 requests
+        return count(value, lang), shown.removesuffix("s") if (value < 2 if lang == "fr" else value == 1) else shown
     rounded = Context(prec=kept, rounding=rounding).create_decimal(repr(float(value)))
     if not rounded:
         return "0", shown

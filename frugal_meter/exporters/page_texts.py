@@ -226,6 +226,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("répond", "answering"),
     "down": ("ne répond pas", "not answering"),
     "component_cpu": ("processeur", "processor"),
+    "component_memory": ("mémoire", "memory"),
     "component_dram": ("mémoire", "memory"),
     "component_gpu": ("carte graphique", "graphics card"),
     "component_board": ("carte mère et disques", "board and disks"),

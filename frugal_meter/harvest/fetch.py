@@ -200,7 +200,8 @@ def _address(host: str, port: int, limits: Limits) -> str:
         raise DeclarationError(f"no host of that name: {host[:100]}") from None
     addresses = [str(each[4][0]) for each in found]
     if not limits.allow_private and (private := next((each for each in addresses if not is_public(each)), None)):
-        raise DeclarationError(f"{host[:100]} is {private}, no public address (--allow-private asks it all the same)")
+        told = private if host == private else f"{host[:100]} is {private}"
+        raise DeclarationError(f"{told}, no public address (--allow-private asks it all the same)")
     return addresses[0]
 
 
