@@ -64,7 +64,7 @@ def _energy(r: Reading, words: Words) -> Iterator[str]:
         yield f"  {n(r.energy_full_j)} J ÷ {n(r.host_share)} = {n(r.energy_full_j / r.host_share)} J {words('x_host')}"
     if r.energy_low_j is not None and r.energy_high_j is not None:
         yield "  " + words("x_bounds", low=n(r.energy_low_j), high=n(r.energy_high_j), method=r.method_id)
-    origins = [words(f"x_idle_{o}") if o in ORIGINS else words("unknown") for o in (r.idle_source or "none").split("+")]
+    origins = [words(f"x_idle_{o}") if o in ORIGINS else o or words("unknown") for o in (r.idle_source or "").split("+")]
     yield "  " + words("x_idle_source", source=", ".join(origins))
 
 
