@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from frugal_meter import config
 from frugal_meter.attribution.ledger import KEY_HIGH, KEY_LOW
 from frugal_meter.calibration import RARE, Calibration, bounds, load
+from frugal_meter.cli import calibrating
 from frugal_meter.cli.app import app
 from frugal_meter.cli.calibrating import ROUNDS, calibrate, kinds_of_work, measure
 from frugal_meter.cli.diagnosis import Roots
@@ -144,6 +145,23 @@ def test_a_calibration_of_another_cpu_is_left_aside_and_told(tmp_path, caplog):
 # -- the measurement
 
 
+class Clockwork:
+    """A clock that moves with work and rest alone, so that no neighbour of the tests comes between; ns."""
+
+    def __init__(self) -> None:
+        self.now_ns = self.used_ns = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def process_time_ns(self) -> int:
+        return self.used_ns
+
+    def move(self, lasted_s: float, used_s: float) -> None:
+        self.now_ns += round(lasted_s * 1e9)
+        self.used_ns += round(used_s * 1e9)
+
+
 class Machine:
     """A machine made of files, whose package draws a known function of the work done on it."""
 
@@ -153,22 +171,33 @@ class Machine:
         self.roots = Roots(self.proc.proc, self.proc.sys, root / "powercap")
         self.tree = PowercapTree(self.roots.powercap)
         self.zone = self.tree.package(0)
+        self.clock = Clockwork()
 
-    def work(self, watts: float, *, quiet: float = QUIET_WATTS, elsewhere: float = 0.0):
-        """Burns for so many seconds, and moves counter and CPU time as the machine would."""
+    def keep_time(self, monkeypatch) -> None:
+        """Have calibration read this machine's clock, which `rest` and `toil` move."""
+        monkeypatch.setattr(calibrating, "time", self.clock)
+
+    def toil(self, watts: float, *, elsewhere: float = 0.0):
+        """Works for so many seconds of its clock, and waits for a fifth as long."""
 
         def works(seconds: float) -> None:
-            begun = time.monotonic()
-            used = burn(seconds)
+            self.clock.move(1.2 * seconds, seconds)
             self.proc.advance(elsewhere)
-            self.tree.advance(self.zone, watts * used + quiet * (time.monotonic() - begun))
+            self.tree.advance(self.zone, watts * seconds + QUIET_WATTS * 1.2 * seconds)
+
+        return works
+
+    def work(self, watts: float):
+        """Burns for so many seconds, and moves the counter as a machine that draws nothing when quiet would."""
+
+        def works(seconds: float) -> None:
+            self.tree.advance(self.zone, watts * burn(seconds))
 
         return works
 
     def rest(self, seconds: float) -> None:
-        begun = time.monotonic()
-        time.sleep(seconds)
-        self.tree.advance(self.zone, QUIET_WATTS * (time.monotonic() - begun))
+        self.clock.move(seconds, 0)
+        self.tree.advance(self.zone, QUIET_WATTS * seconds)
 
 
 @pytest.fixture
@@ -176,29 +205,31 @@ def machine(tmp_path):
     return Machine(tmp_path)
 
 
-def test_watts_above_quiet_are_found_for_each_kind(machine):
+def test_watts_above_quiet_are_found_for_each_kind(machine, monkeypatch):
+    machine.keep_time(monkeypatch)
     (zone,) = rapl.discover(machine.tree.root).sources
     host = HostCpu(machine.proc.proc, machine.proc.sys)
-    works = {"cool": machine.work(COOL_WATTS), "hot": machine.work(HOT_WATTS)}
+    works = {"cool": machine.toil(COOL_WATTS), "hot": machine.toil(HOT_WATTS)}
     told = measure([zone], host, works, 0, pause=machine.rest)
     assert {kind: len(watts) for kind, watts in told.items()} == {"cool": ROUNDS, "hot": ROUNDS}
-    assert told["cool"] == pytest.approx([COOL_WATTS] * ROUNDS, rel=0.1)
-    assert told["hot"] == pytest.approx([HOT_WATTS] * ROUNDS, rel=0.1)
+    assert told["cool"] == pytest.approx([COOL_WATTS] * ROUNDS, rel=1e-3)
+    assert told["hot"] == pytest.approx([HOT_WATTS] * ROUNDS, rel=1e-3)
     host.close()
     zone.close()
 
 
-def test_a_stretch_that_others_used_is_left_out(machine):
+def test_a_stretch_that_others_used_is_left_out(machine, monkeypatch):
+    machine.keep_time(monkeypatch)
     (zone,) = rapl.discover(machine.tree.root).sources
     host = HostCpu(machine.proc.proc, machine.proc.sys)
-    works = {"ours": machine.work(COOL_WATTS), "theirs": machine.work(COOL_WATTS, elsewhere=5)}
+    works = {"ours": machine.toil(COOL_WATTS), "theirs": machine.toil(COOL_WATTS, elsewhere=5)}
     assert measure([zone], host, works, 0, pause=machine.rest).keys() == {"ours"}
     host.close()
     zone.close()
 
 
 def test_a_calibration_holds_the_spread_of_a_known_machine(machine):
-    works = {"cool": machine.work(COOL_WATTS, quiet=0), "hot": machine.work(HOT_WATTS, quiet=0)}
+    works = {"cool": machine.work(COOL_WATTS), "hot": machine.work(HOT_WATTS)}
     found = calibrate(machine.roots, 0, works)
     assert (found.key_low, found.key_high) == pytest.approx(bounds(COOL_WATTS, HOT_WATTS), rel=0.1)
     assert (found.cpu, found.source) == (SKYLAKE["model name"], "rapl:package-0")

@@ -652,3 +652,17 @@ def test_the_slice_of_the_host_is_declared_else_its_quota_else_its_share_of_the_
     assert HostSlice().of(window(), 3, 4) == 0.75
     assert HostSlice().of(window(), 5, 4) == 1.0
     assert HostSlice().of(window(), 0, 0) == 0.0
+
+
+def test_no_bound_of_a_reading_lies_inside_what_was_booked():
+    with metered(sources=SyntheticSource(0.0, 7.3)) as (meter, out):  # 7.3 nJ a nanosecond: seldom whole
+        for known_exactly in (meter.ledger, *meter.ledger.books):
+            known_exactly.key = (1.0, 1.0)  # the bounds are then the figure itself, which is booked in whole nanojoules
+        for _ in range(50):
+            with meter.measure("little"):
+                burn(0.0001)
+        assert meter.settle()
+    little = [reading for reading in out.readings if reading.energy_full_j]
+    assert len(little) == 50
+    assert all(r.energy_low_j <= r.energy_full_j <= r.energy_high_j for r in little)
+    assert all(r.carbon_low_g <= r.carbon_g <= r.carbon_high_g for r in little)

@@ -423,7 +423,7 @@ class Words:
             return self("exact")
         # six digits: a float's last one must not push an outward rounding a step further
         low, high = (float(f"{end:.6g}") for end in (interval.low, interval.high))
-        return _plain(page_figures.bounds(Interval(low, interval.mid, high), unit, self.lang))
+        return _plain(page_figures.bounds(Interval(low, min(max(low, interval.mid), high), high), unit, self.lang))
 
     def known(self, interval: Interval | None, unit: str) -> str:
         """A figure with its bounds: "4.2 mJ (2.1 to 8.0 mJ)"."""
