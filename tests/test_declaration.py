@@ -21,6 +21,7 @@ from exchange import HERE, a_meter, ask
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
+from postgres_server import PostgresServer
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from support import burn, metered
@@ -47,6 +48,8 @@ from frugal_meter.declaration.reading import declaration_of
 from frugal_meter.declaration.serving import CitizenPages, Declarer, finder, schema_file
 from frugal_meter.declaration.statement import Statement, statement_of
 from frugal_meter.errors import ConfigurationError, DeclarationError
+from frugal_meter.journal.opening import open_store
+from frugal_meter.journal.rows import Batch, reading_row
 from frugal_meter.journal.sqlite import SqliteJournal
 from frugal_meter.periods import period
 from frugal_meter.records import Interval
@@ -503,6 +506,24 @@ def test_files_for_a_web_server_are_written_from_a_journal(config: Path, journal
     again = declaration_of((out / "frugal-ai.json").read_bytes(), now=datetime.now(UTC))
     assert again.provenance == found.provenance
     assert again.provenance.figures_sha256 is not None
+
+
+def test_a_declaration_out_of_a_database_is_the_one_out_of_a_file(
+    config: Path, journal: Path, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    database, (begin, end) = postgres.database(), moments(journal)
+    with SqliteJournal(journal, create=False) as file, open_store(database.address) as held:
+        end_ns = file.info()["end_ns"]
+        readings = [reading_row(each, end_ns) for each in file.readings()]
+        held.write(Batch(list(file.passes()), readings, (), ()))
+    made = []
+    for where in (journal, database.address):
+        said = run("write", "--config", config, "--journal", where, "--out", tmp_path / "public", "--begin", begin, "--end", end)
+        assert "hunter2" not in said
+        data = (tmp_path / "public/frugal-ai.json").read_bytes()
+        made.append(declaration_of(data, now=datetime.now(UTC)))
+    assert made[0].provenance.figures_sha256 is not None
+    assert (made[0].services, made[0].provenance) == (made[1].services, made[1].provenance)
 
 
 def test_carbon_txt_is_what_its_own_validator_takes(config: Path, journal: Path, tmp_path: Path) -> None:

@@ -314,6 +314,17 @@ def test_what_became_sums_stays_in_the_hour_in_which_it_ended(place: Place) -> N
         assert (by_hour(), declared()) == (before, sealed)
 
 
+def test_all_that_a_journal_holds_is_the_same_once_its_first_hour_is_sums(place: Place) -> None:
+    began_ns = BEGIN_NS + HOUR_NS // 2
+    with open_store(place.address) as journal:
+        rows = [reading_row(a_reading(n), began_ns + n) for n in range(9)]
+        journal.write(Batch([a_pass(1.0, at_ns=began_ns, hours=0.1)], rows, (), ()))
+        before = figures_of(journal, span_of(journal), "answer")
+        journal.roll_up(BEGIN_NS + 24 * HOUR_NS)
+        after = figures_of(journal, span_of(journal), "answer")
+    assert (before.units, before.total_nj) == (after.units, after.total_nj) == (9.0, 10**9)
+
+
 def test_quiet_ticks_are_not_kept_as_one_across_a_full_hour(place: Place) -> None:
     tick_ns = 7 * 10**8
     ticks = range(BEGIN_NS, BEGIN_NS + HOUR_NS + 60 * tick_ns, tick_ns)

@@ -243,6 +243,9 @@ class JournalStore(ABC):
         """What is in it: counts, first and last moment (Unix ns; None when empty), bytes, and what was lost."""
         counts = {name: next(self._rows(f"SELECT count(*) FROM {name}", ()))[0] for name in TABLES}
         begin, end = next(self._rows("SELECT min(t0_ns), max(t1_ns) FROM passes", ()))
+        # Sums lie at the beginning of their hour, which may be before the first pass.
+        (summed,) = next(self._rows("SELECT min(settled_ns) FROM tallies", ()))
+        begin = min((each for each in (begin, summed) if each is not None), default=None) if end is not None else None
         readings, ticks = self.losses()
         lost = {"lost_readings": readings, "lost_ticks": ticks}
         told = {"path": self.name, "layout": VERSION, **counts, "begin_ns": begin, "end_ns": end, "bytes": self._bytes()}
