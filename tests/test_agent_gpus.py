@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -340,7 +341,9 @@ def test_the_hosts_metrics_tell_its_gpus(tmp_path: Path, boards: Boards) -> None
     assert 0 < found["frugal_unattributed_energy_joules_total", "gpu", "idle", "nvml:GPU-fake-0"] < 12
 
 
-def test_a_host_with_gpus_and_no_rapl_has_an_agent_all_the_same(tmp_path: Path) -> None:
+def test_a_host_with_gpus_and_no_rapl_has_an_agent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     PowercapTree(tmp_path / "powercap")
     ProcTree(tmp_path, cpus=4)
     boards = Boards(tmp_path)
@@ -353,6 +356,8 @@ def test_a_host_with_gpus_and_no_rapl_has_an_agent_all_the_same(tmp_path: Path) 
         service("tick")
         boards.draw(10, users={0: {service.pid: 9}})
         told = row(service)
+        seen = json.loads(Container(SimpleNamespace(folder=tmp_path), monkeypatch).doctor(capsys, "--json"))
+    assert {"agent-used", "rapl-masked"} <= {finding["code"] for finding in seen["findings"]}  # the processor is the model's
     assert sources == [["model:cpu", "model:memory", "model:board", GPU]] * 2
     assert told["mine_nj"] == 10 * J
 

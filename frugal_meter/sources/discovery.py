@@ -144,14 +144,16 @@ def _of_agent(machine: _Machine, link: AgentLink | None, *, required: bool) -> t
 def _gpus_beside(
     told: Sequence[Source], sensors: Sequence[Source], findings: Sequence[Finding]
 ) -> tuple[list[Source], list[Finding]]:
-    """The GPUs that this process reads itself: those that the agent does not tell of. It tells them better, seeing who used
-    them; and what is to be known of the others."""
+    """The GPUs that this process reads itself, those that the agent does not tell of (who sees whose processes used them), and
+    what is to be known of what the agent does not read for it.
+    """
+    cpu = any(source.component == "cpu" and source.tier == "measured" for source in told)
     covered = {cover for source in told if source.component == "gpu" for cover in source.covers}
     gpus = [source for source in sensors if source.component == "gpu" and not covered.intersection(source.covers)]
     said = [
         finding
         for finding in findings
-        if not finding.code.startswith("rapl")
+        if not (cpu and finding.code.startswith("rapl"))
         and f"gpu:{finding.where}" not in covered
         and not (covered and finding.code in ("nvml-extra-missing", "nvml-no-driver"))
     ]
