@@ -788,4 +788,12 @@ def test_without_a_command_the_help_is_told_and_each_command_in_order(capsys):
     names = [line.split()[0] for line in told.partition("Commands:")[2].splitlines() if line.strip()]
     assert names[:3] == ["doctor", "run", "budget"]
     assert sorted(names) == sorted(typer.main.get_command(app).commands)
-    assert "..." not in told.partition("Commands:")[2]
+
+
+def test_no_line_of_help_is_cut_off_in_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    groups = [[name] for name, found in typer.main.get_command(app).commands.items() if hasattr(found, "commands")]
+    assert len(groups) >= 7
+    for words in ([], *groups):
+        told = CliRunner().invoke(app, [*words, "--help"]).output
+        assert "..." not in told.partition("Commands:")[2], told

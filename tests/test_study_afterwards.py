@@ -76,7 +76,9 @@ def test_the_figure_to_cite_is_the_periods_own_with_what_was_spent_elsewhere(jou
 def test_a_third_party_recomputes_it(journal: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     supposed = ("--per-year", "5000", "--source", "compteur de 2025")
-    run("from-journal", journal, "--out", out, "--unit", "answer", *supposed)
+    assert "per answer, at the declared use" in run(
+        "from-journal", journal, "--out", out, "--unit", "answer", "--lang", "en", *supposed
+    )
     command = [sys.executable, "-I", "-S", str(out / "recompute.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -96,10 +98,13 @@ def test_what_was_rolled_up_into_hours_is_in_it(journal: Path, tmp_path: Path) -
     keeper.roll_up(end_ns + 2 * 3600 * 10**9)
     keeper.close()
     out = tmp_path / "study"
-    text = run("from-journal", journal, "--out", out, "--unit", "answer", "--begin", "2020-01-01", "--end", "2100-01-01")
+    text = run(
+        "from-journal", journal, "--out", out, "--unit", "answer", "--begin", "2020-01-01", "--end", "2100-01-01", "--lang", "en"
+    )
     (as_run,) = made(out).variants
     assert (as_run.requests, as_run.load.units) == (7, 6.0)
     assert "study verify" in text
+    assert "per answer, over what was served" in text
     assert run("verify", out)
 
 

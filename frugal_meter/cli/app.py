@@ -268,7 +268,7 @@ def factors_show(
     print(document([one]) if as_json else show(one, words))
 
 
-@factors.command("import")
+@factors.command("import", short_help="Make a factor pack of a table.")
 @one_line
 def factors_import(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV file, as its publisher gives it out.")],
@@ -290,7 +290,7 @@ def factors_import(
     print(imported(table, out, shape, about, force, Words(language_of(lang))))
 
 
-@factors.command("compare")
+@factors.command("compare", short_help="The same energy under every published factor.")
 @one_line
 def factors_compare(
     zone: Annotated[str, typer.Option(metavar="FR", help="Whose published factors.")],

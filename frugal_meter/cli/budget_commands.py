@@ -14,7 +14,7 @@ Store = Annotated[str | None, typer.Option(metavar="URL", help="The service's st
 Who = Annotated[str, typer.Option(metavar="NAME", help="Who decides: kept in the log.")]
 
 
-@budget.command("list")
+@budget.command("list", short_help="What every budget has spent, and the overrides in force.")
 @one_line
 def budget_list(config: Config = None, store: Store = None, as_json: Json = False, lang: Language = None) -> None:
     """What every budget has spent, over all workers, and the overrides in force."""
@@ -26,7 +26,7 @@ def budget_list(config: Config = None, store: Store = None, as_json: Json = Fals
         print(_document(budgets.records(found)) if as_json else budgets.listing(found, words))
 
 
-@budget.command("show")
+@budget.command("show", short_help="One budget: parts, overrides, last decisions.")
 @one_line
 def budget_show(
     name: Annotated[str, typer.Argument(metavar="BUDGET")],
@@ -45,7 +45,7 @@ def budget_show(
         print(_document(budgets.records(found, name)) if as_json else budgets.shown(found, name, words))
 
 
-@budget.command("grant")
+@budget.command("grant", short_help="Let requests pass for a while, with a name and a reason.")
 @one_line
 def budget_grant(
     name: Annotated[str, typer.Argument(metavar="BUDGET")],
@@ -87,7 +87,7 @@ def budget_revoke(
         print(budgets.told(ended._replace(revoked_s=found.now_s), found, words))
 
 
-@budget.command("log")
+@budget.command("log", short_help="What budgets decided, and what people did to them.")
 @one_line
 def budget_log(
     since: Annotated[str | None, typer.Option(metavar="1h", help="No older than this: 30m, 2h, 1d.")] = None,

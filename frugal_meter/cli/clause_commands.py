@@ -18,7 +18,7 @@ def _group() -> None:
     """Clauses of a public contract: check them against a journal."""
 
 
-@clauses.command("check")
+@clauses.command("check", short_help="Whether each clause was kept, and how sure that is.")
 @one_line
 def clauses_check(
     file: Annotated[Path, typer.Argument(metavar="CLAUSES", help="The clauses, as TOML.")],

@@ -12,7 +12,7 @@ from .options import one_line
 dashboards = typer.Typer(no_args_is_help=True, help="Grafana dashboards and alert rules.")
 
 
-@dashboards.command("push")
+@dashboards.command("push", short_help="Put dashboards and alert rules into a Grafana.")
 @one_line
 def dashboards_push(
     url: Annotated[str, typer.Option(metavar="URL", help="Grafana's address.")],

@@ -27,7 +27,7 @@ def declaration_check(config: Config = None, lang: Language = None) -> None:
     print(said(words.lang, "complete"))
 
 
-@declaration.command("write")
+@declaration.command("write", short_help="Write the declaration, the notices and carbon.txt.")
 @one_line
 def declaration_write(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to; files of the same names there are replaced.")],

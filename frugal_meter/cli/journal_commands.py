@@ -13,7 +13,7 @@ journal = typer.Typer(no_args_is_help=True, help="What a service kept: info, per
 File = Annotated[str, typer.Argument(metavar="JOURNAL", help="Its file, or the address of its database: postgresql://….")]
 
 
-@journal.command("info")
+@journal.command("info", short_help="What is in it, its size, and what was lost, as JSON.")
 @one_line
 def journal_info(file: File) -> None:
     """What is in it, how large it is, and what was lost, as JSON."""
@@ -22,7 +22,7 @@ def journal_info(file: File) -> None:
     print(info(file))
 
 
-@journal.command("verify")
+@journal.command("verify", short_help="Whether it is sound, and its books close.")
 @one_line
 def journal_verify(file: File, lang: Language = None) -> None:
     """Whether its structure is sound and its books close to the nanojoule. Exit code: 0 sound, 1 not, 2 bad input."""
@@ -34,7 +34,7 @@ def journal_verify(file: File, lang: Language = None) -> None:
     raise typer.Exit(0 if sound else 1)
 
 
-@journal.command("period")
+@journal.command("period", short_help="What the service cost over a period: the figures to cite.")
 @one_line
 def journal_period(
     file: File,
@@ -54,7 +54,7 @@ def journal_period(
     print(document(found) if as_json else shown(found, words))
 
 
-@journal.command("export")
+@journal.command("export", short_help="Write it as JSON lines, CSV, Parquet or GSF.")
 @one_line
 def journal_export(
     file: File,
@@ -73,7 +73,7 @@ def journal_export(
         raise typer.Exit(1)
 
 
-@journal.command("purge")
+@journal.command("purge", short_help="Delete for good what is older, or one period.")
 @one_line
 def journal_purge(
     file: File,

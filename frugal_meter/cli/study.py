@@ -145,7 +145,7 @@ def _step(what: str, words: Words) -> str:
 
 
 def _told(study: Study, out: Path, words: Words) -> str:
-    head = "head" if study.use is not None else "head_period"
+    head = "head" if any(each.year is not None for each in study.variants) else "head_served"
     lines = [study.title, said(head, words, unit=study.unit.description)]
     for each in study.variants:
         lines += _variant(each, words)

@@ -27,7 +27,7 @@ def study_init(
     print(initiated(file, Words(language_of(lang))))
 
 
-@study.command("run")
+@study.command("run", short_help="Measure a declared scenario before deployment.")
 @one_line
 def study_run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The declaration: study.toml.")],
@@ -42,7 +42,7 @@ def study_run(
     print(ran(file, out, resume, Words(language_of(lang))))
 
 
-@study.command("from-journal")
+@study.command("from-journal", short_help="Make a study afterwards, of what was served.")
 @one_line
 def study_from_journal(
     where: Annotated[str, typer.Argument(metavar="JOURNAL", help="Its file, or the address of its database: postgresql://….")],
@@ -64,7 +64,7 @@ def study_from_journal(
     print(from_journal(where, out, begin, end, **told, words=Words(language_of(lang))))  # type: ignore[arg-type]
 
 
-@study.command("verify")
+@study.command("verify", short_help="Check every hash, and recompute every figure.")
 @one_line
 def study_verify(out: Folder, lang: Language = None) -> None:
     """Check every hash, and recompute every figure from the raw data.

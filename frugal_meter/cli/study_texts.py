@@ -15,7 +15,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "done": ("étude terminée : {out}", "study finished: {out}"),
     "head": ("par {unit}, à l'usage déclaré", "per {unit}, at the declared use"),
-    "head_period": ("par {unit}, sur la période", "per {unit}, over the period"),
+    "head_served": ("par {unit}, sur ce qui a été servi", "per {unit}, over what was served"),
     "tested": ("pendant l'essai", "while tested"),
     "none_delivered": ("rien n'a été rendu : aucun chiffre par unité", "nothing was delivered: no figure per unit"),
     "failed": ("{failed} requêtes sur {all} ont échoué ({why})", "{failed} of {all} requests failed ({why})"),

@@ -375,7 +375,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "different methods for models elsewhere: {a} and {b}",
     ),
     "c_mixed": ("chaque côté mêle déjà {what}", "each side mixes {what} already"),
-    "c_head": ("A = {a}, B = {b} ; par {per} (A : {n:g}, B : {m:g})", "A = {a}, B = {b}; per {per} (A: {n:g}, B: {m:g})"),
+    "c_head": (
+        "A = {a}, B = {b} ; par {per} (A : {n:g}, B : {m:g}), pendant le traitement, sans la veille entre deux",
+        "A = {a}, B = {b}; per {per} (A: {n:g}, B: {m:g}), while they ran, without idle between them",
+    ),
     "c_request": ("requête", "request"),
     "c_factors": (
         "grammes non comparés : facteurs de natures différentes ({a} et {b})",
