@@ -26,17 +26,13 @@ _CLOCK_SET_NS: Final = 1_000_000_000
 
 
 class Energy:
-    """Energy of one span, nanojoules: dynamic, its part of idle, and the bounds of their sum, which hold it.
-
-    What is booked is whole nanojoules, by cumulative rounding, and its bounds are not: a bound may lie a nanojoule inside.
-    """
+    """Energy of one span, nJ: dynamic, its part of idle, and bounds of their sum, which hold what is booked in whole ones."""
 
     __slots__ = ("dynamic_nj", "high_nj", "idle_nj", "low_nj")
 
     def __init__(self, dynamic_nj: float, idle_nj: float, low_nj: float, high_nj: float) -> None:
-        full_nj = dynamic_nj + idle_nj
         self.dynamic_nj, self.idle_nj = dynamic_nj, idle_nj
-        self.low_nj, self.high_nj = min(low_nj, full_nj), max(high_nj, full_nj)
+        self.low_nj, self.high_nj = min(low_nj, dynamic_nj + idle_nj), max(high_nj, dynamic_nj + idle_nj)
 
     @property
     def full_nj(self) -> float:

@@ -130,7 +130,7 @@ class Run:
         for path in WARM:
             self.get(path)
         found, asked = self.settled(), 1
-        while not self.server.ask('frugal_budget_usage_ratio{budget="joules", state="settled"}', found):
+        while not self.server.ask('frugal_budget_usage_ratio{job="kit", budget="joules", state="settled"}', found):
             assert asked < 20 * WORKERS, "the worker that Prometheus asks, on a connection that it keeps, never answered /ask"
             self.get("/ask")
             found, asked = self.settled(), asked + 1
