@@ -190,6 +190,7 @@ def _first(text: Any, section: str) -> Any:
         (lambda s: s["sensitivity"][0].update(in_force=True), "sensitivity.grand.grid is not the run"),
         (lambda s: s["sensitivity"][0]["factor"].update(grams_per_kwh=1.0), "sensitivity.grand.grid is not the run"),
         (lambda s: s["use"]["units"].update(high=1e9), "sensitivity.grand.use is not the run"),
+        (lambda s: s.update(origin="journal"), "origin is not what the raw data tell"),
         (lambda s: s["factors"][0].update(year=2031), "factors is not what the raw data tell"),
         (lambda s: s["embodied"]["te_kg"].update(mid=1.0), "embodied is not what the raw data tell"),
         (lambda s: s["machine"].update(cpu="Frugal 1"), "machine is not what the raw data tell"),
@@ -236,6 +237,9 @@ def test_a_byte_of_the_sums_that_changes_no_hash_is_noticed_too(copy: Path) -> N
     sums = copy / "SHA256SUMS"
     sums.write_bytes(sums.read_bytes().replace(b"\n", b"\r\n"))
     assert "SHA256SUMS: was changed: it is not one line for each file" in folder.verify(copy)[0]
+    lines = (line for line in sums.read_text().splitlines() if "manifest.json" not in line)
+    sums.write_text("".join(f"{line}\n" for line in lines))
+    assert "SHA256SUMS: does not name manifest.json" in folder.verify(copy)[0]
 
 
 def test_a_declared_input_that_was_changed_moves_the_figures_that_rest_on_it(copy: Path) -> None:

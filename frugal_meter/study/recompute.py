@@ -684,6 +684,8 @@ TOLD = (
 def besides(study: Json, runs: list[Run], by: dict[str, Json]) -> Iterator[str]:
     """What study.json tells of factors, PUE, hardware, boundary, methods and flags, and the raw data do not."""
     yield from (f"study.json: {name} is none of its fields" for name in sorted(study.keys() - set(TOLD)))
+    if (study["origin"] == "journal") != all(run.head.get("load") is None for run in runs):
+        yield "study.json: origin is not what the raw data tell"
     for name in HEAD:
         if all(run.head[name] != study[name] for run in runs):
             yield f"study.json: {name} is not what the raw data tell"
@@ -724,6 +726,8 @@ def hashes(folder: Path) -> Iterator[str]:
         sums[name] = digest
     if text != "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode():
         yield "SHA256SUMS: was changed: it is not one line for each file"
+    if "manifest.json" not in sums:
+        yield "SHA256SUMS: does not name manifest.json"
     for name, digest in sums.items():
         file = folder / name
         if not file.is_file():
