@@ -34,7 +34,7 @@ if [ -x "$venv/bin/uv" ]; then
 else
     install() { "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@"; }
 fi
-say "installing what '$purpose' needs"
+say "installing what '$purpose' needs: once, some minutes where the line is slow"
 case $purpose in
     demo)
         # The language model is a quarter of a gigabyte of wheels; without them the demo says so and goes on.

@@ -105,6 +105,7 @@ def test_what_was_rolled_up_into_hours_is_in_it(journal: Path, tmp_path: Path) -
     assert (as_run.requests, as_run.load.units) == (7, 6.0)
     assert "study verify" in text
     assert "per answer, over what was served" in text
+    assert "of this period was metered: the rest is not in these figures" in text
     assert run("verify", out)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from ..errors import ConfigurationError
 from ..exporters.page_figures import localised
@@ -22,6 +23,9 @@ from ..study.template import TEMPLATES
 from .journal import moment
 from .study_texts import WORDS
 from .texts import Words
+
+#: less of the period metered, and the figures are not of that period (as `clauses.contract` has it by default)
+_WELL_COVERED: Final = 0.9
 
 
 def said(key: str, words: Words, **values: object) -> str:
@@ -172,6 +176,8 @@ def _variant(of: Variant, words: Words) -> Iterator[str]:
         yield f"    {said('quality', words, score=mid, low=low, high=high)} · {of.quality.metric}"
     if of.failed:
         yield f"    {said('failed', words, failed=of.failed, all=of.requests, why=', '.join(of.why_failed))}"
+    if of.kind == "as-run" and (share := of.load.covered_s / (of.load.end_s - of.load.begin_s)) < _WELL_COVERED:
+        yield f"    {said('covered', words, share=words.percent(share))}"
     for flag in ("beyond-one-machine", "remote-unknown", "remote-carbon-unknown"):
         if f"study:{flag}" in of.flags:
             yield f"    {said(flag, words)}"

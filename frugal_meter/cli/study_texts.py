@@ -19,6 +19,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "tested": ("pendant l'essai", "while tested"),
     "none_delivered": ("rien n'a été rendu : aucun chiffre par unité", "nothing was delivered: no figure per unit"),
     "failed": ("{failed} requêtes sur {all} ont échoué ({why})", "{failed} of {all} requests failed ({why})"),
+    "covered": (
+        "seuls {share} de cette période ont été mesurés : le reste n'est pas dans ces chiffres",
+        "only {share} of this period was metered: the rest is not in these figures",
+    ),
     "quality": ("qualité {score} ({low} à {high})", "quality {score} ({low} to {high})"),
     "no_quality": ("pas de note de qualité", "no quality score"),
     "remote-unknown": (
