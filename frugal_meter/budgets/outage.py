@@ -32,10 +32,15 @@ class Outage:
         self._slices.watch_all()
         self._books.store_away, self._books.closed_by_store = True, self._policy == "closed"
         every = list(self._books.every())
-        for book in sorted(every, key=lambda each: each.start_ns):
+        newest: dict[Name, tuple[Book, int]] = {}  # of each sliding window the last part that anything is known of
+        for book in every:
             if book.budget.sliding and book.left is not None:
-                own = max(book.ceiling, book.committed) + sum(each.committed for each in self._books.earlier(book))
-                self._caps[book.budget.name, book.key] = own + max(0, book.left) // self._slices.holders, book.until_ns
+                name = book.budget.name, book.key
+                if name not in newest or newest[name][0].start_ns < book.start_ns:
+                    newest[name] = book, book.left
+        for name, (book, left) in newest.items():
+            own = max(book.ceiling, book.committed) + sum(each.committed for each in self._books.earlier(book))
+            self._caps[name] = own + max(0, left) // self._slices.holders, book.until_ns
         for book in every:
             self.allow(book)
 
@@ -69,12 +74,11 @@ class Outage:
 
     def _slide(self, book: Book) -> None:
         """The latest part may take what this worker's part of the whole window leaves; earlier ones may grow no more."""
-        name = book.budget.name, book.key
-        earlier = self._books.earlier(book)
-        for each in earlier:
-            each.ceiling = each.committed
-            each.reckon()
         if self._books.is_latest(book):
+            name, earlier = (book.budget.name, book.key), self._books.earlier(book)
+            for each in earlier:
+                each.ceiling = each.committed
+                each.reckon()
             cap, until_ns = self._caps.get(name, (0, 0))
             if book.start_ns >= until_ns:  # all that was known of the others has left the window, or nothing was
                 cap = book.budget.limit.amount // self._slices.holders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..records import Interval
@@ -30,7 +31,9 @@ def evidence(meter: MeterView, resource: Resource, settled: float) -> dict[str, 
     if resource not in ("energy", "carbon"):
         return {}
     bounds = spread(meter, resource, settled)
-    told: dict[str, Any] = {} if bounds is None else {"settled_low": bounds.low, "settled_high": bounds.high}
+    told: dict[str, Any] = {}
+    if bounds is not None:  # outward, to the nJ and ng that the books have
+        told = {"settled_low": math.floor(bounds.low * 1e9) / 1e9, "settled_high": math.ceil(bounds.high * 1e9) / 1e9}
     told["method_id"] = meter.figures.method_id
     if resource == "carbon":
         told["factor_ids"] = [meter.figures.factor.id]
