@@ -387,7 +387,9 @@ def test_every_command_takes_the_address_of_a_database(database: Database, tmp_p
     )
     told = json.loads(run("clauses", "check", clauses, "--journal", at, "--json", code=3))
     assert told["journal"] == at.replace(":hunter2", "")
-    assert "over the period" in run("study", "from-journal", at, "--unit", "answer", "--out", tmp_path / "study", "--lang", "en")
+    assert "over what was served" in run(
+        "study", "from-journal", at, "--unit", "answer", "--out", tmp_path / "study", "--lang", "en"
+    )
     (variant,) = decoded((tmp_path / "study/study.json").read_bytes()).variants
     assert (variant.requests, variant.load.units, folder.verify(tmp_path / "study")[0]) == (6, 6.0, [])
     assert "hunter2" not in "".join(file.read_text() for file in (tmp_path / "study").rglob("*") if file.is_file())

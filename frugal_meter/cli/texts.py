@@ -323,10 +323,6 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "bornes {low} à {high} J : celles des sources, élargies par la clé de répartition ({method})",
         "bounds {low} to {high} J: those of the sources, widened by the sharing key ({method})",
     ),
-    "x_idle_none": ("aucune", "none"),
-    "x_idle_configured": ("déclarée (idle_watts)", "configured (idle_watts)"),
-    "x_idle_observed": ("observée", "observed"),
-    "x_idle_modelled": ("modélisée", "modelled"),
     "x_idle_source": ("puissance au repos : {source}", "idle watts: {source}"),
     "x_elsewhere_head": (
         "Modèles ailleurs, en joules avant leur PUE ; jamais ajoutés à ceux de cette machine",
