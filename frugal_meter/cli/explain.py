@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
+from ..attribution.shares import ORIGINS
 from ..carbon.published import by_id
 from ..records import MAX_CALLS, Interval, Reading, RemoteCall
 from ..units import J_PER_KWH
