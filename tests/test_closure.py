@@ -96,7 +96,7 @@ def test_an_hour_of_requests_and_the_rest_is_the_hosts_energy_in_prometheus(
             f"\n  host {host:.1f} J ({(attributed + rest) / host - 1:+.3%}); source {true_j:.1f} J ({host / true_j - 1:+.3%})"
             f"\n  of the route born late increase() saw {seen:.1f} J of {late:.1f} J ({seen / late - 1:+.2%})"
         )
-    assert attributed > 0.2 * host
+    assert attributed > 0.02 * host  # a crowded machine works longer at everything else
     assert attributed + rest == pytest.approx(host, rel=0.005)
     assert host == pytest.approx(true_j, rel=0.005)
     assert seen < late  # why a figure that is cited is summed from readings

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,12 +46,17 @@ def types() -> Path:
     folder = ROOT / ".cache" / "grafana-schema"
     if not (folder / "node_modules/typescript/bin/tsc").is_file():
         npm = shutil.which("npm") or pytest.skip("needs npm to fetch Grafana's types; on Debian: apt-get install -y npm")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "package.json").write_text("{}")
-        command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder), *TYPES]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"npm install {TYPES[0]} failed: {done.stderr.strip()[-200:]}")
+        folder.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as room:  # whole or not at all: another run may be at it too
+            made = Path(room) / "made"
+            made.mkdir()
+            (made / "package.json").write_text("{}")
+            command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(made), *TYPES]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"npm install {TYPES[0]} failed: {done.stderr.strip()[-200:]}")
+            with contextlib.suppress(OSError):  # another was first
+                made.rename(folder)
     return folder
 
 
@@ -92,6 +99,7 @@ def compiled(types: Path, folder: Path, text: str) -> str:
     return subprocess.run([compiler, *options, "check.ts"], cwd=folder, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.xdist_group("npm")
 @pytest.mark.parametrize("uid", BOARDS)
 def test_a_dashboard_has_grafanas_own_types(uid: str, types: Path, tmp_path: Path) -> None:
     board = BOARDS[uid]
@@ -108,6 +116,7 @@ def test_a_dashboard_has_grafanas_own_types(uid: str, types: Path, tmp_path: Pat
     assert compiled(types, tmp_path, "\n".join(lines)) == ""
 
 
+@pytest.mark.xdist_group("npm")
 @pytest.mark.parametrize(
     ("right", "wrong"), [('"graphTooltip": 1', '"graphTooltip": "1"'), ('"gridPos"', '"gridPosition"'), ('"title"', '"tittle"')]
 )
