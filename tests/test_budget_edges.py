@@ -515,3 +515,42 @@ def test_who_comes_back_when_told_is_admitted(arrivals: list[tuple[int, int]], s
                 span = begun(meter)
                 assert span.refusal is None
             ended(meter, span, tokens)
+
+
+def test_budgets_that_reloads_put_away_are_let_go_once_nothing_runs_under_them() -> None:
+    with a_meter(budgets=[Budget("b0", "1000 tokens", per="month", key="tenant", estimate="10 tokens")], tenant=str) as meter:
+        store = meter.admission.store
+        running = meter.open_span("block")
+        running.tenant = "runs on"
+        meter.decide(running)
+        for turn in range(1, 20):
+            for tenant in range(5):
+                with meter.measure("work", tenant=f"tenant-{tenant}") as span:
+                    span.add_tokens(output=3)
+            budget = Budget(f"b{turn}", "1000 tokens", per="month", key="tenant", estimate="10 tokens")
+            reload(meter, budget)
+        for _ in range(3):
+            meter.settle()
+        assert [book.key for book in store.every()] == [("runs on",)]
+        running.add_tokens(output=4)
+        meter.close_span(running)
+        for _ in range(3):
+            meter.settle()
+        assert running.leases[0].book.settled == 4
+        assert (list(store.every()), store._closed, store._gone) == ([], {}, {})
+
+
+def test_a_worker_lets_go_of_a_budget_that_was_put_away_when_the_store_has_heard_of_all(pair: Pair) -> None:
+    one, other = pair(Budget("old", "100 tokens", per="month", estimate="10 tokens"))
+    spent = one.open_span("block")
+    one.decide(spent)
+    spent.add_tokens(output=7)
+    one.close_span(spent)
+    reload(one, Budget("new", "100 tokens", per="month", estimate="10 tokens"))
+    for _ in range(4):
+        one.settle()
+        told(one)
+    assert [book.budget.name for book in one.admission.store.every()] == ["new"]
+    told(other)
+    [book] = other.admission.store.books(AT_NS)
+    assert book.committed_by_all == 7

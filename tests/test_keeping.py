@@ -435,3 +435,34 @@ def test_what_was_spent_on_a_budget_that_was_left_out_meanwhile_is_there_when_it
         assert meter.settle()
         assert meter.settle()
         assert spent(meter) == 30
+
+
+def test_a_tick_waits_briefly_for_who_holds_the_file_and_tells_later_what_it_had_to_tell(
+    run_folder: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    meter = serve(monthly())
+    keeping = meter.admission.keeping
+    assert keeping is not None
+    with contextlib.closing(SqliteStore(shared_file("guichet"))) as blocker, blocker._transaction():
+        spend(meter, 5)
+        for _ in range(2):  # the second time over a connection that is opened anew
+            keeping._again_at = 0.0
+            assert meter.settle()
+        assert meter.errors == {"store": 2}
+    assert "database is locked" in caplog.text
+    assert "Another process has held it for 0.05 s" in caplog.text
+    meter.stop()
+    assert meter.errors == {"store": 2}
+    assert spent(serve(monthly())) == 5
+
+
+def test_what_a_reload_has_put_away_is_told_to_the_file_before_it_is_let_go(run_folder: Path, serve: Serve) -> None:
+    meter = serve(monthly())
+    spend(meter, 7)
+    renamed = Budget("renamed", "1000 tokens", per="month", estimate="10 tokens")
+    meter.admission.reload([renamed], lambda budget: None, {}, time.time_ns())
+    for _ in range(3):
+        told(meter)
+    assert [book.budget.name for book in meter.admission.store.every()] == ["renamed"]
+    meter.stop()
+    assert spent(serve(monthly())) == 7

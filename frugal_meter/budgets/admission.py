@@ -24,14 +24,15 @@ from .decisions import Decisions
 from .estimates import Estimates
 from .keeping import Keeping
 from .ladder import strongest
-from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict
+from .leases import ACTIONS, Action, Book, Claim, Lease, Verdict, decided_on
 from .retry import fits_at_ns
 from .sharing import Sharing
+from .smaller import above_floor, degraded
 from .stores import Estimates as Known
 from .stores import Learnt, SharedStore
 from .stores.memory import OTHER, MemoryStore
 from .upkeep import Upkeep
-from .waiting import BEHIND, Line
+from .waiting import BEHIND, Line, Waiting
 
 _AT_THE_DOOR = (None, None)
 
@@ -260,23 +261,29 @@ class Admission:
 
     async def wait(self, span: Span, now_ns: Callable[[], int]) -> Mapping[str, Any] | None:
         """Wait for what ``span`` waits for, on the event loop; returns the refusal, or None. Cancelled, it leaves the queue."""
-        waiting, span.waiting = span.waiting, None
-        try:
-            verdict = await self.line.wait(waiting)
-        except BaseException:
-            self.line.leave(waiting)
-            raise
-        return self._conclude(span, waiting.claims, verdict, now_ns())
+        refusal = None
+        while (waiting := span.waiting) is not None:  # for the smaller model's need too, where the larger one's was refused
+            span.waiting = None
+            try:
+                verdict = await self.line.wait(waiting)
+            except BaseException:
+                self.line.leave(waiting)
+                raise
+            refusal = self._conclude(span, waiting.claims, verdict, now_ns(), waiting)
+        return refusal
 
     def wait_here(self, span: Span, now_ns: Callable[[], int], *, hurried: bool = False) -> Mapping[str, Any] | None:
         """`wait`, blocking the calling thread; ``hurried``, hardly: see `Line.wait_here`."""
-        waiting, span.waiting = span.waiting, None
-        verdict = self.line.wait_here(waiting, hurried=hurried)
-        return self._conclude(span, waiting.claims, verdict, now_ns())
+        refusal = None
+        while (waiting := span.waiting) is not None:
+            span.waiting = None
+            verdict = self.line.wait_here(waiting, hurried=hurried)
+            refusal = self._conclude(span, waiting.claims, verdict, now_ns(), waiting)
+        return refusal
 
     def _claims(self, span: Span, served: str | None = None) -> list[Claim]:
         known = self._known(span)
-        decided = _decided(span)
+        decided = decided_on(span)
         kind, size = (span.route, served or span.model), sizes.of_span(span) if self._looks_at_size else None
         own = span.estimates if served is None else None
         claims = []
@@ -293,14 +300,19 @@ class Admission:
                     claims.append(Claim(budget, key, estimate, self.can_refuse(budget), kind, size))
         return claims
 
-    def _conclude(self, span: Span, claims: Sequence[Claim], verdict: Verdict, now_ns: int) -> Mapping[str, Any] | None:
-        """Write a verdict down, on the span and in the log; returns the refusal, or None."""
-        if verdict.refused is not None:
-            instead = self._permitted(claims, verdict, now_ns) or self._smaller(span, verdict, now_ns)
-            if instead is not None:
-                claims, verdict = instead
+    def _conclude(
+        self, span: Span, claims: Sequence[Claim], verdict: Verdict, now_ns: int, waited: Waiting | None = None
+    ) -> Mapping[str, Any] | None:
+        """Write a verdict down, on the span and in the log; returns the refusal, or None. Or ``span`` waits once more."""
+        if waited is not None and waited.larger is not None:
+            claims, verdict = waited.larger if verdict.refused is not None else (claims, degraded(verdict))
+        elif verdict.refused is not None:
+            instead = self._permitted(claims, verdict, now_ns) or self._smaller(span, claims, verdict, now_ns, waited)
+            if span.waiting is not None:
+                return None
+            claims, verdict = instead or (claims, verdict)
         if span.smaller is not None and verdict.decision == "degrade":
-            verdict = self._above_floor(span.smaller, claims, verdict)
+            verdict = above_floor(claims, verdict, span.smaller, self._suits)
         span.decision = strongest(span.decision, verdict.decision)
         with self.store.lock:
             for claim, action in zip(claims, verdict.actions, strict=False):  # a refusal ends the asking
@@ -333,29 +345,24 @@ class Admission:
             self._note(verdict.leases[place].book, "override", verdict.decision, claims[place].estimate, now_ns, why)
         return claims, verdict
 
-    def _smaller(self, span: Span, verdict: Verdict, now_ns: int) -> tuple[Sequence[Claim], Verdict] | None:
+    def _smaller(
+        self, span: Span, asked: Sequence[Claim], refusal: Verdict, now_ns: int, waited: Waiting | None
+    ) -> tuple[Sequence[Claim], Verdict] | None:
         """Ask again for the smaller model where the larger one's need does not fit: one degraded answer instead of none."""
-        if span.smaller is None or verdict.reason not in ("limit", "store"):
+        if span.smaller is None or refusal.reason not in ("limit", "store"):
             return None
         claims = self._claims(span, span.smaller)
-        degrades = [claim.budget.degrade_at is not None for claim in claims]
-        if not all(self._suits(claim.budget, span.smaller) for claim in claims):
+        budgets = [claim.budget for claim in claims]
+        if all(b.degrade_at is None for b in budgets) or not all(self._suits(b, span.smaller) for b in budgets):
             return None
-        verdict = self.store.admit(claims, now_ns, asked=True, last=True)
-        if verdict.refused is not None or not any(degrades):
-            self.store.settle(verdict.leases, [0] * len(verdict.leases))
-            return None
-        return claims, Verdict(strongest("degrade", verdict.decision) or "degrade", verdict.actions, verdict.leases)
+        # A store that has not answered once is not waited for a second time.
+        verdict = self.store.admit(claims, now_ns, asked=refusal.reason == "store", last=True)
+        if verdict.then == "ask":  # a shared store's answer is waited for once more
+            span.waiting = self.line.ask_instead(claims, (asked, refusal), waited, span.tenant)
+        return (claims, degraded(verdict)) if verdict.leases else None
 
     def _suits(self, budget: Budget, model: str) -> bool:
         return budget.min_quality is None or self.reaches(model, budget.min_quality)
-
-    def _above_floor(self, model: str, claims: Sequence[Claim], verdict: Verdict) -> Verdict:
-        """The ladder without its rung "degrade" for budgets that ask for better than ``model``."""
-        pairs = zip(claims, verdict.actions, strict=True)
-        actions: list[Action] = ["warn" if a == "degrade" and not self._suits(c.budget, model) else a for c, a in pairs]
-        stays = "degrade" in actions or "would_refuse" in actions or actions == verdict.actions
-        return Verdict("degrade" if stays else "warn", actions, verdict.leases)
 
     # -- while it runs
 
@@ -489,12 +496,3 @@ class Admission:
             # Whoever runs now ends soon, and so does an outage; a spent window ends when it ends.
             "retry_after_s": 1 if soon else max(1, -(-(fits_ns - now_ns) // 1_000_000_000)),
         }
-
-
-def _decided(span: Span) -> set[tuple[str, tuple[str, ...]]]:
-    names: set[tuple[str, tuple[str, ...]]] = set()
-    at: Span | None = span
-    while at is not None:
-        names.update((lease.book.budget.name, lease.book.key) for lease in at.leases or ())
-        at = at.parent
-    return names

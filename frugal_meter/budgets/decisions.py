@@ -60,7 +60,7 @@ class Decisions:
             more = total - self._admitted[budget.name]
             if more > 0:
                 self._admitted[budget.name] = total
-                limit, why = budget.limit.amount, f"{more} requests"
+                limit, why = budget.limit.amount, f"{more} request{'' if more == 1 else 's'}"
                 self.note(Entry(now_s, budget.name, budget.resource, (), "admit", "admit", None, None, None, limit, why))
 
     def flush(self, store: SharedStore) -> None:

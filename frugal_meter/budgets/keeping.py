@@ -26,7 +26,7 @@ from ..ring.election import SharedFile
 from .leases import Book
 from .slices import Slices
 from .stores import HEARTBEAT_S, Account, Learnt, Report, State
-from .stores.sqlite import SqliteStore
+from .stores.sqlite import BUSY_S, SqliteStore
 
 if TYPE_CHECKING:
     from .admission import Admission
@@ -35,6 +35,8 @@ log = logging.getLogger("frugal_meter")
 _OVERRIDES_S: Final = 2.0
 #: a file that cannot be written is tried again after so long, doubled up to the second
 _RETRY_S: Final = (1.0, 300.0)
+#: how long a tick, which has figures to tell, waits for who else holds the file; at the start and the end there is time
+_BUSY_S: Final = 0.05
 #: holders of this kind write alone: whoever has the lock knows that those before it are gone
 _ONE: Final = "one:"
 Fault = Callable[[str, BaseException], None]
@@ -57,7 +59,7 @@ class Keeping:
         self.holder = f"{_ONE}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
         self._seq = 0
         self._lock = SharedFile(Path(f"{self.store.path}.keeper"))
-        self._owner = self._rival = self._started = self._taken_up = False
+        self._owner = self._rival = self._started = self._taken_up = self._admission.store.kept = False
         self._moved: dict[Learnt, float] = {}
         self._failures = 0
         self._again_at = self._heard_at = self._overrides_at = 0.0
@@ -69,11 +71,12 @@ class Keeping:
         if not self._started:
             self._started = True
             self.tick()
+            self.store.wait_at_most(_BUSY_S)
 
     def _meet(self) -> None:
         try:
             self._lock.open(patience_s=0.0)
-            self._owner = True
+            self._owner = self._admission.store.kept = True
             if not self._lasting:
                 self.store.forget(_ONE)
         except TimeoutError:
@@ -94,6 +97,7 @@ class Keeping:
         if not self._started:
             return
         try:
+            self.store.wait_at_most(BUSY_S)
             self._pass()
             if self._owner:
                 self._release()

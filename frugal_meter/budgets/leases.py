@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from ..attribution.span import Span
 from ..records import Decision
 from .budget import Budget
 from .ladder import HYSTERESIS, rung_at
@@ -114,9 +115,11 @@ class Book:
         return self.settled + self.reserved + self.elsewhere + estimate <= self.budget.limit.amount
 
     def is_denied(self, estimate: int, now_ns: int) -> bool:
-        """Whether a shared store has just said that it has not so much; not for longer where the clock was set back since."""
+        """Whether a shared store has just said that it has not what is missing here for ``estimate``; not for longer where the
+        clock was set back since.
+        """
         amount, until_ns = self.denied
-        return until_ns - DENIED_NS <= now_ns < until_ns and estimate >= amount
+        return until_ns - DENIED_NS <= now_ns < until_ns and estimate - max(0, self.room) >= amount
 
     def step(self) -> Decision:
         """The rung of the ladder that is stood on now."""
@@ -190,3 +193,13 @@ class Verdict(msgspec.Struct, frozen=True):
     refused: Book | None = None
     reason: Reason = "limit"
     then: Literal["done", "ask", "wait"] = "done"
+
+
+def decided_on(span: Span) -> set[tuple[str, tuple[str, ...]]]:
+    """The budgets, by name and key, that ``span`` or a span around it holds a lease of."""
+    names: set[tuple[str, tuple[str, ...]]] = set()
+    at: Span | None = span
+    while at is not None:
+        names.update((lease.book.budget.name, lease.book.key) for lease in at.leases or ())
+        at = at.parent
+    return names

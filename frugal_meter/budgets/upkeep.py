@@ -62,7 +62,7 @@ class Upkeep:
             admission.cut(span, lease, used, now_ns)
 
     def tick(self, live: Iterable[Span], now_ns: int, mono_ns: int) -> None:
-        """Top up what runs, end what nobody uses, turn the queue, and let a shared store know."""
+        """Top up what runs, end what nobody uses, turn the queue, let a shared store know, and forget what is over."""
         admission = self._admission
         for span in live:
             if span.leases:
@@ -79,6 +79,7 @@ class Upkeep:
             admission.sharing.tick()
         elif admission.keeping is not None:
             admission.keeping.tick()
+        admission.store.let_go(now_ns)
 
     def _renew(self, span: Span, mono_ns: int) -> None:
         """Old work that still uses CPU keeps its leases; one that has used none for `LEASE_S` is charged what it holds."""

@@ -27,15 +27,20 @@ _TURNS_AT_ONCE: Final = 16
 #: how long a request waits for a shared store's answer before ``on_store_error`` decides; less where that blocks an event loop
 PATIENCE_S: Final = 2.0
 _PATIENCE_ON_A_LOOP_S: Final = 0.25
+#: what was asked for, and the verdict that refused it
+Refused = tuple[Sequence[Claim], Verdict]
 
 
 class Waiting:
-    """One request that waits. ``future`` brings the verdict; `give_up` is for a client that leaves, or a deadline."""
+    """One request that waits. ``future`` brings the verdict; `give_up` is for a client that leaves, or a deadline.
 
-    __slots__ = ("claims", "deadline", "future", "parked", "queued", "tenant")
+    ``larger``: what was asked for before, and its refusal, where ``claims`` are for a smaller model instead.
+    """
 
-    def __init__(self, claims: Sequence[Claim], tenant: str | None, wait_s: float) -> None:
-        self.claims, self.tenant = claims, tenant
+    __slots__ = ("claims", "deadline", "future", "larger", "parked", "queued", "tenant")
+
+    def __init__(self, claims: Sequence[Claim], tenant: str | None, wait_s: float, larger: Refused | None = None) -> None:
+        self.claims, self.tenant, self.larger = claims, tenant, larger
         self.deadline = time.monotonic() + wait_s
         self.future: Future[Verdict] = Future()
         self.queued = False
@@ -163,12 +168,21 @@ class Line:
         waits = self._waits.get((book.budget.name, book.key), (0, 0))[1]
         return opens_at_ns(book, book.committed_by_all + waits + estimate, now_ns)
 
+    def ask_instead(self, claims: Sequence[Claim], larger: Refused, before: Waiting | None, tenant: str | None) -> Waiting:
+        """Wait for a shared store's answer on a smaller model, within the same wait where ``before`` was for an answer too."""
+        wait_s = PATIENCE_S if before is None or before.queued else before.seconds
+        waiting = Waiting(claims, tenant, wait_s, larger)
+        with self._books.lock:
+            self.store.ask(waiting) if self.store is not None else self.judge(waiting)
+        return waiting
+
     def judge(self, waiting: Waiting) -> None:
         """Decide over one whose answer from a shared store has come, or will not. The books' lock is held."""
         if waiting.future.cancelled():
             return  # its client has left: what the store granted is the worker's, for the next
         waiting.claims = self._books.in_force(waiting.claims)
-        verdict = self._books.judge(waiting.claims, self._now_ns(), asked=True)
+        # Who makes do with a smaller model has had its turn already.
+        verdict = self._books.judge(waiting.claims, self._now_ns(), asked=True, last=waiting.larger is not None)
         if verdict.then == "wait":
             self._queue(waiting)
         else:

@@ -35,10 +35,14 @@ class MemoryStore:
         self._begin()
         self._books: dict[Name, Book] = {}
         self._closed: dict[Name, list[Book]] = {}
+        #: books of budgets that a reload has put away: where they are, and what was committed when last looked at
+        self._gone: dict[Book, tuple[Name, int]] = {}
         self._forgot_ns = -_FORGET_NS
         self._in_force: dict[str, Budget] | None = None  # by name; None for as long as nothing was reloaded
         #: whether ceilings are granted by a shared store
         self.shared = False
+        #: whether a file is told of all that moves
+        self.kept = False
         #: whether that store is away, and whether nothing may be admitted without it
         self.store_away = self.closed_by_store = False
         #: called with the lock held for every book made for a shared store
@@ -238,6 +242,7 @@ class MemoryStore:
             if budget is None or not budget.counts_like(book.budget):
                 del self._books[name]
                 self._closed.setdefault(name, []).append(book)
+                self._gone |= dict.fromkeys(self._closed[name], (name, -1))
                 continue
             for each in (book, *self._closed.get(name, ())):
                 if not each.budget.counts_like(budget):
@@ -249,6 +254,22 @@ class MemoryStore:
                     each.flight.ceiling = None if budget.max_in_flight is None else each.flight.count
                 each.budget = budget
                 each.reckon()
+
+    def let_go(self, now_ns: int) -> None:
+        """Drop books of budgets that a reload has put away, once nothing runs under them, whoever keeps them has heard of it and
+        they have not moved since the last call: the tick that follows a settlement may yet correct it.
+        """
+        if not self._gone:
+            return
+        with self.lock:
+            for book, (name, seen) in list(self._gone.items()):
+                self._gone[book] = name, book.committed
+                if book.committed != seen or book.reserved or (self._is_owed(book) and now_ns < book.until_ns + _OWED_NS):
+                    continue
+                del self._gone[book]
+                closed = [each for each in self._closed.pop(name, ()) if each is not book]
+                if closed:
+                    self._closed[name] = closed
 
     def in_force(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         """What of ``claims``, which may be older than the last reload, is still asked; the caller holds the lock."""
@@ -310,13 +331,17 @@ class MemoryStore:
             self.on_new(book)
         return book
 
-    @staticmethod
-    def _counts(book: Book, now_ns: int) -> bool:
+    def _counts(self, book: Book, now_ns: int) -> bool:
         """Whether a book that is no longer charged must be kept: it is in a sliding window, owed to the store, or may yet be
         charged by running work. One window more is kept for a clock that is set back.
         """
         last = now_ns < book.end_ns + (book.end_ns - book.start_ns)
-        return book.until_ns > now_ns or last or book.reserved > 0 or (_is_owed(book) and now_ns < book.until_ns + _OWED_NS)
+        return book.until_ns > now_ns or last or book.reserved > 0 or (self._is_owed(book) and now_ns < book.until_ns + _OWED_NS)
+
+    def _is_owed(self, book: Book) -> bool:
+        """Whether a shared store, or the file beside this memory, has yet to hear of what is settled here."""
+        told = 0 if book.told is None else book.told[0]
+        return (book.shared or self.kept) and told != book.settled - book.base
 
     def _slide(self, book: Book) -> None:
         """Count the earlier parts of an unshared sliding window."""
@@ -352,15 +377,12 @@ class MemoryStore:
         if 0 <= now_ns - self._forgot_ns < _FORGET_NS:
             return
         self._forgot_ns = now_ns
-        over = [k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key and not _is_owed(b)]
+        over = [
+            k for k, b in self._books.items() if now_ns >= b.until_ns and not b.flight.count and b.key and not self._is_owed(b)
+        ]
         for key in over:
             del self._books[key]
             self._closed.pop(key, None)
-
-
-def _is_owed(book: Book) -> bool:
-    """Whether a shared store has yet to hear of what is settled here."""
-    return book.shared and (book.told is None or book.told[0] != book.settled - book.base)
 
 
 def _judge(book: Book, claim: Claim, now_ns: int, asked: bool) -> tuple[Decision | Literal["ask", "wait"], Action, Reason]:

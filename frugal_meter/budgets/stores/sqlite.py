@@ -48,7 +48,6 @@ CREATE TABLE overrides(id INTEGER PRIMARY KEY, budget TEXT NOT NULL, key TEXT, w
 CREATE TABLE estimates(kind TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID;
 """
 
-
 _OPEN_NOW: Final = (
     "SELECT a.id, a.budget, a.resource, a.key, a.start_s, a.until_s, a.settled, h.holder, h.settled, h.held, h.reserved "
     "FROM accounts a LEFT JOIN holdings h ON h.account = a.id WHERE a.until_s = 0 OR a.until_s > ? ORDER BY a.id"
@@ -69,6 +68,7 @@ class SqliteStore:
                 f"{self.path}: is on {kind}, a file system of another machine, where SQLite cannot share; "
                 "use a local folder, or store='redis://…' for workers of several hosts"
             )
+        self._busy_s = BUSY_S
         self._db: sqlite3.Connection | None = None
         self._pid = os.getpid()
         self._using = threading.RLock()  # a connection closed while another thread is in it takes the process with it
@@ -176,6 +176,13 @@ class SqliteStore:
             db.execute(f"DELETE {of_kind}", which)
             db.execute("DELETE FROM holders WHERE substr(holder, 1, ?) = ?", which)
 
+    def wait_at_most(self, busy_s: float) -> None:
+        """Wait ``busy_s`` seconds for another process that holds the file, from now on."""
+        with self._alone():
+            self._busy_s = busy_s
+            if self._db is not None:
+                self._db.execute(f"PRAGMA busy_timeout = {round(busy_s * 1000)}")
+
     def close(self) -> None:
         """See `stores`."""
         with self._alone():
@@ -215,7 +222,7 @@ class SqliteStore:
             return self._db
         if not self.path.exists():
             self._make()
-        db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
         try:
             self._write_ahead(db)
             db.execute("PRAGMA synchronous = NORMAL")
@@ -240,10 +247,9 @@ class SqliteStore:
         finally:
             os.unlink(path)
 
-    @staticmethod
-    def _write_ahead(db: sqlite3.Connection) -> None:
+    def _write_ahead(self, db: sqlite3.Connection) -> None:
         """Switch to WAL. Where several open a new file at once SQLite calls it busy without any waiting: the waiting is here."""
-        until_s = time.monotonic() + BUSY_S
+        until_s = time.monotonic() + self._busy_s
         while True:
             try:
                 db.execute("PRAGMA journal_mode = WAL")
@@ -275,7 +281,7 @@ class SqliteStore:
         """What went wrong, where, and what to do."""
         name = getattr(error, "sqlite_errorname", "") or ""
         for start, remedy in (
-            ("SQLITE_BUSY", f"Another process has held it for {BUSY_S} s: see who with `fuser`."),
+            ("SQLITE_BUSY", f"Another process has held it for {self._busy_s:g} s: see who with `fuser`."),
             ("SQLITE_FULL", "Its disk is full: make room."),
             ("SQLITE_IOERR", "Its disk fails, or is full: look at it."),
             ("SQLITE_READONLY", "Its file or folder is read-only: let the service's user write there."),
