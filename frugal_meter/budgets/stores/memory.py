@@ -259,16 +259,14 @@ class MemoryStore:
         """Drop books of budgets that a reload has put away, once nothing runs under them, whoever keeps them has heard of it and
         they have not moved since the last call: the tick that follows a settlement may yet correct it.
         """
-        if not self._gone:
-            return
         with self.lock:
             for book, (name, seen) in list(self._gone.items()):
                 self._gone[book] = name, book.committed
-                if book.committed != seen or book.reserved or (self._is_owed(book) and now_ns < book.until_ns + _OWED_NS):
+                runs = book.reserved or book.flight.count
+                if runs or book.committed != seen or (self._is_owed(book) and now_ns < book.until_ns + _OWED_NS):
                     continue
                 del self._gone[book]
-                closed = [each for each in self._closed.pop(name, ()) if each is not book]
-                if closed:
+                if closed := [each for each in self._closed.pop(name, ()) if each is not book]:
                     self._closed[name] = closed
 
     def in_force(self, claims: Sequence[Claim]) -> Sequence[Claim]:
