@@ -66,10 +66,10 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
         "Over the whole period: {energy}, {carbon}, for about {requests} requests.",
     ),
     "means": (
-        "Nous donnons deux bornes, car personne ne connaît le chiffre exact\u00a0: nous estimons qu’il a neuf chances sur dix "
-        "d’être entre les deux. Le CO₂ réunit tous les gaz à effet de serre. Il compte l’électricité et une part de la "
-        "fabrication des machines.",
-        "We give two ends because nobody knows the exact figure: we believe that it lies between them nine times out of ten. "
+        "Nous donnons deux bornes, car personne ne connaît le chiffre exact\u00a0: nous pensons qu’il est entre les deux, sans "
+        "pouvoir le garantir. Le CO₂ réunit tous les gaz à effet de serre. Il compte l’électricité et une part de la fabrication "
+        "des machines.",
+        "We give two ends because nobody knows the exact figure: we believe that it lies between them, and cannot promise it. "
         "CO₂ stands for all greenhouse gases. It counts electricity and a part of the making of the machines.",
     ),
     "whole": (
