@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# tests wait for servers half of their time, so one process more than there are cores
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 .PHONY: help demo test check bench bench-attribution bench-budgets docs clean
 
@@ -16,7 +18,7 @@ demo: $(VENV)/.demo  ## a public-service assistant with two tiers of AI, metered
 
 test: $(VENV)/.test  ## every test; installs system parts when run as root on Debian or Ubuntu
 	@sh scripts/system-parts.sh
-	@PATH="$(CURDIR)/.cache/system/usr/bin:$$PATH" $(BIN)/python -m pytest -n auto --dist loadgroup -q $(ARGS)
+	@PATH="$(CURDIR)/.cache/system/usr/bin:$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q $(ARGS)
 
 check: $(VENV)/.check  ## ruff, mypy --strict, the wheel
 	@sh scripts/check.sh
