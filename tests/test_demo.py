@@ -222,6 +222,16 @@ def test_the_account_shows_a_joule_that_was_lost() -> None:
     assert (books.difference_nj, books.open_ticks, books.seconds) == (-1, 1, 1.0)
 
 
+def test_parts_of_the_account_have_the_bounds_of_the_whole_and_requests_wider_ones() -> None:
+    buckets = {"idle_nj": 40, "requests_nj": {1: 30}, "late_nj": 0, "overhead_nj": 20, "other_nj": 10, "gap_nj": 0}
+    told: dict[str, Any] = {"idle_requests_nj": {}, "overhead_parts": {}, "low_nj": 50, "high_nj": 300}
+    books = account([Tick(source="s", t0_ns=0, t1_ns=10**9, energy_nj=100, **told, **buckets)])
+    idle, requests = books.buckets_j["idle"], books.buckets_j["requests"]
+    assert (idle.low, idle.mid, idle.high) == pytest.approx((20e-9, 40e-9, 120e-9))
+    assert requests.low < 15e-9 < requests.mid < 90e-9 < requests.high
+    assert requests.mid == pytest.approx(30e-9)
+
+
 # -- the whole run
 
 

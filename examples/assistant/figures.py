@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from frugal_meter.attribution.ledger import KEY_HIGH, KEY_LOW
 from frugal_meter.records import TIERS, Interval, Reading, Tick, Tier
 
 from .quality import Score
@@ -53,12 +54,14 @@ class Row(msgspec.Struct, frozen=True):
 class Account(msgspec.Struct, frozen=True):
     """The run's joules by bucket, in nanojoules; ``difference_nj`` is the sum of buckets minus the sources' own total.
 
-    ``energy_j`` is the total with its bounds, None when a source gave none.
+    ``energy_j`` is the total with its bounds, None when a source gave none; ``buckets_j`` the buckets with theirs, in proportion
+    to that, those of requests as much wider as the sharing among them is uncertain.
     """
 
     energy_nj: int
     energy_j: Interval | None
     buckets_nj: Mapping[str, int]
+    buckets_j: Mapping[str, Interval]
     difference_nj: int
     open_ticks: int
     seconds: float
@@ -162,6 +165,11 @@ def _joules(nanojoules: Sequence[int | None]) -> float | None:
     return None if total is None or not nanojoules else total / 1e9
 
 
+def _part(whole: Interval, name: str, share: float) -> Interval:
+    part = whole.times(share)
+    return part if name != "requests" else Interval(part.low * KEY_LOW, part.mid, part.high * KEY_HIGH)
+
+
 def account(ticks: Sequence[Tick]) -> Account:
     """The closing account over ``ticks``: integers, so that it closes to the nanojoule or not at all."""
     buckets = dict.fromkeys(BUCKETS, 0)
@@ -170,11 +178,13 @@ def account(ticks: Sequence[Tick]) -> Account:
         for name in BUCKETS[1:]:
             buckets[name] += getattr(tick, f"{name}_nj")
     energy = sum(tick.energy_nj for tick in ticks)
+    whole = _interval(_joules([t.low_nj for t in ticks]), energy / 1e9, _joules([t.high_nj for t in ticks]))
     span = max((t.t1_ns for t in ticks), default=0) - min((t.t0_ns for t in ticks), default=0)
     return Account(
         energy_nj=energy,
-        energy_j=_interval(_joules([t.low_nj for t in ticks]), energy / 1e9, _joules([t.high_nj for t in ticks])),
+        energy_j=whole,
         buckets_nj=buckets,
+        buckets_j={} if whole is None or not energy else {name: _part(whole, name, nj / energy) for name, nj in buckets.items()},
         difference_nj=sum(buckets.values()) - energy,
         open_ticks=sum(not tick.closes for tick in ticks),
         seconds=span / 1e9,

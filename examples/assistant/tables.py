@@ -28,8 +28,10 @@ def show(report: Report, words: Words, console: Console, factors: str, interval:
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
-    # rich breaks lines at a no-break space too: "« rapport »" would be torn
-    console.print(textwrap.fill(text, console.width), style=style, highlight=False, markup=False)
+    # rich breaks lines at a no-break space too, and what the meter says has plain ones: "« rapport »" would be torn
+    held = text.replace("« ", "«\u00a0").replace(" »", "\u00a0»")
+    lines = textwrap.fill(held, console.width, break_on_hyphens=False)  # nor "cpu-time/1"
+    console.print(lines, style=style, highlight=False, markup=False)
 
 
 def _table(words: Words, *columns: str) -> Table:
@@ -78,10 +80,8 @@ def _account(report: Report, words: Words, console: Console) -> None:
     books = report.account
     table = _table(words, "bucket", "joules", "share")
     for name in BUCKETS:
-        nj = books.buckets_nj[name]
-        table.add_row(
-            words(name), words.figure(nj / 1e9, "J"), _percent(nj / books.energy_nj if books.energy_nj else None, words)
-        )
+        share = books.buckets_nj[name] / books.energy_nj if books.energy_nj else None
+        table.add_row(words(name), _interval(books.buckets_j.get(name), "J", words), _percent(share, words))
     table.add_section()
     table.add_row(words("total"), _interval(books.energy_j, "J", words), "")
     _print(console, words("account", seconds=words.figure(books.seconds, "s")), table)
